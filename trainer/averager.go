@@ -1,0 +1,38 @@
+package trainer
+
+import "context"
+
+// Part says which vector of a round is averaged.
+type Part uint8
+
+// The vectors that cross the network.
+const (
+	Delta Part = iota // pseudo-gradient, or the gradient when H = 1 (ddp)
+	Slow              // NoLoCo's φ, known before the inner phase ends
+)
+
+// Averager is everything a trainer needs of the other workers: the weighted mean
+// of a flat vector over one round's group.
+type Averager interface {
+	// Average replaces vec by Σ wᵢ·vecᵢ / Σ wᵢ over this round's group and says who
+	// took part. A slow, lost or lying peer is data in the outcome, not an error; an
+	// error means that this worker cannot go on. digest is of the state the round
+	// starts from; members of an all-reduce must agree on it.
+	Average(ctx context.Context, round uint64, part Part, vec []float32, weight float64, digest [32]byte) (Outcome, error)
+}
+
+// Outcome says what became of one Average.
+type Outcome struct {
+	Members []int // worker numbers that are in the mean, ascending, self included
+	// Behind is set when this worker may not use the result: the others are in
+	// another round or hold other bytes. It must fetch their state; Why says more.
+	Behind bool
+	Why    string
+
+	Attempts                 int
+	BytesSent, BytesReceived uint64
+	Seconds                  ExchangeSeconds
+}
+
+// ExchangeSeconds splits an exchange by phase.
+type ExchangeSeconds struct{ Wait, Encode, Transfer, Decode float64 }
