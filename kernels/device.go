@@ -13,7 +13,9 @@
 // # Shapes and errors
 //
 // Tensors are dense, row-major float32. A shape that does not fit its buffers is a
-// caller's bug and panics, naming the operation and both sizes.
+// caller's bug and panics, naming the operation and both sizes. A buffer may be
+// larger than an operation's shape, which then works on its start; the operations
+// that take no shape (Copy, Add, AdamW, ...) need equal lengths.
 package kernels
 
 // A Buffer is a range of a device's float32 memory. It is meaningful only to the
