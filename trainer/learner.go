@@ -1,0 +1,23 @@
+package trainer
+
+// Learner is one worker's model, data and inner optimiser. Vectors are flat and of
+// length Parameters.
+type Learner interface {
+	Parameters() int
+	// Gradient trains on the worker's batch number step up to the gradient of the
+	// mean token loss, and returns the summed loss in nats and its number of tokens.
+	Gradient(step uint64) (lossSum float64, tokens int)
+	// Update takes one optimiser step from the gradient: step is the position in the
+	// schedule, updates how often the moments were updated before. It returns the
+	// gradient's norm before clipping, and changes nothing where that is not finite.
+	Update(step, updates uint64) (gradNorm float64)
+	// Evaluate returns the mean loss over the held-out batches, in nats per token.
+	Evaluate() float64
+
+	ReadGradient(dst []float32)
+	WriteGradient(src []float32)
+	ReadParams(dst []float32)
+	WriteParams(src []float32)
+	ReadMoments(m, v []float32)
+	WriteMoments(m, v []float32)
+}

@@ -1,0 +1,47 @@
+package trainer
+
+import "context"
+
+// prefetch is NoLoCo's exchange of φ while the inner steps run: φ is known when the
+// round begins, so only Δ is on the critical path.
+type prefetch struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+	out    Outcome
+	err    error
+}
+
+// startPrefetch begins the exchange of φ into t.mean. The trainer does not touch
+// t.mean until joinPrefetch or dropPrefetch.
+func (t *Trainer) startPrefetch(ctx context.Context) {
+	if t.prefetch != nil {
+		return // of a round that is done again after a resync found nothing newer
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	p := &prefetch{cancel: cancel, done: make(chan struct{})}
+	copy(t.mean, t.slow)
+	round := t.round
+	go func() {
+		defer close(p.done)
+		p.out, p.err = t.hooks.Average.Average(ctx, round, Slow, t.mean, 1, [32]byte{})
+	}()
+	t.prefetch = p
+}
+
+// joinPrefetch waits for the exchange of φ, which has a deadline of its own.
+func (t *Trainer) joinPrefetch() (Outcome, error) {
+	p := t.prefetch
+	<-p.done
+	p.cancel()
+	t.prefetch = nil
+	return p.out, p.err
+}
+
+// dropPrefetch withdraws from the exchange of φ.
+func (t *Trainer) dropPrefetch() {
+	if p := t.prefetch; p != nil {
+		p.cancel()
+		<-p.done
+		t.prefetch = nil
+	}
+}

@@ -1,0 +1,268 @@
+package trainer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"loco/optim"
+)
+
+// oneRound is H inner steps, one exchange, one outer step.
+func (t *Trainer) oneRound(ctx context.Context) error {
+	t.innerSeconds = 0
+	var delta float64
+	var std *float64
+	var out Outcome
+	var err error
+	began := t.hooks.Now()
+	switch t.cfg.Strategy {
+	case "diloco":
+		out, delta, err = t.diloco(ctx)
+	case "noloco":
+		out, delta, std, err = t.nolocoRound(ctx)
+	case "ddp":
+		out, delta, err = t.ddp(ctx)
+	case "alone":
+		out, err = t.alone(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	if out.Behind {
+		return t.resync(ctx, out.Why)
+	}
+	total := t.hooks.Now().Sub(began).Seconds()
+	t.round++
+	t.updateDigest()
+	e := &RoundEvent{
+		Event: "round", Worker: t.cfg.Worker, Round: t.round, Step: t.step, Tokens: t.tokens,
+		TrainLoss: t.roundLoss / float64(max(1, t.roundTokens)), Group: len(out.Members), Members: out.Members,
+		Digest: t.SlowDigest(), BytesSent: out.BytesSent, BytesReceived: out.BytesReceived,
+		Attempts: out.Attempts, LR: t.lr(t.step - 1), GradNorm: t.lastNorm, DeltaNorm: delta, ReplicaStd: std,
+		Seconds: Seconds{
+			Inner: t.innerSeconds, Wait: out.Seconds.Wait, Encode: out.Seconds.Encode,
+			Transfer: out.Seconds.Transfer, Decode: out.Seconds.Decode,
+		},
+	}
+	s := out.Seconds
+	e.Seconds.Outer = max(0, total-t.innerSeconds-s.Wait-s.Encode-s.Transfer-s.Decode)
+	t.roundTokens, t.roundLoss = 0, 0
+	t.hooks.Report(e)
+	return t.afterRound(ctx, out.Members)
+}
+
+// diloco is one round of Algorithm 1 of arXiv 2311.08105.
+func (t *Trainer) diloco(ctx context.Context) (out Outcome, norm float64, err error) {
+	if err := t.innerSteps(ctx); err != nil { // θ ← InnerOpt(θ, ∇L), H times
+		return out, 0, err
+	}
+	t.learner.ReadParams(t.delta)
+	optim.PseudoGradient(t.delta, t.slow, t.delta) // Δ ← φ − θ
+	if norm, err = t.finite(t.delta); err != nil {
+		return out, norm, err
+	}
+	out, err = t.hooks.Average.Average(ctx, t.round, Delta, t.delta, float64(t.roundTokens), t.stateDigest) // Δ ← mean Δ
+	if err != nil || out.Behind {
+		return out, norm, err
+	}
+	t.nesterov().Step(t.slow, t.momentum, t.delta) // φ ← OuterOpt(φ, Δ)
+	t.learner.WriteParams(t.slow)                  // θ ← φ
+	return out, norm, nil
+}
+
+// nolocoRound is one round of section 3 of arXiv 2506.10911, with φ exchanged
+// under the inner steps.
+func (t *Trainer) nolocoRound(ctx context.Context) (out Outcome, norm float64, std *float64, err error) {
+	if !t.cfg.FastOnly {
+		t.startPrefetch(ctx) // mean φ
+	}
+	if err := t.innerSteps(ctx); err != nil {
+		return out, 0, nil, err
+	}
+	t.learner.ReadParams(t.delta)
+	if t.cfg.FastOnly {
+		copy(t.mean, t.delta)
+	}
+	optim.Progress(t.delta, t.slow, t.delta) // Δ ← θ − φ
+	if norm, err = t.finite(t.delta); err != nil {
+		return out, norm, nil, err
+	}
+	if t.cfg.FastOnly {
+		t.learner.ReadParams(t.delta) // what crosses is θ itself
+	}
+	out, err = t.hooks.Average.Average(ctx, t.round, Delta, t.delta, float64(t.roundTokens), t.stateDigest)
+	if err != nil || out.Behind {
+		return out, norm, nil, err
+	}
+	if t.cfg.FastOnly {
+		std = replicaStd(t.mean, t.delta, len(out.Members))
+		t.noloco().StepFast(t.slow, t.momentum, t.delta)
+	} else {
+		slow, err := t.joinPrefetch()
+		if err != nil {
+			return out, norm, nil, err
+		}
+		out.BytesSent += slow.BytesSent
+		out.BytesReceived += slow.BytesReceived
+		std = replicaStd(t.slow, t.mean, len(slow.Members))
+		t.noloco().Step(t.slow, t.momentum, t.delta, t.mean)
+	}
+	t.learner.WriteParams(t.slow)
+	return out, norm, std, nil
+}
+
+// ddp is one step of data-parallel training: the mean gradient, then AdamW.
+func (t *Trainer) ddp(ctx context.Context) (out Outcome, norm float64, err error) {
+	if err := ctx.Err(); err != nil {
+		return out, 0, err
+	}
+	began := t.hooks.Now()
+	loss, n := t.learner.Gradient(t.step)
+	t.learner.ReadGradient(t.delta)
+	t.innerSeconds += t.hooks.Now().Sub(began).Seconds()
+	if norm, err = t.finite(t.delta); err != nil {
+		return out, norm, err
+	}
+	t.yield()
+	out, err = t.hooks.Average.Average(ctx, t.round, Delta, t.delta, float64(n), t.stateDigest)
+	if err != nil || out.Behind {
+		return out, norm, err
+	}
+	t.learner.WriteGradient(t.delta)
+	return out, norm, t.update(loss, n, began)
+}
+
+// alone is the inner steps of one round, and nothing else.
+func (t *Trainer) alone(ctx context.Context) (Outcome, error) {
+	return Outcome{Members: []int{t.cfg.Worker}, Attempts: 1}, t.innerSteps(ctx)
+}
+
+// innerSteps trains to the end of the round in progress.
+func (t *Trainer) innerSteps(ctx context.Context) error {
+	for t.step < (t.round+1)*t.cfg.InnerSteps {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		began := t.hooks.Now()
+		loss, n := t.learner.Gradient(t.step)
+		if err := t.update(loss, n, began); err != nil {
+			return err
+		}
+		t.innerSeconds += t.hooks.Now().Sub(began).Seconds()
+		t.yield()
+	}
+	return nil
+}
+
+// update takes one AdamW step from the learner's gradient and counts it.
+func (t *Trainer) update(loss float64, n int, began time.Time) error {
+	t.lastNorm = t.learner.Update(t.step, t.updates)
+	mean := loss / float64(max(1, n))
+	if math.IsNaN(mean+t.lastNorm) || math.IsInf(mean+t.lastNorm, 0) {
+		return fmt.Errorf("trainer: step %d: loss %v, gradient norm %v: training diverged; a smaller inner.lr (now %.3g) or a longer inner.warmup helps, and the last checkpoint is from before", t.step, mean, t.lastNorm, t.lr(t.step))
+	}
+	t.step++
+	t.updates++
+	t.tokens += uint64(n)
+	t.roundTokens += uint64(n)
+	t.roundLoss += loss
+	t.hooks.Report(&StepEvent{
+		Event: "step", Worker: t.cfg.Worker, Round: t.round, Step: t.step, Tokens: t.tokens,
+		Loss: mean, LR: t.lr(t.step - 1), GradNorm: t.lastNorm, Seconds: t.hooks.Now().Sub(began).Seconds(),
+	})
+	return nil
+}
+
+// afterRound evaluates and saves where they are due.
+func (t *Trainer) afterRound(ctx context.Context, members []int) error {
+	last := t.round == t.cfg.Rounds
+	if (due(t.round, t.cfg.EvalEvery) || last) && t.evaluates(members) {
+		began := t.hooks.Now()
+		loss := t.learner.Evaluate()
+		t.hooks.Report(&EvalEvent{
+			Event: "eval", Worker: t.cfg.Worker, Round: t.round, Step: t.step, Tokens: t.tokens,
+			HeldoutLoss: loss, Seconds: t.hooks.Now().Sub(began).Seconds(),
+		})
+		t.yield()
+	}
+	if due(t.round, t.cfg.SaveEvery) && t.round < t.cfg.StopAfter {
+		return t.save(ctx)
+	}
+	return nil
+}
+
+// evaluates says whether it is this worker's turn: replicas that are identical take
+// turns, replicas that differ each have a loss of their own.
+func (t *Trainer) evaluates(members []int) bool {
+	if t.cfg.Strategy == "noloco" || t.cfg.Strategy == "alone" {
+		return true
+	}
+	turn := t.round / max(1, t.cfg.EvalEvery) % uint64(len(members))
+	return members[turn] == t.cfg.Worker
+}
+
+func due(round, every uint64) bool { return every > 0 && round%every == 0 }
+
+// resync takes over the others' state, and counts what that discards.
+func (t *Trainer) resync(ctx context.Context, why string) error {
+	t.dropPrefetch()
+	s, err := t.hooks.Fetch(ctx)
+	if errors.Is(err, ErrNobody) {
+		return fmt.Errorf("trainer: round %d cannot go on (%s) and %w; start this worker again once others are up", t.round, why, ErrNobody)
+	}
+	if err != nil {
+		return fmt.Errorf("trainer: round %d: take over the others' state (%s): %w", t.round, why, err)
+	}
+	e := &ResyncEvent{Event: "resync", Worker: t.cfg.Worker, Why: why, FromRound: t.round, LostSteps: t.step - t.round*t.cfg.InnerSteps}
+	if t.cfg.Strategy == "ddp" {
+		e.LostSteps = 1 // the gradient just computed
+	}
+	if err := t.Join(s); err != nil {
+		return err
+	}
+	e.Round, e.Digest = t.round, t.SlowDigest()
+	t.hooks.Report(e)
+	return nil
+}
+
+func (t *Trainer) lr(step uint64) float64 {
+	if t.cfg.InnerLR == nil {
+		return 0
+	}
+	return t.cfg.InnerLR(step)
+}
+
+// finite returns the norm of this worker's own contribution, or an error: nothing
+// that is not finite may reach the others.
+func (t *Trainer) finite(x []float32) (float64, error) {
+	sum := 0.0
+	for _, v := range x {
+		sum += float64(float64(v) * float64(v))
+	}
+	if math.IsNaN(sum) || math.IsInf(sum, 0) {
+		i := slices.IndexFunc(x, func(v float32) bool { return v-v != 0 })
+		return sum, fmt.Errorf("trainer: round %d, step %d: parameter %d of the contribution is not finite: training diverged; a smaller inner.lr helps", t.round, t.step, i)
+	}
+	return math.Sqrt(sum), nil
+}
+
+// replicaStd estimates the standard deviation of a parameter across replicas from
+// one group's members: own and mean are this replica's vector and the group's mean.
+// Averaged over pairs it is unbiased in the variance: E Σ(xᵢ − x̄)²·n/(n−1).
+func replicaStd(own, mean []float32, members int) *float64 {
+	if members < 2 {
+		return nil
+	}
+	sum := 0.0
+	for i, v := range own {
+		d := float64(v - mean[i])
+		sum += float64(d * d)
+	}
+	n := float64(members)
+	std := math.Sqrt(sum / float64(len(own)) * n / (n - 1))
+	return &std
+}

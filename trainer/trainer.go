@@ -1,0 +1,204 @@
+package trainer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"loco/optim"
+)
+
+// Config is what the loops need to know. Counts of rounds are of the configured
+// rounds of InnerSteps steps, also in ddp.
+type Config struct {
+	Strategy   string // "diloco", "noloco", "ddp" or "alone"
+	Worker     int    // this worker's number
+	Rounds     uint64 // length of the run
+	InnerSteps uint64 // H
+
+	OuterLR, OuterMomentum float64 // diloco's η and μ; noloco's α is OuterMomentum
+	Beta, Gamma            float64 // noloco
+	FastOnly               bool    // noloco with β = γ: only θ crosses the network
+	InnerLR                func(step uint64) float64
+
+	EvalEvery uint64 // rounds between evaluations; 0 = only at the end
+	SaveEvery uint64 // rounds between checkpoints; 0 = only when it stops
+	StopAfter uint64 // stop cleanly when this many rounds are done; 0 = Rounds
+}
+
+// Hooks connect the loops to the rest of a worker. All but Fetch and Average may be
+// nil. They are called from the goroutine of Run, between inner steps.
+type Hooks struct {
+	Average Averager
+	// Fetch gets the state of the others when this worker is behind. It returns
+	// ErrNobody when there is nobody to ask.
+	Fetch func(ctx context.Context) (*Snapshot, error)
+	// Save hands a checkpoint over: capture copies the state.
+	Save func(ctx context.Context, capture func(*Snapshot)) error
+	// Report receives *RoundEvent, *EvalEvent, *StepEvent and *ResyncEvent.
+	Report func(event any)
+	// Now is the clock that phases are measured with.
+	Now func() time.Time
+}
+
+// ErrNobody is returned by a Fetch hook when no other worker holds the run's state.
+var ErrNobody = errors.New("no other worker holds the run's state")
+
+// ErrStopped is returned by Run when it was asked to stop before the run's end.
+var ErrStopped = errors.New("stopped before the end of the run")
+
+// Trainer is one worker's training state.
+type Trainer struct {
+	cfg     Config
+	hooks   Hooks
+	learner Learner
+	sem     chan struct{} // held while the state changes
+
+	round, step, tokens, updates uint64
+	roundTokens                  uint64
+	roundLoss                    float64
+	lastNorm                     float64
+	innerSeconds                 float64
+
+	slow, momentum          []float32 // φ, δ; nil in ddp and alone
+	delta, mean             []float32 // scratch: what is exchanged; noloco's mean φ
+	slowDigest, stateDigest [32]byte
+
+	prefetch *prefetch
+}
+
+// New prepares a trainer at step 0 with the learner's present parameters as φ.
+func New(cfg Config, learner Learner, hooks Hooks) (*Trainer, error) {
+	if cfg.InnerSteps == 0 || cfg.Rounds == 0 || cfg.Rounds > math.MaxUint32 || cfg.InnerSteps > math.MaxUint32 {
+		return nil, fmt.Errorf("trainer: %d rounds of %d inner steps: allowed are 1 to 2^32-1 of each", cfg.Rounds, cfg.InnerSteps)
+	}
+	if cfg.StopAfter == 0 || cfg.StopAfter > cfg.Rounds {
+		cfg.StopAfter = cfg.Rounds
+	}
+	if hooks.Report == nil {
+		hooks.Report = func(any) {}
+	}
+	if hooks.Now == nil {
+		hooks.Now = time.Now
+	}
+	n := learner.Parameters()
+	t := &Trainer{cfg: cfg, hooks: hooks, learner: learner, sem: make(chan struct{}, 1), delta: make([]float32, n)}
+	switch cfg.Strategy {
+	case "diloco":
+		t.slow, t.momentum = make([]float32, n), make([]float32, n)
+	case "noloco":
+		t.slow, t.momentum, t.mean = make([]float32, n), make([]float32, n), make([]float32, n)
+	case "ddp": // every step is a round
+		t.cfg.Rounds *= cfg.InnerSteps
+		t.cfg.EvalEvery *= cfg.InnerSteps
+		t.cfg.SaveEvery *= cfg.InnerSteps
+		t.cfg.StopAfter *= cfg.InnerSteps
+		t.cfg.InnerSteps = 1
+	case "alone":
+	default:
+		return nil, fmt.Errorf("trainer: strategy %q: allowed are diloco, noloco, ddp, alone", cfg.Strategy)
+	}
+	if hooks.Average == nil && cfg.Strategy != "alone" {
+		return nil, fmt.Errorf("trainer: strategy %q needs an averager", cfg.Strategy)
+	}
+	if t.outer() {
+		learner.ReadParams(t.slow)
+	}
+	t.updateDigest()
+	return t, nil
+}
+
+// outer says whether the strategy has slow weights of its own.
+func (t *Trainer) outer() bool { return t.slow != nil }
+
+// Position returns the rounds completed, the schedule's step and the tokens trained
+// by this worker. Call it between runs, or from a hook.
+func (t *Trainer) Position() (round, step, tokens uint64) { return t.round, t.step, t.tokens }
+
+// Rounds is the length of the run in exchanges: in ddp every inner step is one.
+func (t *Trainer) Rounds() uint64 { return t.cfg.Rounds }
+
+// Run trains until the run's end, or until StopAfter, or until stop is closed,
+// and then returns ErrStopped in the last two cases. A stop takes effect between
+// inner steps, or while the others are waited for; an exchange under way is
+// finished first. Cancelling ctx ends everything at once.
+func (t *Trainer) Run(ctx context.Context, stop <-chan struct{}) error {
+	if err := t.lock(ctx); err != nil {
+		return err
+	}
+	defer t.unlock()
+	soft, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-stop:
+			cancel()
+		case <-soft.Done():
+		}
+	}()
+	defer t.dropPrefetch()
+	for t.round < t.cfg.StopAfter {
+		err := t.oneRound(soft)
+		if soft.Err() != nil && ctx.Err() == nil && (err == nil || errors.Is(err, context.Canceled)) {
+			return t.stopped(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if t.round < t.cfg.Rounds {
+		return t.stopped(ctx)
+	}
+	return t.save(ctx)
+}
+
+func (t *Trainer) stopped(ctx context.Context) error {
+	t.dropPrefetch()
+	if err := t.save(ctx); err != nil {
+		return err
+	}
+	return ErrStopped
+}
+
+func (t *Trainer) save(ctx context.Context) error {
+	if t.hooks.Save == nil {
+		return nil
+	}
+	if err := t.hooks.Save(ctx, t.capture); err != nil {
+		return fmt.Errorf("trainer: save round %d: %w", t.round, err)
+	}
+	return nil
+}
+
+// yield lets Capture have the state between two inner steps.
+// Capture holds the state no longer than a copy takes.
+func (t *Trainer) yield() {
+	t.unlock()
+	t.sem <- struct{}{}
+}
+
+func (t *Trainer) lock(ctx context.Context) error {
+	select {
+	case t.sem <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case t.sem <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (t *Trainer) unlock() { <-t.sem }
+
+func (t *Trainer) nesterov() optim.Nesterov {
+	return optim.Nesterov{LR: float32(t.cfg.OuterLR), Momentum: float32(t.cfg.OuterMomentum)}
+}
+
+func (t *Trainer) noloco() optim.NoLoCo {
+	return optim.NoLoCo{Alpha: float32(t.cfg.OuterMomentum), Beta: float32(t.cfg.Beta), Gamma: float32(t.cfg.Gamma)}
+}
