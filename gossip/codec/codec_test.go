@@ -1,0 +1,378 @@
+package codec
+
+import (
+	"bytes"
+	"encoding/hex"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"testing"
+)
+
+func all(t testing.TB) []Codec {
+	t.Helper()
+	var cs []Codec
+	for _, name := range Names() {
+		c, err := ByName(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Name() != name {
+			t.Fatalf("ByName(%q).Name() = %q", name, c.Name())
+		}
+		cs = append(cs, c)
+	}
+	return cs
+}
+
+func gaussian(seed uint64, n int) []float32 {
+	r := rand.New(rand.NewPCG(seed, 1))
+	x := make([]float32, n)
+	for i := range x {
+		x[i] = float32(r.NormFloat64())
+	}
+	return x
+}
+
+func sameBits(a, b []float32) bool {
+	for i := range a {
+		if math.Float32bits(a[i]) != math.Float32bits(b[i]) {
+			return false
+		}
+	}
+	return len(a) == len(b)
+}
+
+func encode(t testing.TB, c Codec, x []float32) []byte {
+	t.Helper()
+	p, err := c.AppendEncode(nil, x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p) != c.EncodedLen(len(x)) {
+		t.Fatalf("%s: %d values gave %d bytes, EncodedLen says %d", c.Name(), len(x), len(p), c.EncodedLen(len(x)))
+	}
+	return p
+}
+
+func TestByNameListsWhatIsAllowed(t *testing.T) {
+	_, err := ByName("int3")
+	if err == nil || !strings.Contains(err.Error(), "fp32, bf16, int8") || !strings.Contains(err.Error(), "int3") {
+		t.Fatalf("error %v does not name the value and the choices", err)
+	}
+}
+
+func TestGolden(t *testing.T) {
+	inf := float32(math.MaxFloat32)
+	for _, c := range []struct {
+		codec string
+		in    []float32
+		hex   string
+	}{
+		{"fp32", []float32{1, -2.5}, "0000803f000020c0"},
+		{"bf16", []float32{1, 1.00390625, 1.01171875, -2.5, inf, -inf}, "803f803f823f20c07f7f7fff"},
+		// 127/127 = 1: ties go to even, 0.5 → 0, 1.5 → 2, 2.5 → 2, −3.5 → −4.
+		{"int8", []float32{127, 0.5, 1.5, 2.5, -3.5}, "0000803f7f000202fc"},
+		{"int8", []float32{0, float32(math.Copysign(0, -1)), 0}, "00000000000000"},
+		{"int8", []float32{inf, -inf, 1}, "0002017c7f8100"},
+		// 1/127 = 0x3c010204 is rounded up to 0x3c010280.
+		{"int8", []float32{1, -1, 0.1}, "8002013c7f810d"},
+		{"int8", nil, ""},
+	} {
+		k, err := ByName(c.codec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := hex.EncodeToString(encode(t, k, c.in)); got != c.hex {
+			t.Errorf("%s of %v = %s, want %s", c.codec, c.in, got, c.hex)
+		}
+	}
+}
+
+func TestNonFiniteInputIsRefusedByIndex(t *testing.T) {
+	for _, c := range all(t) {
+		for _, bad := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+			x := gaussian(1, 600)
+			x[571] = float32(bad)
+			prefix := []byte("kept")
+			got, err := c.AppendEncode(prefix, x)
+			if err == nil || !strings.Contains(err.Error(), "571") {
+				t.Errorf("%s with %v at 571: error %v", c.Name(), bad, err)
+			}
+			if string(got) != "kept" {
+				t.Errorf("%s: the destination became %q", c.Name(), got)
+			}
+		}
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	le := func(bits uint32) []byte {
+		return []byte{byte(bits), byte(bits >> 8), byte(bits >> 16), byte(bits >> 24)}
+	}
+	for _, c := range []struct {
+		codec, why string
+		n          int
+		src        []byte
+	}{
+		{"fp32", "short", 2, make([]byte, 7)},
+		{"fp32", "NaN", 1, le(0x7fc00000)},
+		{"bf16", "long", 1, make([]byte, 3)},
+		{"bf16", "infinity", 1, []byte{0x80, 0xff}},
+		{"int8", "length", 256, make([]byte, 256)},
+		{"int8", "infinite scale", 1, append(le(0x7f800000), 1)},
+		{"int8", "scale over the largest", 1, append(le(scaleMax+128), 1)},
+		{"int8", "negative scale", 1, append(le(0xbf800000), 1)},
+		{"int8", "negative zero scale", 1, append(le(0x80000000), 0)},
+		{"int8", "scale of more than 17 bits", 1, append(le(0x3f800001), 1)},
+		{"int8", "subnormal scale", 1, append(le(0x00000080), 1)},
+		{"int8", "-128", 9, append(le(0x3f800000), 1, 2, 3, 4, 5, 6, 7, 8, 0x80)},
+		{"int8", "value under a zero scale", 1, []byte{0, 0, 0, 0, 1}},
+	} {
+		k, _ := ByName(c.codec)
+		dst := make([]float32, c.n)
+		for i := range dst {
+			dst[i] = 7
+		}
+		if k.Decode(dst, c.src) == nil || k.DecodeAdd(dst, c.src, 1) == nil {
+			t.Errorf("%s accepted: %s", c.codec, c.why)
+		}
+		for i := range dst {
+			if dst[i] != 7 {
+				t.Errorf("%s, %s: the destination changed", c.codec, c.why)
+			}
+		}
+	}
+}
+
+// errorBound is the largest |x − decoded| of a block by the package comment.
+func errorBound(scale float32) float64 {
+	if scale == 0 {
+		return 128 * 0x1p-126
+	}
+	return float64(scale) * (0.5 + 0x1p-17)
+}
+
+func checkInt8(t testing.TB, x []float32) {
+	t.Helper()
+	c := Int8{}
+	p := encode(t, c, x)
+	got := make([]float32, len(x))
+	if err := c.Decode(got, p); err != nil {
+		t.Fatal(err)
+	}
+	for i := range x {
+		at := i / Block * (Block + 4)
+		scale := math.Float32frombits(uint32(p[at]) | uint32(p[at+1])<<8 | uint32(p[at+2])<<16 | uint32(p[at+3])<<24)
+		if d := math.Abs(float64(x[i]) - float64(got[i])); d > errorBound(scale) {
+			t.Fatalf("value %d: %v became %v, error %g over the bound %g", i, x[i], got[i], d, errorBound(scale))
+		}
+	}
+	if again := encode(t, c, got); !bytes.Equal(again, p) {
+		t.Fatalf("coding is not idempotent for %v", x)
+	}
+}
+
+func TestInt8ErrorAndIdempotence(t *testing.T) {
+	for n := range 130 {
+		checkInt8(t, gaussian(uint64(n), n))
+	}
+	r := rand.New(rand.NewPCG(4, 2))
+	for range 2000 { // every magnitude, so that every rounding of a scale occurs
+		x := make([]float32, 1+r.IntN(300))
+		for i := range x {
+			x[i] = math.Float32frombits(r.Uint32())
+			if math.Float32bits(x[i])&exponent == exponent {
+				x[i] = 0
+			}
+		}
+		checkInt8(t, x)
+		scale := float32(math.Ldexp(r.Float64(), r.IntN(250)-126))
+		for i := range x {
+			x[i] = float32(r.NormFloat64()) * scale
+		}
+		checkInt8(t, x)
+	}
+}
+
+func TestDecodeAddIsDecodeThenAdd(t *testing.T) {
+	for _, c := range all(t) {
+		x, base := gaussian(3, 1000), gaussian(4, 1000)
+		p := encode(t, c, x)
+		d := make([]float32, len(x))
+		if err := c.Decode(d, p); err != nil {
+			t.Fatal(err)
+		}
+		const weight = float32(0.3)
+		got := append([]float32(nil), base...)
+		if err := c.DecodeAdd(got, p, weight); err != nil {
+			t.Fatal(err)
+		}
+		for i := range base {
+			base[i] += float32(weight * d[i])
+		}
+		if !sameBits(got, base) {
+			t.Errorf("%s: DecodeAdd differs from Decode and add", c.Name())
+		}
+	}
+}
+
+func TestSubRangesEncodeAlike(t *testing.T) {
+	for _, c := range all(t) {
+		x := gaussian(5, 5*Block+77)
+		whole := encode(t, c, x)
+		var parts []byte
+		for lo := 0; lo < len(x); lo += 2 * Block {
+			if got := c.EncodedLen(lo); got != len(parts) {
+				t.Fatalf("%s: EncodedLen(%d) = %d, %d bytes precede it", c.Name(), lo, got, len(parts))
+			}
+			var err error
+			if parts, err = c.AppendEncode(parts, x[lo:min(lo+2*Block, len(x))]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !bytes.Equal(whole, parts) {
+			t.Errorf("%s: chunks differ from the whole", c.Name())
+		}
+	}
+}
+
+func TestDecodedValuesEncodeToTheSameBytes(t *testing.T) {
+	for _, c := range all(t) {
+		p := encode(t, c, gaussian(6, 3*Block+1))
+		d := make([]float32, 3*Block+1)
+		if err := c.Decode(d, p); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(p, encode(t, c, d)) {
+			t.Errorf("%s is not idempotent", c.Name())
+		}
+	}
+}
+
+// meanError returns the relative L2 error of the mean of n peers' vectors coded
+// once by each peer and once as the result.
+func meanError(t testing.TB, c Codec, peers, n int, draw func(r *rand.Rand) float64) float64 {
+	r := rand.New(rand.NewPCG(14, 14))
+	exact, sum := make([]float64, n), make([]float32, n)
+	x := make([]float32, n)
+	for range peers {
+		for i := range x {
+			x[i] = float32(draw(r))
+			exact[i] += float64(x[i]) / float64(peers)
+		}
+		if err := c.DecodeAdd(sum, encode(t, c, x), 1/float32(peers)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	result := make([]float32, n)
+	if err := c.Decode(result, encode(t, c, sum)); err != nil {
+		t.Fatal(err)
+	}
+	var diff, norm float64
+	for i := range exact {
+		d := float64(result[i]) - exact[i]
+		diff += d * d
+		norm += exact[i] * exact[i]
+	}
+	return math.Sqrt(diff / norm)
+}
+
+// Reference: Dettmers et al., arXiv 2110.02861, section 2.1: block-wise scales
+// confine outliers. Measured beside INTELLECT-1's one scale a chunk (2.5 % and 34 %).
+func TestFourteenPeersLoseLessThanOnePercent(t *testing.T) {
+	normal := func(r *rand.Rand) float64 { return r.NormFloat64() }
+	heavy := func(r *rand.Rand) float64 { // Student's t with 3 degrees of freedom
+		s := 0.0
+		for range 3 {
+			x := r.NormFloat64()
+			s += x * x
+		}
+		return r.NormFloat64() / math.Sqrt(s/3)
+	}
+	g, h := meanError(t, Int8{}, 14, 1<<16, normal), meanError(t, Int8{}, 14, 1<<16, heavy)
+	t.Logf("relative L2 error of the mean of 14: Gaussian %.4f, Student t(3) %.4f", g, h)
+	if g >= 0.01 || g < 0.001 {
+		t.Errorf("Gaussian: %.4f, want below 0.01 and not implausibly small", g)
+	}
+	if h >= 0.03 {
+		t.Errorf("Student t(3): %.4f, want below 0.03", h)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte{0, 0, 0x80, 0x3f, 127, 0, 2}, uint16(3), uint8(2))
+	f.Fuzz(func(t *testing.T, src []byte, n uint16, which uint8) {
+		c := all(t)[int(which)%3]
+		dst := make([]float32, n)
+		if c.Decode(dst, src) != nil {
+			return
+		}
+		for i, x := range dst {
+			if math.IsNaN(float64(x)) || math.IsInf(float64(x), 0) {
+				t.Fatalf("%s: value %d decoded to %v", c.Name(), i, x)
+			}
+		}
+		p := encode(t, c, dst)
+		again := make([]float32, n)
+		if err := c.Decode(again, p); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(p, encode(t, c, again)) {
+			t.Fatalf("%s: decoded values are not a fixed point", c.Name())
+		}
+	})
+}
+
+func FuzzInt8Encode(f *testing.F) {
+	f.Add([]byte{0, 0, 0x80, 0x3f, 0, 0, 0, 0xc0})
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		x := make([]float32, len(raw)/4)
+		for i := range x {
+			x[i] = math.Float32frombits(uint32(raw[4*i]) | uint32(raw[4*i+1])<<8 | uint32(raw[4*i+2])<<16 | uint32(raw[4*i+3])<<24)
+		}
+		if finite(x) >= 0 {
+			if _, err := (Int8{}).AppendEncode(nil, x); err == nil {
+				t.Fatal("a non-finite value was encoded")
+			}
+			return
+		}
+		checkInt8(t, x)
+	})
+}
+
+func BenchmarkCodec(b *testing.B) {
+	const n = 1 << 20
+	x := gaussian(1, n)
+	dst := make([]float32, n)
+	for _, c := range all(b) {
+		p := encode(b, c, x)
+		b.Run(fmt.Sprintf("%s/encode", c.Name()), func(b *testing.B) {
+			b.SetBytes(4 * n)
+			for b.Loop() {
+				p, _ = c.AppendEncode(p[:0], x)
+			}
+		})
+		b.Run(fmt.Sprintf("%s/decode", c.Name()), func(b *testing.B) {
+			b.SetBytes(4 * n)
+			for b.Loop() {
+				_ = c.Decode(dst, p)
+			}
+		})
+		b.Run(fmt.Sprintf("%s/decodeadd", c.Name()), func(b *testing.B) {
+			b.SetBytes(4 * n)
+			for b.Loop() {
+				_ = c.DecodeAdd(dst, p, 1e-9)
+			}
+		})
+	}
+}
+
+func ExampleInt8() {
+	p, _ := Int8{}.AppendEncode(nil, []float32{127, 0.5, -3.5})
+	x := make([]float32, 3)
+	_ = Int8{}.Decode(x, p)
+	fmt.Println(len(p), x)
+	// Output: 7 [127 0 -4]
+}
