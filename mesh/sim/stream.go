@@ -1,0 +1,218 @@
+package sim
+
+import (
+	"io"
+	"os"
+	"time"
+
+	"loco/mesh"
+)
+
+// pipe carries bytes one way. The network's mutex guards all of it.
+type pipe struct {
+	net      *Net
+	from, to *Peer
+	protocol string
+
+	segments []segment
+	held     int // bytes in segments
+	finished bool
+	err      error
+	changed  chan struct{}
+}
+
+// segment is one write on its way.
+type segment struct {
+	data []byte
+	at   time.Time // when it arrives
+}
+
+func (p *pipe) wake() {
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// reset makes both ends fail.
+func (p *pipe) reset(err error) {
+	if p.err == nil {
+		p.err = err
+	}
+	p.segments, p.held = nil, 0
+	delete(p.net.pipes, p)
+	p.wake()
+}
+
+// finish ends the writing side.
+func (p *pipe) finish() {
+	p.finished = true
+	p.wake()
+}
+
+// stream is one end: it reads in and writes out.
+type stream struct {
+	net      *Net
+	in, out  *pipe
+	deadline time.Time
+	local    bool // closed at this end
+}
+
+// connect joins a and b and returns both ends, a's first. n.mu is held.
+func (n *Net) connect(a, b *Peer, protocol string) (mesh.Stream, mesh.Stream) {
+	there := &pipe{net: n, from: a, to: b, protocol: protocol, changed: make(chan struct{})}
+	back := &pipe{net: n, from: b, to: a, protocol: protocol, changed: make(chan struct{})}
+	n.pipes[there], n.pipes[back] = struct{}{}, struct{}{}
+	return &stream{net: n, in: back, out: there}, &stream{net: n, in: there, out: back}
+}
+
+// wait releases n.mu until p changes, until at (if set) or until the deadline.
+func (s *stream) wait(p *pipe, at time.Time) {
+	if !s.deadline.IsZero() && (at.IsZero() || s.deadline.Before(at)) {
+		at = s.deadline
+	}
+	changed := p.changed
+	s.net.mu.Unlock()
+	defer s.net.mu.Lock()
+	if at.IsZero() {
+		<-changed
+		return
+	}
+	t := time.NewTimer(time.Until(at))
+	defer t.Stop()
+	select {
+	case <-changed:
+	case <-t.C:
+	}
+}
+
+func (s *stream) expired() bool {
+	return !s.deadline.IsZero() && !time.Now().Before(s.deadline)
+}
+
+// Read implements io.Reader.
+func (s *stream) Read(b []byte) (int, error) {
+	s.net.mu.Lock()
+	defer s.net.mu.Unlock()
+	p := s.in
+	for {
+		switch {
+		case s.local:
+			return 0, io.ErrClosedPipe
+		case p.err != nil:
+			return 0, p.err
+		case s.expired():
+			return 0, os.ErrDeadlineExceeded
+		case len(b) == 0:
+			return 0, nil
+		}
+		var at time.Time
+		if s.net.reaches(p.from, p.to) {
+			if len(p.segments) > 0 {
+				if at = p.segments[0].at; !at.After(time.Now()) {
+					return p.take(b), nil
+				}
+			} else if p.finished {
+				delete(s.net.pipes, p)
+				return 0, io.EOF
+			}
+		}
+		s.wait(p, at)
+	}
+}
+
+// take copies what has arrived.
+func (p *pipe) take(b []byte) int {
+	first := &p.segments[0]
+	n := copy(b, first.data)
+	p.held -= n
+	if n == len(first.data) {
+		p.segments = p.segments[1:]
+	} else {
+		first.data = first.data[n:]
+	}
+	p.wake()
+	return n
+}
+
+// Write implements io.Writer. It waits while the stream's buffer is full.
+func (s *stream) Write(b []byte) (int, error) {
+	s.net.mu.Lock()
+	defer s.net.mu.Unlock()
+	p, written := s.out, 0
+	for {
+		switch {
+		case s.local || p.finished:
+			return written, io.ErrClosedPipe
+		case p.err != nil:
+			return written, p.err
+		case s.expired():
+			return written, os.ErrDeadlineExceeded
+		case len(b) == 0:
+			return written, nil
+		}
+		room := s.net.opts.Buffer - p.held
+		if room <= 0 || p.from.paused {
+			s.wait(p, time.Time{})
+			continue
+		}
+		n := min(room, len(b))
+		p.put(b[:n])
+		b, written = b[n:], written+n
+	}
+}
+
+// put sends a copy of b on its way, subject to the sender's faults.
+func (p *pipe) put(b []byte) {
+	if p.from.blackhole[p.protocol] {
+		return
+	}
+	data := append([]byte(nil), b...)
+	if p.from.corrupt[p.protocol] > 0 {
+		p.from.corrupt[p.protocol]--
+		data[len(data)/2] ^= 0x10
+	}
+	p.segments = append(p.segments, segment{data, p.net.arrival(p.from, p.to, len(data))})
+	p.held += len(data)
+	p.wake()
+}
+
+// CloseWrite tells the other end that no more comes.
+func (s *stream) CloseWrite() error {
+	s.net.mu.Lock()
+	defer s.net.mu.Unlock()
+	s.out.finish()
+	return nil
+}
+
+// Close ends writing after what was written, and reading at once.
+func (s *stream) Close() error {
+	s.net.mu.Lock()
+	defer s.net.mu.Unlock()
+	s.local = true
+	s.out.finish()
+	s.in.wake()
+	// What the other end still writes has no reader.
+	if s.in.err == nil {
+		s.in.reset(errReset)
+	}
+	return nil
+}
+
+// Reset drops the stream at both ends.
+func (s *stream) Reset() error {
+	s.net.mu.Lock()
+	defer s.net.mu.Unlock()
+	s.local = true
+	s.in.reset(errReset)
+	s.out.reset(errReset)
+	return nil
+}
+
+// SetDeadline bounds the reads and writes of this end, those in progress too.
+func (s *stream) SetDeadline(t time.Time) error {
+	s.net.mu.Lock()
+	defer s.net.mu.Unlock()
+	s.deadline = t
+	s.in.wake()
+	s.out.wake()
+	return nil
+}
