@@ -1,0 +1,153 @@
+// Package config is the configuration of a run: its keys, their bounds, the
+// presets, and the TOML file that holds them.
+//
+// One source of truth: each key is a field of [Config] or of one of its tables, and
+// the field's tag holds its TOML name, its documentation and its bounds. `loco config
+// show`, validation and the error messages all read that tag.
+//
+// Layers, the later one wins: preset, file, --set. A file may start with
+// `preset = "home-60m"`; without that line it builds on [Default].
+//
+// # Keys that follow the strategy
+//
+// sync.codec, sync.outer_lr, sync.outer_momentum, sync.beta and sync.gamma have
+// defaults that depend on sync.strategy. When a layer changes the strategy of the
+// layer below it, every one of them that still has the old strategy's default takes the
+// new one's; a value of the user's own stays. So `--set sync.strategy=noloco` on any
+// file gives NoLoCo as published. In the same way, changing the strategy to "alone"
+// makes run.workers 1.
+package config
+
+// Config is a whole run. The zero value is not valid: start from [Default].
+type Config struct {
+	Run        Run        `toml:"run" doc:"The run as a whole."`
+	Model      Model      `toml:"model" doc:"The Llama."`
+	Data       Data       `toml:"data" doc:"What it reads."`
+	Inner      Inner      `toml:"inner" doc:"The inner loop: AdamW on one worker, between two exchanges."`
+	Sync       Sync       `toml:"sync" doc:"The outer loop: what the workers exchange, and how."`
+	Mesh       Mesh       `toml:"mesh" doc:"How the workers find and watch each other."`
+	Checkpoint Checkpoint `toml:"checkpoint" doc:"What survives a stop."`
+	Metrics    Metrics    `toml:"metrics" doc:"What an operator sees."`
+}
+
+// Run is the table [run].
+type Run struct {
+	Name        string `toml:"name" id:"-" doc:"Name of the run in logs, charts and links: 1 to 64 letters, digits, dots, dashes or underscores."`
+	Seed        uint64 `toml:"seed" doc:"Seed of the initial weights, of the order of the data and of NoLoCo's pairs. Two runs with the same seed, group and data are equal to the bit on CPUs."`
+	Workers     int    `toml:"workers" range:"1..100000" doc:"Workers that the run is planned for. Data is split by it, and loco run starts as many. With sync.strategy = alone it is 1."`
+	Rounds      int    `toml:"rounds" range:"1..10000000" doc:"Outer steps. The run has rounds x sync.inner_steps inner steps whatever the strategy, so strategies compare at equal tokens."`
+	EvalEvery   int    `toml:"eval_every" id:"-" range:"0..10000000" doc:"Rounds between two evaluations on held-out data. 0 evaluates at the end only."`
+	EvalTokens  int    `toml:"eval_tokens" id:"-" range:"1..1000000000" doc:"Held-out tokens of one evaluation, the same ones each time. More costs time and lowers the noise."`
+	ReportEvery int    `toml:"report_every" id:"-" range:"1..1000000" doc:"Inner steps between two progress reports."`
+	Restarts    int    `toml:"restarts" id:"-" range:"0..1000000" doc:"Times that loco run starts a worker again after it crashed. 0 leaves it down."`
+}
+
+// Model is the table [model].
+type Model struct {
+	Layers        int     `toml:"layers" range:"1..1024" doc:"Transformer blocks."`
+	Width         int     `toml:"width" range:"2..131072" doc:"Values in a token's vector. A multiple of heads."`
+	Heads         int     `toml:"heads" range:"1..4096" doc:"Query heads; width / heads, the head's size, is even because of RoPE."`
+	KVHeads       int     `toml:"kv_heads" range:"1..4096" doc:"Key and value heads, a divisor of heads. Fewer than heads is grouped-query attention: less memory for keys and values."`
+	FFN           int     `toml:"ffn" range:"1..1048576" doc:"Width of the feed-forward layer. SwiGLU has three matrices, so 8/3 x width costs what 4 x width does with two."`
+	Context       int     `toml:"context" range:"2..1048576" doc:"Tokens in a sequence. The time of attention grows with its square."`
+	Vocab         int     `toml:"vocab" range:"2..4194304" doc:"Rows of the embedding. With data.tokenizer = bytes it is at least 256; of a larger one only ids below 256 are used, which keeps a published model's size while no other tokenizer exists."`
+	RoPETheta     float64 `toml:"rope_theta" range:"1..1e9" doc:"Base of the rotary frequencies. Longer contexts want a larger one: Llama 2 has 10000, Llama 3 has 500000."`
+	NormEps       float64 `toml:"norm_eps" range:"(0..0.01]" doc:"Added to the mean square in RMSNorm."`
+	InitStd       float64 `toml:"init_std" range:"(0..1]" doc:"Standard deviation of the initial weights."`
+	Tied          bool    `toml:"tied" doc:"Whether the output head is the embedding: saves vocab x width parameters."`
+	Checkpointing bool    `toml:"checkpointing" id:"-" doc:"Whether a block's activations are computed again in the backward pass instead of kept: about a third more time, a fraction of the memory, the same bits. A worker's own choice."`
+}
+
+// Data is the table [data].
+type Data struct {
+	Source    string  `toml:"source" id:"-" doc:"A folder or a file of text. go: the source of Go's standard library, which every Go installation has. What identifies the run is the data's digest, not this path."`
+	Heldout   float64 `toml:"heldout" range:"(0..0.5]" doc:"Share of the files that is kept for evaluation, chosen by a hash of their path."`
+	MaxBytes  int64   `toml:"max_bytes" range:"0..1125899906842624" doc:"Bytes of text that are read at most. 0 reads all."`
+	Tokenizer string  `toml:"tokenizer" oneof:"bytes" doc:"How text becomes tokens. bytes: a token is a byte."`
+}
+
+// Inner is the table [inner].
+type Inner struct {
+	LR          float64 `toml:"lr" range:"(0..10]" doc:"Peak learning rate of AdamW."`
+	MinLRRatio  float64 `toml:"min_lr_ratio" range:"0..1" doc:"What the schedule ends at, as a share of lr. Without effect on schedule = constant."`
+	Beta1       float64 `toml:"beta1" range:"0..1)" doc:"Decay of AdamW's first moment."`
+	Beta2       float64 `toml:"beta2" range:"0..1)" doc:"Decay of AdamW's second moment."`
+	Eps         float64 `toml:"eps" range:"(0..1]" doc:"Added to the root of the second moment."`
+	WeightDecay float64 `toml:"weight_decay" range:"0..10" doc:"Decoupled weight decay, as a share of lr and step; norms have none."`
+	Clip        float64 `toml:"clip" range:"0..1e6" doc:"Norm that a larger gradient is scaled down to. 0 does not clip."`
+	Schedule    string  `toml:"schedule" oneof:"cosine|wsd|linear|constant" doc:"Learning rate after the warmup. wsd: constant, then 1 - sqrt over the last inner.decay steps."`
+	Warmup      int     `toml:"warmup" range:"0..1000000000" doc:"Inner steps in which the learning rate rises from 0 to lr. At most the run's steps."`
+	Decay       int     `toml:"decay" range:"0..1000000000" doc:"Inner steps of the tail of schedule = wsd; other schedules ignore it."`
+	Batch       int     `toml:"batch" range:"1..1048576" doc:"Sequences per worker and inner step."`
+	MicroBatch  int     `toml:"micro_batch" id:"-" range:"0..1048576" doc:"Sequences that are in memory at once, a divisor of batch; gradients accumulate. 0 is batch. A worker's own choice; it changes the order of a sum, so the last bits."`
+	Threads     int     `toml:"threads" id:"-" range:"0..4096" doc:"Threads of a worker's CPU kernels. 0 is the worker's share of the machine's cores. Results do not depend on it."`
+}
+
+// Sync is the table [sync].
+type Sync struct {
+	Strategy      string   `toml:"strategy" oneof:"diloco|noloco|ddp|alone" doc:"diloco: all average pseudo-gradients after inner_steps steps, then Nesterov (arXiv 2311.08105). noloco: random pairs (arXiv 2506.10911). ddp: all average gradients at every step. alone: one worker, no exchange."`
+	Codec         string   `toml:"codec" oneof:"fp32|bf16|int8" doc:"How pseudo-gradients travel: 4, 2 or 1.016 bytes a value. Default int8, ddp fp32."`
+	StateCodec    string   `toml:"state_codec" oneof:"fp32|bf16" doc:"How NoLoCo's weights travel; the other strategies do not send weights in a round."`
+	InnerSteps    int      `toml:"inner_steps" range:"1..1000000" doc:"H, inner steps in a round. More of them: fewer bytes, and replicas that drift further apart. ddp exchanges at every step and counts rounds all the same."`
+	OuterLR       float64  `toml:"outer_lr" range:"(0..10]" doc:"Learning rate of DiLoCo's outer Nesterov step. Default 0.7."`
+	OuterMomentum float64  `toml:"outer_momentum" range:"0..1)" doc:"DiLoCo's outer momentum, or NoLoCo's alpha. Default 0.9, noloco 0.5."`
+	Beta          float64  `toml:"beta" range:"(0..2]" doc:"NoLoCo: weight of the pair's mean pseudo-gradient. With beta = gamma a pair exchanges one vector instead of two. Default 0.7."`
+	Gamma         float64  `toml:"gamma" range:"(0..2)" doc:"NoLoCo: pull towards the pair's mean weights. Stable only below 2(1 - outer_momentum^2). Default 0.7."`
+	Deadline      Duration `toml:"deadline" id:"-" range:"100ms..168h" doc:"Longest that one exchange may take. Past it the worker goes on with what arrived; nothing waits for ever."`
+	Grace         Duration `toml:"grace" id:"-" range:"0s..168h" doc:"How long those who are ready wait for a slower worker before the group goes on without it. At most deadline."`
+	MaxLag        int      `toml:"max_lag" range:"0..1000" doc:"NoLoCo: rounds that a partner may be ahead or behind."`
+}
+
+// Mesh is the table [mesh].
+type Mesh struct {
+	Listen       []string `toml:"listen" id:"-" doc:"Multiaddresses to listen on. Port 0 takes a free one. loco run keeps its workers on loopback."`
+	Join         []string `toml:"join" id:"-" doc:"Multiaddresses, with /p2p/ID, of members to join the run through. Empty: this worker waits to be joined, or mdns finds the others."`
+	MDNS         bool     `toml:"mdns" id:"-" doc:"Whether to look for the run's members on the local network."`
+	Heartbeat    Duration `toml:"heartbeat" id:"-" range:"50ms..1h" doc:"Time between two status messages of a member; about 2.4 KB each."`
+	SuspectAfter Duration `toml:"suspect_after" id:"-" range:"100ms..24h" doc:"Silence after which a member is suspect: still counted, but not waited for beyond sync.grace."`
+	DeadAfter    Duration `toml:"dead_after" id:"-" range:"200ms..168h" doc:"Silence after which a member is dead and groups form without it."`
+	JoinTimeout  Duration `toml:"join_timeout" id:"-" range:"1s..168h" doc:"Longest that a worker tries to reach the run and to fetch its state."`
+}
+
+// Checkpoint is the table [checkpoint].
+type Checkpoint struct {
+	Dir       string `toml:"dir" id:"-" doc:"Folder of the checkpoints. Empty: checkpoints/ in the run's folder."`
+	Every     int    `toml:"every" id:"-" range:"0..10000000" doc:"Rounds between two checkpoints. 0 writes one at the end or at Ctrl-C only."`
+	Keep      int    `toml:"keep" id:"-" range:"1..1000000" doc:"Newest checkpoints that are kept."`
+	KeepEvery int    `toml:"keep_every" id:"-" range:"0..10000000" doc:"Checkpoints of rounds that are a multiple of this are kept for ever. 0 keeps none of them."`
+	Tmpfs     string `toml:"tmpfs" id:"-" doc:"Folder in memory that a checkpoint is written to first, so that it survives a crash of the process at once; left out when it does not exist or has no room. Empty: none."`
+}
+
+// Metrics is the table [metrics].
+type Metrics struct {
+	Listen string `toml:"listen" id:"-" doc:"host:port of /metrics, /healthz and pprof (loopback only). Port 0 takes a free one. Empty: none."`
+}
+
+// Strategies, the values of sync.strategy.
+const (
+	DiLoCo = "diloco"
+	NoLoCo = "noloco"
+	DDP    = "ddp"
+	Alone  = "alone"
+)
+
+// TotalSteps is the run's inner steps per worker, rounds × H, whatever the strategy.
+func (c *Config) TotalSteps() uint64 { return uint64(c.Run.Rounds) * uint64(c.Sync.InnerSteps) }
+
+// TokensPerStep is the tokens one worker trains in one inner step.
+func (c *Config) TokensPerStep() uint64 { return uint64(c.Inner.Batch) * uint64(c.Model.Context) }
+
+// TokensPerWorker is the tokens one worker trains in the run.
+func (c *Config) TokensPerWorker() uint64 { return c.TotalSteps() * c.TokensPerStep() }
+
+// TotalTokens is the tokens of the whole run. Validate has made sure that it fits.
+func (c *Config) TotalTokens() uint64 { return uint64(c.Run.Workers) * c.TokensPerWorker() }
+
+// MicroBatch is the sequences in memory at once: inner.micro_batch, or the whole
+// batch when that is 0.
+func (c *Config) MicroBatch() int {
+	if c.Inner.MicroBatch == 0 {
+		return c.Inner.Batch
+	}
+	return c.Inner.MicroBatch
+}

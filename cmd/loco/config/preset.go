@@ -1,0 +1,144 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+const defaultPreset = "tiny"
+
+// Info describes a preset in a line.
+type Info struct{ Name, Summary string }
+
+// Presets lists the presets, smallest first.
+func Presets() []Info {
+	var infos []Info
+	for _, p := range presets() {
+		infos = append(infos, Info{p.name, p.summary})
+	}
+	return infos
+}
+
+// Preset returns a preset, or an *Error that lists the names.
+func Preset(name string) (Config, error) { return LoadPreset(name, nil) }
+
+// Default is the preset tiny: a Llama of a quarter of a million parameters that four
+// workers on two cores train in minutes, with nothing to download.
+func Default() Config {
+	return Config{
+		Run: Run{
+			Name: "tiny", Seed: 1, Workers: 4,
+			Rounds:      15,   // 300 steps: some minutes on two cores
+			EvalEvery:   1,    // rounds are short, and the curve is the point
+			EvalTokens:  8192, // about 0.02 nats of noise, a second of work
+			ReportEvery: 5, Restarts: 3,
+		},
+		Model: Model{
+			Layers: 2, Width: 96, Heads: 3, KVHeads: 1, FFN: 256, Context: 128,
+			Vocab:     256,                                 // bytes
+			RoPETheta: 10000, NormEps: 1e-5, InitStd: 0.02, // Llama 2
+			Tied: true, // of so few parameters the head would be a tenth
+		},
+		Data: Data{
+			Source: "go", Heldout: 0.02, Tokenizer: "bytes",
+			MaxBytes: 32 << 20, // read in a second, never seen twice in the run
+		},
+		Inner: Inner{
+			LR: 3e-3, MinLRRatio: 0.1, // small models take a large rate
+			Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, WeightDecay: 0.1, Clip: 1, // prime, OpenDiLoCo
+			Schedule: "cosine", Warmup: 20, Decay: 60,
+			Batch: 8,
+		},
+		Sync: Sync{
+			Strategy: DiLoCo, Codec: "int8", StateCodec: "fp32", InnerSteps: 20,
+			OuterLR: 0.7, OuterMomentum: 0.9, Beta: 0.7, Gamma: 0.7, // see strategyDefaults
+			Deadline: Duration(time.Minute), Grace: Duration(15 * time.Second), MaxLag: 2,
+		},
+		Mesh: Mesh{
+			Listen:    []string{"/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1"},
+			Heartbeat: Duration(time.Second), SuspectAfter: Duration(5 * time.Second),
+			DeadAfter: Duration(15 * time.Second), JoinTimeout: Duration(time.Minute),
+		},
+		Checkpoint: Checkpoint{Every: 5, Keep: 2, Tmpfs: "/dev/shm"},
+		Metrics:    Metrics{Listen: "127.0.0.1:0"},
+	}
+}
+
+// strategyDefaults returns the defaults of the keys that follow the strategy, nil for
+// an unknown one. DiLoCo's are arXiv 2311.08105, section 3; NoLoCo's are arXiv
+// 2506.10911, section 4, with the one value that its code has for β and γ. ddp is
+// exact by default, so that it is the reference.
+func strategyDefaults(strategy string) map[string]any {
+	d := map[string]any{
+		"sync.codec": "int8", "sync.outer_lr": 0.7, "sync.outer_momentum": 0.9,
+		"sync.beta": 0.7, "sync.gamma": 0.7,
+	}
+	switch strategy {
+	case DiLoCo, Alone:
+	case NoLoCo:
+		d["sync.outer_momentum"] = 0.5
+	case DDP:
+		d["sync.codec"] = "fp32"
+	default:
+		return nil
+	}
+	return d
+}
+
+type preset struct {
+	name, summary string
+	settings      []setting
+}
+
+// setting is one key of a preset and where its value is from.
+type setting struct {
+	key    string
+	value  any // string, bool, int, float64
+	source string
+}
+
+func findPreset(name string) (preset, bool) {
+	for _, p := range presets() {
+		if p.name == name {
+			return p, true
+		}
+	}
+	return preset{}, false
+}
+
+func presetNames() []string {
+	var names []string
+	for _, p := range presets() {
+		names = append(names, p.name)
+	}
+	return names
+}
+
+// presetConfig builds a preset on Default. A preset is part of this package: a key or
+// a type that is wrong is a bug and panics; a test builds them all.
+func presetConfig(name string) (Config, bool) {
+	p, ok := findPreset(name)
+	if !ok {
+		return Config{}, false
+	}
+	l := &loader{cfg: Default(), keys: Keys(), origins: map[string]origin{}}
+	l.layer(func() {
+		for _, s := range p.settings {
+			k, ok := l.key(s.key)
+			if !ok {
+				panic("config: preset " + name + ": unknown key " + s.key)
+			}
+			value := s.value
+			if n, isInt := value.(int); isInt {
+				value = int64(n)
+			}
+			l.set(k, value, name, fmt.Sprint(value))
+		}
+	})
+	if len(l.problems) > 0 {
+		panic("config: preset " + name + ": " + l.problems[0].String())
+	}
+	l.cfg.Run.Name = strings.ReplaceAll(name, " ", "-")
+	return l.cfg, true
+}
