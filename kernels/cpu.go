@@ -1,0 +1,166 @@
+package kernels
+
+import (
+	"fmt"
+	"runtime"
+)
+
+// CPU is a Device that computes in float32 on the machine's cores, in plain Go.
+//
+// The bits of every result are the same at any thread count and on every
+// architecture: work is cut into tasks that own their outputs or a fixed slot of
+// scratch memory, products that are added are rounded to float32 first so that no
+// compiler fuses them, and exp and log are this package's own.
+//
+// Its methods must not be called at the same time by several goroutines.
+type CPU struct {
+	threads int
+	pool    *pool // nil with one thread
+	bytes   int64 // allocated by Alloc and AllocTokens
+
+	// One job of each kind, reused by every call so that none allocates.
+	matmul      matmulJob
+	elementwise elementwiseJob
+	reduce      reduceJob
+	norm        normJob
+	rotary      ropeJob
+	attention   attentionJob
+	swiglu      swigluJob
+	embedding   embeddingJob
+	loss        lossJob
+	adamw       adamwJob
+}
+
+var _ Device = (*CPU)(nil)
+
+// maxThreads is above what any machine has and keeps a mistyped number from
+// starting a million goroutines.
+const maxThreads = 1024
+
+// NewCPU returns a device that computes with the given number of threads; 0 means as
+// many as Go may run at once (runtime.GOMAXPROCS).
+func NewCPU(threads int) (*CPU, error) {
+	if threads < 0 || threads > maxThreads {
+		return nil, fmt.Errorf("kernels: cpu with %d threads: want 1 to %d, or 0 for as many as the machine has", threads, maxThreads)
+	}
+	if threads == 0 {
+		threads = min(runtime.GOMAXPROCS(0), maxThreads)
+	}
+	d := &CPU{threads: threads}
+	if threads > 1 {
+		d.pool = newPool(threads)
+	}
+	d.matmul.panels = make([][]aStep, threads)
+	d.attention.scratch = make([]attentionScratch, threads)
+	return d, nil
+}
+
+type cpuBuffer struct{ v []float32 }
+
+func (b *cpuBuffer) Len() int { return len(b.v) }
+
+func (b *cpuBuffer) Slice(lo, hi int) Buffer { return &cpuBuffer{b.v[lo:hi:hi]} }
+
+type cpuTokens struct{ v []int32 }
+
+func (t *cpuTokens) Len() int { return len(t.v) }
+
+// f32 returns the memory of a buffer of this device.
+func f32(op string, b Buffer) []float32 {
+	c, ok := b.(*cpuBuffer)
+	if !ok {
+		panicForeign(op, b)
+	}
+	return c.v
+}
+
+func cpuIDs(op string, t Tokens) []int32 {
+	c, ok := t.(*cpuTokens)
+	if !ok {
+		panicForeign(op, t)
+	}
+	return c.v
+}
+
+// Name implements Device.
+func (d *CPU) Name() string {
+	if d.threads == 1 {
+		return "cpu (1 thread)"
+	}
+	return fmt.Sprintf("cpu (%d threads)", d.threads)
+}
+
+// Close implements Device: it ends the threads and waits for them.
+func (d *CPU) Close() error {
+	if d.pool != nil {
+		d.pool.close()
+		d.pool = nil
+	}
+	return nil
+}
+
+// Allocated is the number of bytes that Alloc and AllocTokens have given out. It
+// leaves out the device's own scratch memory.
+func (d *CPU) Allocated() int64 { return d.bytes }
+
+// Alloc implements Device. Go has no way to learn that memory is missing before it
+// is used, so only sizes that no machine has are refused.
+func (d *CPU) Alloc(n int) (Buffer, error) {
+	if err := checkAlloc("values", n); err != nil {
+		return nil, err
+	}
+	d.bytes += 4 * int64(n)
+	return &cpuBuffer{make([]float32, n)}, nil
+}
+
+// AllocTokens implements Device.
+func (d *CPU) AllocTokens(n int) (Tokens, error) {
+	if err := checkAlloc("tokens", n); err != nil {
+		return nil, err
+	}
+	d.bytes += 4 * int64(n)
+	return &cpuTokens{make([]int32, n)}, nil
+}
+
+// Upload implements Device.
+func (d *CPU) Upload(dst Buffer, src []float32) {
+	same("upload", "src", len(src), dst.Len())
+	copy(f32("upload", dst), src)
+}
+
+// Download implements Device.
+func (d *CPU) Download(dst []float32, src Buffer) {
+	same("download", "dst", len(dst), src.Len())
+	copy(dst, f32("download", src))
+}
+
+// UploadTokens implements Device.
+func (d *CPU) UploadTokens(dst Tokens, src []int32) {
+	same("upload tokens", "src", len(src), dst.Len())
+	copy(cpuIDs("upload tokens", dst), src)
+}
+
+// run runs the tasks of a job on all threads, or here when there is only one of
+// either.
+func (d *CPU) run(j job, tasks int) {
+	if d.pool == nil || tasks == 1 {
+		for t := range tasks {
+			j.do(0, t)
+		}
+		return
+	}
+	if tasks > 0 {
+		d.pool.run(j, tasks)
+	}
+}
+
+// blocks is the number of tasks that n items make when each takes size of them.
+func blocks(n, size int) int { return (n + size - 1) / size }
+
+// grown returns s with at least n elements, keeping its memory when it has them.
+func grown[E any](s []E, n int) []E {
+	if cap(s) < n {
+		return make([]E, n)
+	}
+	return s[:n]
+}

@@ -1,0 +1,52 @@
+package kernels
+
+// Rows a task copies, and columns a task of the backward pass adds: tokens may
+// repeat, so there each task owns columns of the table, not rows.
+const (
+	embeddingRows    = 256
+	embeddingColumns = 64
+)
+
+// embeddingJob is Embedding, or its backward pass.
+type embeddingJob struct {
+	backward    bool
+	rows, table []float32
+	ids         []int32
+	width       int
+}
+
+// Embedding implements Device.
+func (d *CPU) Embedding(out, table Buffer, tokens Tokens, vocab, width int) {
+	ids := cpuIDs("embedding", tokens)
+	checkEmbedding("embedding", out, table, ids, vocab, width)
+	d.embedding = embeddingJob{false, f32("embedding", out), f32("embedding", table), ids, width}
+	d.run(&d.embedding, blocks(len(ids), embeddingRows))
+}
+
+// EmbeddingBackward implements Device.
+func (d *CPU) EmbeddingBackward(dtable, dout Buffer, tokens Tokens, vocab, width int) {
+	const op = "embedding backward"
+	ids := cpuIDs(op, tokens)
+	checkEmbedding(op, dout, dtable, ids, vocab, width)
+	d.embedding = embeddingJob{true, f32(op, dout), f32(op, dtable), ids, width}
+	d.run(&d.embedding, blocks(width, embeddingColumns))
+}
+
+func (j *embeddingJob) do(_, task int) {
+	if !j.backward {
+		lo := task * embeddingRows
+		for r, id := range j.ids[lo:min(lo+embeddingRows, len(j.ids))] {
+			copy(j.rows[(lo+r)*j.width:][:j.width], j.table[int(id)*j.width:])
+		}
+		return
+	}
+	lo := task * embeddingColumns
+	hi := min(lo+embeddingColumns, j.width)
+	for r, id := range j.ids {
+		from := j.rows[r*j.width+lo : r*j.width+hi]
+		to := j.table[int(id)*j.width+lo:][:len(from)]
+		for i, v := range from {
+			to[i] += v
+		}
+	}
+}

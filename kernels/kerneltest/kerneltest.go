@@ -1,0 +1,253 @@
+// Package kerneltest holds every kernels.Device to what device.go says, by comparing
+// each operation with the float64 reference.
+//
+// A tolerance is never tuned: each case derives, beside the operation, how far
+// float32 arithmetic may be from the exact result, from u = 2⁻²⁴, the number of
+// roundings on the way to a value, and the magnitudes that were rounded.
+package kerneltest
+
+import (
+	"math"
+	"testing"
+
+	"loco/kernels"
+)
+
+// u is the unit roundoff of float32: one operation errs by at most u relatively.
+const u = 1.0 / (1 << 24)
+
+// tiny covers results that are subnormal in float32.
+const tiny = 1e-37
+
+// operand is one buffer of an operation, read, written or both.
+type operand struct {
+	name string
+	data []float32 // before the operation
+}
+
+// opCase is one call of one operation.
+type opCase struct {
+	name     string
+	operands []operand
+	tokens   [][]int32
+	run      func(d kernels.Device, b []kernels.Buffer, k []kernels.Tokens)
+	// bound returns the absolute error allowed for each value of each operand, given
+	// the operands before and after the operation in float64. A nil entry is an
+	// operand that the operation must leave as it was.
+	bound func(in, out [][]float64) [][]float64
+}
+
+// Run runs the suite against devices that open makes; it closes each.
+func Run(t *testing.T, open func(t *testing.T) kernels.Device) {
+	t.Helper()
+	for _, group := range []struct {
+		name  string
+		cases []opCase
+	}{
+		{"matmul", matMulCases()},
+		{"attention", attentionCases()},
+		{"layers", layerCases()},
+		{"vectors", vectorCases()},
+		{"nonfinite", nonFiniteCases()},
+	} {
+		t.Run(group.name, func(t *testing.T) {
+			d := opened(t, open)
+			for _, c := range group.cases {
+				check(t, d, c)
+			}
+		})
+	}
+	t.Run("sums", func(t *testing.T) { checkSums(t, opened(t, open)) })
+	t.Run("memory", func(t *testing.T) { checkMemory(t, opened(t, open)) })
+	t.Run("shapes", func(t *testing.T) { checkShapes(t, opened(t, open)) })
+}
+
+func opened(t *testing.T, open func(t *testing.T) kernels.Device) kernels.Device {
+	t.Helper()
+	d := open(t)
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Errorf("close %s: %v", d.Name(), err)
+		}
+	})
+	return d
+}
+
+// guard is what lies before, between and after the operands: a NaN that poisons what
+// reads it and changes when something writes it.
+var guard = math.Float32frombits(0x7fc0dead)
+
+const guardLen = 19 // odd, so that views begin at every alignment
+
+// arena is one buffer that holds a case's operands as views between guards.
+type arena struct {
+	whole  kernels.Buffer
+	views  []kernels.Buffer
+	starts []int
+	before []float32
+	tokens []kernels.Tokens
+}
+
+func newArena(t testing.TB, d kernels.Device, c opCase) arena {
+	t.Helper()
+	var a arena
+	for _, o := range c.operands {
+		a.before = append(a.before, guards()...)
+		a.starts = append(a.starts, len(a.before))
+		a.before = append(a.before, o.data...)
+	}
+	a.before = append(a.before, guards()...)
+	whole, err := d.Alloc(len(a.before))
+	if err != nil {
+		t.Fatalf("alloc of %d values: %v", len(a.before), err)
+	}
+	d.Upload(whole, a.before)
+	a.whole = whole
+	for i, o := range c.operands {
+		a.views = append(a.views, whole.Slice(a.starts[i], a.starts[i]+len(o.data)))
+	}
+	for _, ids := range c.tokens {
+		k, err := d.AllocTokens(len(ids))
+		if err != nil {
+			t.Fatalf("alloc of %d tokens: %v", len(ids), err)
+		}
+		d.UploadTokens(k, ids)
+		a.tokens = append(a.tokens, k)
+	}
+	return a
+}
+
+func guards() []float32 {
+	g := make([]float32, guardLen)
+	for i := range g {
+		g[i] = guard
+	}
+	return g
+}
+
+// after runs the case on d and returns the whole arena.
+func after(t testing.TB, d kernels.Device, c opCase) ([]float32, arena) {
+	t.Helper()
+	a := newArena(t, d, c)
+	c.run(d, a.views, a.tokens)
+	got := make([]float32, len(a.before))
+	d.Download(got, a.whole)
+	return got, a
+}
+
+// exact runs the case on the reference and returns its operands before and after.
+func exact(t testing.TB, c opCase) (in, out [][]float64) {
+	t.Helper()
+	ref := kernels.NewReference()
+	a := newArena(t, ref, c)
+	c.run(ref, a.views, a.tokens)
+	for i, o := range c.operands {
+		before := make([]float64, len(o.data))
+		for k, v := range o.data {
+			before[k] = float64(v)
+		}
+		result := make([]float64, len(o.data))
+		ref.DownloadFloat64(result, a.views[i])
+		in, out = append(in, before), append(out, result)
+	}
+	return in, out
+}
+
+// check runs one case on d and compares it with the reference.
+func check(t testing.TB, d kernels.Device, c opCase) {
+	t.Helper()
+	in, want := exact(t, c)
+	bounds := c.bound(in, want)
+	all, a := after(t, d, c)
+	touched := make([]bool, len(all))
+	for i, o := range c.operands {
+		got := all[a.starts[i]:][:len(o.data)]
+		if bounds[i] == nil {
+			continue
+		}
+		for k := range got {
+			touched[a.starts[i]+k] = true
+		}
+		if k := firstOutside(got, want[i], bounds[i]); k >= 0 {
+			t.Errorf("%s: %s[%d] = %v, want %v ± %.3g", c.name, o.name, k, got[k], want[i][k], bounds[i][k])
+		}
+	}
+	for i, v := range all {
+		if !touched[i] && math.Float32bits(v) != math.Float32bits(a.before[i]) {
+			t.Errorf("%s: value %d of the memory, which is no output, changed from %v to %v", c.name, i, a.before[i], v)
+			return
+		}
+	}
+}
+
+// firstOutside returns the index of the first value outside its bound, or −1. Where
+// the exact result is not finite the device's must not be either; which of NaN and
+// infinity may depend on the order of the arithmetic.
+func firstOutside(got []float32, want, bound []float64) int {
+	for k, g := range got {
+		value := float64(g)
+		if !finite(want[k]) || math.Abs(want[k]) > math.MaxFloat32 {
+			if finite(value) {
+				return k
+			}
+			continue
+		}
+		if !(math.Abs(value-want[k]) <= bound[k]) {
+			return k
+		}
+	}
+	return -1
+}
+
+func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
+
+// source is a small fixed generator (splitmix64): cases are the same on every run.
+type source uint64
+
+func (s *source) next() uint64 {
+	*s += 0x9e3779b97f4a7c15
+	z := uint64(*s)
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
+}
+
+// values returns n values, roughly normal, with the given standard deviation.
+func (s *source) values(n int, deviation float64) []float32 {
+	v := make([]float32, n)
+	for i := range v {
+		sum := 0.0
+		for range 4 {
+			sum += float64(s.next()>>11)/(1<<53) - 0.5
+		}
+		v[i] = float32(sum * math.Sqrt(3) * deviation)
+	}
+	return v
+}
+
+// ids returns n token ids below vocab.
+func (s *source) ids(n, vocab int) []int32 {
+	k := make([]int32, n)
+	for i := range k {
+		k[i] = int32(s.next() % uint64(vocab))
+	}
+	return k
+}
+
+// magnitude returns |x|.
+func magnitude(x []float64) []float64 {
+	m := make([]float64, len(x))
+	for i, v := range x {
+		m[i] = math.Abs(v)
+	}
+	return m
+}
+
+// relative bounds each value by share·|value|.
+func relative(x []float64, share float64) []float64 {
+	b := make([]float64, len(x))
+	for i, v := range x {
+		b[i] = share*math.Abs(v) + tiny
+	}
+	return b
+}

@@ -1,0 +1,42 @@
+package kernels
+
+// lossBlock is the number of rows a task takes.
+const lossBlock = 16
+
+// lossJob is CrossEntropy.
+type lossJob struct {
+	losses, logits []float32
+	targets        []int32
+	rows, vocab    int
+	scale          float32
+}
+
+// CrossEntropy implements Device. The sum over a row has the tree of the 8 lanes, and
+// its logarithm is taken in float64.
+func (d *CPU) CrossEntropy(losses, logits Buffer, targets Tokens, first, rows, vocab int, scale float32) {
+	const op = "cross-entropy"
+	ids := cpuIDs(op, targets)
+	checkCrossEntropy(losses, logits, ids, first, rows, vocab)
+	d.loss = lossJob{f32(op, losses)[first:], f32(op, logits), ids[first:], rows, vocab, scale}
+	d.run(&d.loss, blocks(rows, lossBlock))
+}
+
+func (j *lossJob) do(_, task int) {
+	for r := task * lossBlock; r < min((task+1)*lossBlock, j.rows); r++ {
+		row, target := j.logits[r*j.vocab:][:j.vocab], j.targets[r]
+		if target < 0 {
+			clear(row)
+			j.losses[r] = 0
+			continue
+		}
+		highest, own := maxOf(row), row[target]
+		expOf(row, row, highest)
+		sum := sumLanes(row)
+		j.losses[r] = float32(log64(float64(sum)) - float64(own-highest))
+		factor := j.scale / sum
+		for i := range row {
+			row[i] *= factor
+		}
+		row[target] -= j.scale
+	}
+}
