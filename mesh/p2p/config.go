@@ -1,0 +1,189 @@
+package p2p
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Limits of a configuration.
+const (
+	maxCanonicalBytes = 64 << 10
+	maxWorker         = 1<<20 - 1
+	minRunIDDigits    = 16
+	maxRunIDDigits    = 128
+)
+
+// Config says who this worker is and how it treats the others.
+type Config struct {
+	// IdentityFile holds the Ed25519 key that this peer's ID is made of. It is
+	// created, readable by its owner alone, when it does not exist. Empty makes a new
+	// identity for this process only.
+	IdentityFile string
+	// Listen are the multiaddrs to accept connections on, TCP or QUIC. Port 0 lets
+	// the system choose.
+	Listen []string
+	// Bootstrap are multiaddrs of members, each ending in /p2p/ID. Without any this
+	// worker is the first of its run. Its own are skipped.
+	Bootstrap []string
+	// MDNS looks for members of the run on the local network, and answers those who
+	// look.
+	MDNS bool
+
+	// RunID is the hash of the canonical configuration in lower-case hex. Topics and
+	// protocols of the run carry its first 16 digits.
+	RunID string
+	// Canonical is what RunID is the hash of: sorted lines "key=value", at most
+	// 64 KiB in all. A worker of another run is shown the lines that differ.
+	Canonical []string
+	// Worker is this worker's number in the run, or negative to take the lowest that
+	// no live member has.
+	Worker int
+
+	// Heartbeat is the time between two heartbeats. A node sends about 2.4 KB for
+	// each heartbeat of each member, whatever the size of the run.
+	Heartbeat time.Duration
+	// SuspectAfter is the silence after which a member is suspect: several heartbeats.
+	SuspectAfter time.Duration
+	// DeadAfter is the silence after which a member is dead. It bounds how long a
+	// paused machine or a cut cable can hold the others up.
+	DeadAfter time.Duration
+	// DeadAfterRefused is how long the addresses of a member may refuse connections
+	// before it is dead: enough for a router to restart, not a worker.
+	DeadAfterRefused time.Duration
+	// Forget is how long a dead or departed member stays in the view, and for the
+	// dead how long they are dialed.
+	Forget time.Duration
+
+	// DialTimeout bounds one attempt to reach a peer, security handshake and hello
+	// included.
+	DialTimeout time.Duration
+	// JoinTimeout bounds New's attempts to reach any of Bootstrap.
+	JoinTimeout time.Duration
+	// HelloTimeout is how long a connection may stay without a hello, and how long a
+	// hello may take, before the connection is closed.
+	HelloTimeout time.Duration
+	// RedialMax bounds the time between two attempts to reach a lost member.
+	RedialMax time.Duration
+
+	// Logger is told of members that come and go, and of refused peers. Nil discards.
+	Logger *slog.Logger
+	// Registerer gets libp2p's metrics and this package's; nil turns them off.
+	Registerer prometheus.Registerer
+}
+
+// Default is a configuration for workers on one machine or one local network, to
+// which RunID must be added.
+func Default() Config {
+	return Config{
+		Listen:           []string{"/ip4/127.0.0.1/tcp/0"}, // reachable from this machine alone until asked otherwise
+		Worker:           -1,
+		Heartbeat:        time.Second,      // tens of members: about 100 KB/s
+		SuspectAfter:     4 * time.Second,  // three heartbeats lost
+		DeadAfter:        15 * time.Second, // a long collection or a laptop's hiccup survives
+		DeadAfterRefused: time.Second,      // a closed port means that the process is gone
+		Forget:           10 * time.Minute,
+		DialTimeout:      5 * time.Second,
+		JoinTimeout:      30 * time.Second, // the others may be starting too
+		HelloTimeout:     10 * time.Second,
+		RedialMax:        5 * time.Second,
+	}
+}
+
+// WAN is Default for machines far apart: it listens on every interface, over TCP
+// and QUIC, and waits longer.
+func WAN() Config {
+	c := Default()
+	c.Listen = []string{"/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1", "/ip6/::/udp/0/quic-v1"}
+	c.Heartbeat = 15 * time.Second // 1,000 members: 160 KB/s
+	c.SuspectAfter = time.Minute
+	c.DeadAfter = 3 * time.Minute
+	c.DeadAfterRefused = 10 * time.Second // a home router restarts its port mapping
+	c.Forget = time.Hour
+	c.DialTimeout = 15 * time.Second
+	c.JoinTimeout = 2 * time.Minute
+	c.RedialMax = 30 * time.Second
+	return c
+}
+
+// Validate reports everything that is wrong with c, each with its field, value and
+// what is allowed.
+func (c Config) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf("p2p: "+format, args...)) }
+	if n := len(c.RunID); n < minRunIDDigits || n > maxRunIDDigits || strings.Trim(c.RunID, "0123456789abcdef") != "" {
+		bad("run ID %q: want %d to %d lower-case hex digits", c.RunID, minRunIDDigits, maxRunIDDigits)
+	}
+	if n := len(joinLines(c.Canonical)); n > maxCanonicalBytes {
+		bad("canonical configuration of %d bytes: at most %d", n, maxCanonicalBytes)
+	}
+	if !slices.IsSorted(c.Canonical) {
+		bad("canonical configuration is not sorted")
+	}
+	for _, line := range c.Canonical {
+		if !strings.Contains(line, "=") || strings.Contains(line, "\n") {
+			bad("canonical configuration line %q: want key=value", line)
+		}
+	}
+	if c.Worker > maxWorker {
+		bad("worker %d: at most %d", c.Worker, maxWorker)
+	}
+	if len(c.Listen) == 0 {
+		bad("no address to listen on: want at least one, such as /ip4/0.0.0.0/tcp/0")
+	}
+	for _, a := range c.Listen {
+		if _, err := ma.NewMultiaddr(a); err != nil {
+			bad("listen address %q: %w", a, err)
+		}
+	}
+	if _, err := parseBootstrap(c.Bootstrap); err != nil {
+		errs = append(errs, err)
+	}
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{
+		{"heartbeat", c.Heartbeat}, {"suspect after", c.SuspectAfter}, {"dead after", c.DeadAfter},
+		{"dead after refused", c.DeadAfterRefused}, {"forget", c.Forget}, {"dial timeout", c.DialTimeout},
+		{"join timeout", c.JoinTimeout}, {"hello timeout", c.HelloTimeout}, {"redial max", c.RedialMax},
+	} {
+		if d.value <= 0 {
+			bad("%s of %v: must be positive", d.name, d.value)
+		}
+	}
+	if c.SuspectAfter <= c.Heartbeat || c.DeadAfter <= c.SuspectAfter {
+		bad("heartbeat %v, suspect after %v, dead after %v: each must be longer than the one before", c.Heartbeat, c.SuspectAfter, c.DeadAfter)
+	}
+	return errors.Join(errs...)
+}
+
+// parseBootstrap gathers the addresses by peer, in the order given.
+func parseBootstrap(addrs []string) ([]peer.AddrInfo, error) {
+	var infos []peer.AddrInfo
+	var errs []error
+	for _, s := range addrs {
+		info, err := peer.AddrInfoFromString(s)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("p2p: bootstrap address %q: want a multiaddr that ends in /p2p/ID, such as /ip4/192.0.2.1/tcp/4001/p2p/12D3Koo...: %w", s, err))
+			continue
+		}
+		if len(info.Addrs) == 0 {
+			errs = append(errs, fmt.Errorf("p2p: bootstrap address %q: has an ID but nothing to dial before it", s))
+			continue
+		}
+		i := slices.IndexFunc(infos, func(o peer.AddrInfo) bool { return o.ID == info.ID })
+		if i < 0 {
+			infos = append(infos, *info)
+			continue
+		}
+		infos[i].Addrs = append(infos[i].Addrs, info.Addrs...)
+	}
+	return infos, errors.Join(errs...)
+}

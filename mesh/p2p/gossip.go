@@ -1,0 +1,139 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"loco/mesh"
+)
+
+// maxGossipBytes bounds one message between two peers of the gossip: a heartbeat
+// with its signature, or lists of the IDs of heartbeats.
+const maxGossipBytes = 64 << 10
+
+// gossip is the run's heartbeat topic.
+type gossip struct {
+	topic *pubsub.Topic
+	sub   *pubsub.Subscription
+}
+
+func (m *Mesh) startGossip() error {
+	ps, err := pubsub.NewGossipSub(m.ctx, m.host,
+		pubsub.WithMaxMessageSize(maxGossipBytes),
+		pubsub.WithMessageSignaturePolicy(pubsub.StrictSign),
+		pubsub.WithFloodPublish(true), // own heartbeats go to all that are connected, at once
+		pubsub.WithLogger(slog.New(slog.DiscardHandler)),
+		pubsub.WithAppSpecificRpcInspector(func(from peer.ID, rpc *pubsub.RPC) error {
+			if len(rpc.GetPublish()) > 0 && !m.passed(from) {
+				return errors.New("p2p: gossip of a peer that has not passed a hello")
+			}
+			return nil
+		}))
+	if err != nil {
+		return fmt.Errorf("p2p: gossip: %w", err)
+	}
+	name := m.prefix + "status/1.0.0"
+	check := func(_ context.Context, _ peer.ID, msg *pubsub.Message) pubsub.ValidationResult {
+		beat, err := ParseHeartbeat(msg.Data)
+		if err != nil {
+			m.log.Warn("heartbeat refused", "peer", msg.GetFrom().String(), "via", msg.ReceivedFrom.String(), "error", err)
+			return pubsub.ValidationReject
+		}
+		msg.ValidatorData = beat
+		return pubsub.ValidationAccept
+	}
+	if err := ps.RegisterTopicValidator(name, check, pubsub.WithValidatorInline(true)); err != nil {
+		return fmt.Errorf("p2p: gossip topic %s: %w", name, err)
+	}
+	topic, err := ps.Join(name)
+	if err != nil {
+		return fmt.Errorf("p2p: gossip topic %s: %w", name, err)
+	}
+	sub, err := topic.Subscribe(pubsub.WithBufferSize(1024))
+	if err != nil {
+		return fmt.Errorf("p2p: gossip topic %s: %w", name, err)
+	}
+	m.gossip = &gossip{topic: topic, sub: sub}
+	m.spawn(func() {
+		for {
+			msg, err := sub.Next(m.ctx)
+			if err != nil {
+				return // the mesh is closing
+			}
+			if beat, ok := msg.ValidatorData.(Heartbeat); ok && msg.GetFrom() != m.host.ID() {
+				m.heartbeat(msg.GetFrom(), beat)
+			}
+		}
+	})
+	return nil
+}
+
+func (g *gossip) close() {
+	g.sub.Cancel()
+	g.topic.Close() // fails only when pubsub has ended already
+}
+
+// ownBeat is the next heartbeat of this member. m.mu is held.
+func (m *Mesh) ownBeat(addrs []string) Heartbeat {
+	self := m.members.self
+	self.beat.Seq++
+	self.beat.Addrs = addrs
+	return self.beat
+}
+
+// publish sends one heartbeat to everybody.
+func (m *Mesh) publish() {
+	addrs := m.dialable()
+	m.mu.Lock()
+	beat := m.ownBeat(addrs)
+	m.mu.Unlock()
+	if err := m.gossip.topic.Publish(m.ctx, AppendHeartbeat(nil, beat)); err != nil && m.ctx.Err() == nil {
+		m.log.Warn("heartbeat not sent", "error", err)
+	}
+}
+
+// heartbeat takes in what gossip says of a member.
+func (m *Mesh) heartbeat(from peer.ID, beat Heartbeat) {
+	id := mesh.ID(from.String())
+	m.mu.Lock()
+	changed, outcome := m.members.heartbeat(id, beat, m.now())
+	m.note(changed)
+	if outcome == beatApplied && beat.Status.Worker == m.members.self.beat.Status.Worker && !beat.Left {
+		other := claim{id: id, settled: true, movable: beat.Movable, ready: beat.Status.Ready}
+		if loser, ok := yields(m.ownClaim(), other); ok && loser == m.id {
+			m.move(nil)
+		}
+	}
+	m.mu.Unlock()
+	if outcome == beatUnreached {
+		m.seek(peer.AddrInfo{ID: from, Addrs: parseAddrs(beat.Addrs)})
+	}
+}
+
+// ownClaim is this worker's side of a dispute over its number. m.mu is held.
+func (m *Mesh) ownClaim() claim {
+	self := m.members.self
+	return claim{id: m.id, settled: m.settled, movable: self.beat.Movable, ready: self.beat.Status.Ready}
+}
+
+// move takes the next free number that is not in taken and tells the others. m.mu
+// is held.
+func (m *Mesh) move(taken map[int]bool) {
+	skip := map[int]bool{m.members.self.beat.Status.Worker: true}
+	for w := range taken {
+		skip[w] = true
+	}
+	for w := range m.reserved {
+		skip[w] = true
+	}
+	s := m.members.self.beat.Status
+	s.Worker = m.members.free(skip)
+	m.log.Info("worker number moved", "from", m.members.self.beat.Status.Worker, "to", s.Worker)
+	m.note(m.members.announce(s))
+	m.beatSoon()
+}

@@ -1,0 +1,96 @@
+package p2p
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+)
+
+// maxIdentityBytes bounds what is read of an identity file; a key has 68 bytes.
+const maxIdentityBytes = 4 << 10
+
+// loadIdentity reads the key in path, or makes a new one and writes it there. With
+// an empty path the key is new and kept nowhere.
+//
+// The file is libp2p's encoding of a private key: a protobuf of the key's type and
+// the 64 bytes of an Ed25519 private key.
+func loadIdentity(path string) (crypto.PrivKey, error) {
+	if path == "" {
+		key, _, err := crypto.GenerateEd25519Key(rand.Reader)
+		if err != nil {
+			return nil, fmt.Errorf("p2p: make an identity: %w", err)
+		}
+		return key, nil
+	}
+	raw, err := readIdentity(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return createIdentity(path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("p2p: read identity: %w", err)
+	}
+	key, err := crypto.UnmarshalPrivateKey(raw)
+	if err == nil && key.Type() != crypto.Ed25519 {
+		err = fmt.Errorf("key of type %v, want Ed25519", key.Type())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("p2p: identity file %s is damaged (%w): delete it to get a new identity", path, err)
+	}
+	return key, nil
+}
+
+func readIdentity(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxIdentityBytes))
+}
+
+// createIdentity makes a key and writes it so that the file is whole or absent.
+func createIdentity(path string) (crypto.PrivKey, error) {
+	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("p2p: make an identity: %w", err)
+	}
+	raw, err := crypto.MarshalPrivateKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("p2p: encode identity: %w", err)
+	}
+	if err := writeWhole(path, raw); err != nil {
+		return nil, fmt.Errorf("p2p: write identity %s: %w", path, err)
+	}
+	return key, nil
+}
+
+// writeWhole writes data under a temporary name, readable by its owner alone, and
+// renames it.
+func writeWhole(path string, data []byte) error {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, filepath.Base(path)+".tmp-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // after the rename there is nothing to remove
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}

@@ -1,0 +1,334 @@
+package p2p
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/discovery/mdns"
+	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
+	"github.com/libp2p/go-libp2p/p2p/security/noise"
+	tls "github.com/libp2p/go-libp2p/p2p/security/tls"
+	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"loco/mesh"
+)
+
+// Mesh is a member of a run. It implements [mesh.Mesh].
+type Mesh struct {
+	cfg    Config
+	log    *slog.Logger
+	host   host.Host
+	id     mesh.ID
+	prefix string    // of the run's topics and protocols: "/loco/<16 hex digits>/"
+	start  time.Time // times of members count from here
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	tasks  sync.WaitGroup
+	closed sync.Once
+
+	gossip  *gossip
+	mdns    mdns.Service
+	metrics *metrics
+	kick    chan struct{} // asks for a heartbeat now
+
+	sent, received atomic.Uint64
+
+	mu       sync.Mutex // guards what follows; never held while waiting
+	ended    bool
+	settled  bool // New has returned, or is about to
+	members  *members
+	changed  chan struct{}
+	links    map[peer.ID]*link
+	seeking  map[peer.ID]bool    // who is being dialed in the background
+	reserved map[int]reservation // numbers promised in hellos under way
+}
+
+// link is a connected peer; several connections to it share one.
+type link struct {
+	admitted chan struct{} // closed when the peer has passed a hello
+	gone     chan struct{} // closed when the last connection has ended
+	passed   bool
+	claimed  int // the number this worker had in its last hello to it
+	reaper   *time.Timer
+	heard    atomic.Int64 // time since start of the last byte from it, ns
+}
+
+var _ mesh.Mesh = (*Mesh)(nil)
+
+// New starts a host, joins the run through cfg.Bootstrap and returns when at least
+// one member has accepted it, or at once if there is none to ask. A member that
+// runs another configuration makes it fail with a *[ConfigError], a live member
+// with this worker's number with a *[WorkerTakenError]. ctx bounds New only.
+func New(ctx context.Context, cfg Config) (*Mesh, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	bootstrap, err := parseBootstrap(cfg.Bootstrap)
+	if err != nil {
+		return nil, err
+	}
+	key, err := loadIdentity(cfg.IdentityFile)
+	if err != nil {
+		return nil, err
+	}
+	m, err := start(cfg, key)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.join(ctx, bootstrap); err != nil {
+		m.Close()
+		return nil, err
+	}
+	m.startMDNS()
+	return m, nil
+}
+
+// start makes a mesh that listens and answers, and has not joined yet.
+func start(cfg Config, key crypto.PrivKey) (*Mesh, error) {
+	m := &Mesh{
+		cfg: cfg, log: cfg.Logger, start: time.Now(), prefix: "/loco/" + cfg.RunID[:minRunIDDigits] + "/",
+		kick: make(chan struct{}, 1), changed: make(chan struct{}),
+		links: make(map[peer.ID]*link), seeking: make(map[peer.ID]bool), reserved: make(map[int]reservation),
+	}
+	if m.log == nil {
+		m.log = slog.New(slog.DiscardHandler)
+	}
+	m.ctx, m.cancel = context.WithCancel(context.Background())
+	h, err := newHost(cfg, key)
+	if err != nil {
+		m.cancel()
+		return nil, err
+	}
+	m.host, m.id = h, mesh.ID(h.ID().String())
+	m.members = newMembers(cfg, m.id, Heartbeat{
+		Status: mesh.Status{Worker: max(cfg.Worker, 0)}, Movable: cfg.Worker < 0,
+		Incarnation: uint64(m.start.UnixNano()), // compared only with this identity's other lives
+	})
+	h.Network().Notify(&network.NotifyBundle{
+		ConnectedF:    func(_ network.Network, c network.Conn) { m.connected(c.RemotePeer()) },
+		DisconnectedF: func(_ network.Network, c network.Conn) { m.disconnected(c.RemotePeer()) },
+	})
+	h.SetStreamHandler(helloProtocol, m.answerHello)
+	m.Handle(goodbyeProtocol, m.answerGoodbye)
+	if err := m.startGossip(); err != nil {
+		m.Close()
+		return nil, err
+	}
+	if err := m.startMetrics(); err != nil {
+		m.Close()
+		return nil, err
+	}
+	// Only now: whoever dials meets every handler.
+	if err := h.Network().Listen(parseAddrs(cfg.Listen)...); err != nil {
+		m.Close()
+		return nil, fmt.Errorf("p2p: listen on %v: %w", cfg.Listen, err)
+	}
+	m.spawn(m.watch)
+	return m, nil
+}
+
+func newHost(cfg Config, key crypto.PrivKey) (host.Host, error) {
+	limits, err := resources()
+	if err != nil {
+		return nil, fmt.Errorf("p2p: resource limits: %w", err)
+	}
+	opts := []libp2p.Option{
+		libp2p.Identity(key), libp2p.UserAgent("loco"), libp2p.NoListenAddrs,
+		libp2p.Transport(tcp.NewTCPTransport), libp2p.Transport(quic.NewTransport),
+		libp2p.Security(tls.ID, tls.New), libp2p.Security(noise.ID, noise.New), // in order of preference
+		libp2p.Muxer(yamux.ID, muxer()), libp2p.DialRanker(rankTCPFirst),
+		libp2p.ResourceManager(limits), libp2p.DisableRelay(), libp2p.WithDialTimeout(cfg.DialTimeout),
+	}
+	if cfg.Registerer == nil {
+		opts = append(opts, libp2p.DisableMetrics())
+	} else {
+		opts = append(opts, libp2p.PrometheusRegisterer(cfg.Registerer))
+	}
+	h, err := libp2p.New(opts...)
+	if err != nil {
+		return nil, fmt.Errorf("p2p: host: %w", err)
+	}
+	return h, nil
+}
+
+// Self is this peer's ID.
+func (m *Mesh) Self() mesh.ID { return m.id }
+
+// Worker is this worker's number in the run. If it was left to the mesh it may
+// still change until Announce has said Ready.
+func (m *Mesh) Worker() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.members.self.beat.Status.Worker
+}
+
+// Addrs are the multiaddrs, with this peer's ID, by which others can join.
+func (m *Mesh) Addrs() []string {
+	var full []string
+	for _, a := range m.dialable() {
+		full = append(full, a+"/p2p/"+string(m.id))
+	}
+	return full
+}
+
+// dialable lists the addresses of this machine's interfaces that are listened on,
+// and those that others have seen it under.
+func (m *Mesh) dialable() []string {
+	addrs, err := m.host.Network().InterfaceListenAddresses()
+	if err != nil {
+		m.log.Warn("addresses of the interfaces unknown", "error", err)
+	}
+	for _, a := range m.host.Addrs() {
+		if !ma.Contains(addrs, a) {
+			addrs = append(addrs, a)
+		}
+	}
+	return addrTexts(addrs)
+}
+
+// BytesSent counts the bytes written to streams of the run's protocols.
+func (m *Mesh) BytesSent() uint64 { return m.sent.Load() }
+
+// BytesReceived counts the bytes read from streams of the run's protocols.
+func (m *Mesh) BytesReceived() uint64 { return m.received.Load() }
+
+// View implements [mesh.Mesh].
+func (m *Mesh) View() ([]mesh.Member, <-chan struct{}) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.listen()
+	return m.members.view(m.now()), m.changed
+}
+
+// Announce implements [mesh.Mesh]. The worker number of s is ignored: the mesh
+// agreed on it with the others, see Worker.
+func (m *Mesh) Announce(s mesh.Status) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s.Worker = m.members.self.beat.Status.Worker
+	m.note(m.members.announce(s))
+	m.beatSoon()
+}
+
+// Leave says goodbye to everybody, so that they do not wait for this member, and
+// closes the mesh. ctx bounds the goodbyes; that some were not heard is no error.
+func (m *Mesh) Leave(ctx context.Context) error {
+	m.mu.Lock()
+	if m.ended {
+		m.mu.Unlock()
+		return nil
+	}
+	m.note(m.members.leave(m.now()))
+	m.mu.Unlock()
+	m.sayGoodbye(ctx)
+	return m.Close()
+}
+
+// Close ends the mesh and everything it started, without a goodbye. It may be
+// called more than once.
+func (m *Mesh) Close() error {
+	var err error
+	m.closed.Do(func() {
+		m.mu.Lock()
+		m.ended = true
+		for _, l := range m.links {
+			l.reaper.Stop()
+		}
+		m.note(m.members.leave(m.now()))
+		m.mu.Unlock()
+		m.cancel()
+		if m.mdns != nil {
+			m.mdns.Close()
+		}
+		if m.gossip != nil {
+			m.gossip.close()
+		}
+		err = m.host.Close()
+		m.metrics.close()
+		m.tasks.Wait()
+	})
+	return err
+}
+
+// now is the time since the start, by this machine's monotonic clock.
+func (m *Mesh) now() time.Duration { return time.Since(m.start) }
+
+// note wakes those who wait for a change, and logs it. m.mu is held.
+func (m *Mesh) note(changed bool) {
+	for _, t := range m.members.news {
+		if t.id != m.id {
+			m.log.Info("member changed", "peer", string(t.id), "worker", t.worker, "from", t.from.String(), "to", t.to.String())
+		}
+	}
+	m.members.news = m.members.news[:0]
+	if changed {
+		close(m.changed)
+		m.changed = make(chan struct{})
+	}
+}
+
+// spawn runs f until it ends by itself or Close ends m.ctx and waits for it.
+func (m *Mesh) spawn(f func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ended {
+		return
+	}
+	m.tasks.Go(f)
+}
+
+// watch lets time pass for the members and publishes heartbeats.
+func (m *Mesh) watch() {
+	every := max(min(m.cfg.Heartbeat, m.cfg.SuspectAfter/4, m.cfg.DeadAfterRefused/4), time.Millisecond)
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	beat := time.NewTicker(m.cfg.Heartbeat)
+	defer beat.Stop()
+	for {
+		select {
+		case <-m.ctx.Done():
+			return
+		case <-tick.C:
+			m.mu.Lock()
+			m.listen()
+			m.note(m.members.tick(m.now()))
+			m.mu.Unlock()
+		case <-beat.C:
+			m.publish()
+		case <-m.kick:
+			m.publish()
+			beat.Reset(m.cfg.Heartbeat)
+		}
+	}
+}
+
+// listen tells the members what the streams have heard. m.mu is held.
+func (m *Mesh) listen() {
+	changed := false
+	for id, l := range m.links {
+		if at := l.heard.Load(); l.passed && at > 0 {
+			changed = m.members.hear(mesh.ID(id.String()), time.Duration(at)) || changed
+		}
+	}
+	m.note(changed)
+}
+
+// beatSoon asks for a heartbeat without waiting for it.
+func (m *Mesh) beatSoon() {
+	select {
+	case m.kick <- struct{}{}:
+	default: // one is asked for already
+	}
+}
