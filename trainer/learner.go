@@ -5,14 +5,15 @@ package trainer
 type Learner interface {
 	Parameters() int
 	// Gradient trains on the worker's batch number step up to the gradient of the
-	// mean token loss, and returns the summed loss in nats and its number of tokens.
-	Gradient(step uint64) (lossSum float64, tokens int)
+	// mean token loss, and returns the summed loss in nats and its number of tokens. It
+	// fails when the batch cannot be read.
+	Gradient(step uint64) (lossSum float64, tokens int, err error)
 	// Update takes one optimiser step from the gradient: step is the position in the
 	// schedule, updates how often the moments were updated before. It returns the
 	// gradient's norm before clipping, and changes nothing where that is not finite.
 	Update(step, updates uint64) (gradNorm float64)
 	// Evaluate returns the mean loss over the held-out batches, in nats per token.
-	Evaluate() float64
+	Evaluate() (float64, error)
 
 	ReadGradient(dst []float32)
 	WriteGradient(src []float32)

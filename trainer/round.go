@@ -121,7 +121,10 @@ func (t *Trainer) ddp(ctx context.Context) (out Outcome, norm float64, err error
 		return out, 0, err
 	}
 	began := t.hooks.Now()
-	loss, n := t.learner.Gradient(t.step)
+	loss, n, err := t.learner.Gradient(t.step)
+	if err != nil {
+		return out, 0, fmt.Errorf("trainer: step %d: %w", t.step, err)
+	}
 	t.learner.ReadGradient(t.delta)
 	t.innerSeconds += t.hooks.Now().Sub(began).Seconds()
 	if norm, err = t.finite(t.delta); err != nil {
@@ -148,7 +151,10 @@ func (t *Trainer) innerSteps(ctx context.Context) error {
 			return err
 		}
 		began := t.hooks.Now()
-		loss, n := t.learner.Gradient(t.step)
+		loss, n, err := t.learner.Gradient(t.step)
+		if err != nil {
+			return fmt.Errorf("trainer: step %d: %w", t.step, err)
+		}
 		if err := t.update(loss, n, began); err != nil {
 			return err
 		}
@@ -182,7 +188,10 @@ func (t *Trainer) afterRound(ctx context.Context, members []int) error {
 	last := t.round == t.cfg.Rounds
 	if (due(t.round, t.cfg.EvalEvery) || last) && t.evaluates(members) {
 		began := t.hooks.Now()
-		loss := t.learner.Evaluate()
+		loss, err := t.learner.Evaluate()
+		if err != nil {
+			return fmt.Errorf("trainer: evaluate round %d: %w", t.round, err)
+		}
 		t.hooks.Report(&EvalEvent{
 			Event: "eval", Worker: t.cfg.Worker, Round: t.round, Step: t.step, Tokens: t.tokens,
 			HeldoutLoss: loss, Seconds: t.hooks.Now().Sub(began).Seconds(),

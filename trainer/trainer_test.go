@@ -31,7 +31,7 @@ func newQuadratic(n int, center func(step uint64, i int) float32) *quadratic {
 
 func (q *quadratic) Parameters() int { return len(q.theta) }
 
-func (q *quadratic) Gradient(step uint64) (loss float64, tokens int) {
+func (q *quadratic) Gradient(step uint64) (loss float64, tokens int, err error) {
 	if q.onStep != nil {
 		q.onStep(step)
 	}
@@ -39,7 +39,7 @@ func (q *quadratic) Gradient(step uint64) (loss float64, tokens int) {
 		q.grad[i] = x - q.center(step, i)
 		loss += float64(q.grad[i]*q.grad[i]) / 2
 	}
-	return loss, 10
+	return loss, 10, nil
 }
 
 func (q *quadratic) Update(_, _ uint64) (norm float64) {
@@ -52,9 +52,9 @@ func (q *quadratic) Update(_, _ uint64) (norm float64) {
 	return math.Sqrt(norm)
 }
 
-func (q *quadratic) Evaluate() float64 {
-	loss, _ := q.Gradient(0)
-	return loss
+func (q *quadratic) Evaluate() (float64, error) {
+	loss, _, err := q.Gradient(0)
+	return loss, err
 }
 
 func (q *quadratic) ReadGradient(dst []float32)  { copy(dst, q.grad) }
