@@ -1,7 +1,12 @@
 package kernels_test
 
 import (
+	"fmt"
+	"runtime"
+	"strconv"
+	"strings"
 	"testing"
+	"testing/synctest"
 
 	"loco/kernels"
 	"loco/kernels/kerneltest"
@@ -30,4 +35,111 @@ func TestConformance(t *testing.T) {
 
 func TestSameBitsAtAnyThreadCount(t *testing.T) {
 	kerneltest.SameBits(t, cpu(t, 1), cpu(t, 2), cpu(t, 3), cpu(t, 8))
+}
+
+func TestStepAllocatesNothing(t *testing.T) {
+	for _, threads := range []int{1, 2} {
+		d := cpu(t, threads)
+		step := kerneltest.Step(t, d)
+		step() // grows the scratch memory
+		if n := testing.AllocsPerRun(5, step); n != 0 {
+			t.Errorf("%s: a step allocates %v times, want 0", d.Name(), n)
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestNewCPURefusesThreadCounts(t *testing.T) {
+	for _, threads := range []int{-1, 1025} {
+		if _, err := kernels.NewCPU(threads); err == nil || !strings.Contains(err.Error(), strconv.Itoa(threads)) {
+			t.Errorf("NewCPU(%d): error %v, want one that names the number", threads, err)
+		}
+	}
+}
+
+func TestNames(t *testing.T) {
+	for threads, want := range map[int]string{1: "cpu (1 thread)", 2: "cpu (2 threads)"} {
+		d := cpu(t, threads)
+		if d.Name() != want {
+			t.Errorf("name %q, want %q", d.Name(), want)
+		}
+		d.Close()
+	}
+	d := cpu(t, 0)
+	defer d.Close()
+	if want := fmt.Sprintf("(%d thread", runtime.GOMAXPROCS(0)); !strings.Contains(d.Name(), want) {
+		t.Errorf("name with 0 threads %q, want %q in it", d.Name(), want)
+	}
+}
+
+func TestAllocatedCountsBytes(t *testing.T) {
+	d := cpu(t, 1)
+	defer d.Close()
+	if _, err := d.Alloc(100); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.AllocTokens(7); err != nil {
+		t.Fatal(err)
+	}
+	if d.Allocated() != 428 {
+		t.Errorf("107 values take %d bytes, want 428", d.Allocated())
+	}
+}
+
+func TestForeignBuffersAreRefused(t *testing.T) {
+	d := cpu(t, 1)
+	defer d.Close()
+	own, err := d.Alloc(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign, err := kernels.NewReference().Alloc(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if r := fmt.Sprint(recover()); !strings.Contains(r, "another device") || !strings.Contains(r, "add") {
+			t.Errorf("panic %q does not say that a buffer of another device was added", r)
+		}
+	}()
+	d.Add(own, foreign)
+}
+
+func TestCloseEndsTheThreads(t *testing.T) {
+	// In a bubble a goroutine that is left over fails the test.
+	synctest.Test(t, func(t *testing.T) {
+		d := cpu(t, 4)
+		kerneltest.Step(t, d)()
+		for range 2 { // closing twice is harmless
+			if err := d.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+func FuzzMatMul(f *testing.F) {
+	f.Add(uint8(4), uint8(2), uint8(2), uint8(0))
+	f.Add(uint8(33), uint8(65), uint8(17), uint8(7))
+	f.Add(uint8(0), uint8(1), uint8(0), uint8(4))
+	f.Fuzz(func(t *testing.T, m, n, k, form uint8) {
+		d := cpu(t, 1+int(form>>3&1))
+		defer d.Close()
+		kerneltest.CheckMatMul(t, d, int(m%80), int(n%80), int(k%80), form&1 != 0, form&2 != 0, form&4 != 0)
+	})
+}
+
+func FuzzAttention(f *testing.F) {
+	f.Add(uint8(1), uint8(9), uint8(2), uint8(2), uint8(4))
+	f.Add(uint8(2), uint8(64), uint8(1), uint8(4), uint8(16))
+	f.Fuzz(func(t *testing.T, batch, seq, kvHeads, group, headDim uint8) {
+		d := cpu(t, 1+int(seq&1))
+		defer d.Close()
+		kv := 1 + int(kvHeads%3)
+		kerneltest.CheckAttention(t, d, kernels.AttentionShape{
+			Batch: int(batch % 3), Seq: int(seq % 70), KVHeads: kv, Heads: kv * (1 + int(group%4)), HeadDim: 1 + int(headDim%33),
+		})
+	})
 }

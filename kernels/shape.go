@@ -1,10 +1,14 @@
 package kernels
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+)
 
 // maxAlloc is the number of float32 values, or tokens, above which an Alloc is
-// taken for a mistake in a size rather than for a wish: 4 TiB of float32.
-const maxAlloc = 1 << 40
+// taken for a mistake in a size rather than for a wish: 4 TiB of float32, or what a
+// 32-bit machine can address.
+const maxAlloc = min(1<<40, math.MaxInt/16)
 
 // checkAlloc returns an error for a size that no device can have.
 func checkAlloc(what string, n int) error {

@@ -2,6 +2,7 @@ package kerneltest
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 
@@ -13,7 +14,7 @@ func checkMemory(t *testing.T, d kernels.Device) {
 	if d.Name() == "" {
 		t.Error("the device has no name")
 	}
-	for _, n := range []int{-1, 1<<40 + 1} {
+	for _, n := range []int{-1, math.MaxInt} {
 		if _, err := d.Alloc(n); err == nil || !strings.Contains(err.Error(), fmt.Sprint(n)) {
 			t.Errorf("Alloc(%d): error %v, want one that names the size", n, err)
 		}

@@ -1,0 +1,22 @@
+package kerneltest
+
+import (
+	"testing"
+
+	"loco/kernels"
+)
+
+// CheckMatMul compares one matmul of random values with the reference: what a fuzz
+// target calls with the sizes it finds.
+func CheckMatMul(t *testing.T, d kernels.Device, m, n, k int, transA, transB, accumulate bool) {
+	t.Helper()
+	check(t, d, matMulCase(m, n, k, transA, transB, accumulate))
+}
+
+// CheckAttention compares attention of one shape, forward and backward, with the
+// reference.
+func CheckAttention(t *testing.T, d kernels.Device, s kernels.AttentionShape) {
+	t.Helper()
+	check(t, d, attentionCase(s))
+	check(t, d, attentionBackwardCase(s))
+}
