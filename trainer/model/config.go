@@ -63,7 +63,7 @@ func Default() Config {
 const (
 	vocabMax      = 1 << 24
 	layersMax     = 1 << 10
-	widthMax      = 1 << 16
+	widthMax      = 1 << 17
 	ffnMax        = 1 << 20
 	contextMax    = 1 << 20
 	parametersMax = 1 << 40
@@ -109,8 +109,8 @@ func (c Config) Validate() error {
 		value, min, max float64
 	}{
 		{"rope_theta", c.RopeTheta, 1, 1e12},
-		{"norm_eps", c.NormEps, 1e-12, 1e-1},
-		{"init_std", c.InitStd, 1e-8, 10},
+		{"norm_eps", c.NormEps, 1e-30, 1e-1},
+		{"init_std", c.InitStd, 1e-30, 10},
 	} {
 		if !(f.value >= f.min && f.value <= f.max) { // NaN fails too
 			return fmt.Errorf("model: %s = %v, allowed are %v to %v", f.name, f.value, f.min, f.max)

@@ -298,10 +298,3 @@ func TestNewReportsADeviceThatIsFull(t *testing.T) {
 		}
 	}
 }
-
-// devices are the reference and the CPU at one and two threads.
-func devices(t testing.TB) map[string]kernels.Device {
-	t.Helper()
-	all := map[string]kernels.Device{"reference": kernels.NewReference()}
-	return all
-}
