@@ -113,16 +113,23 @@ func (m *Mesh) answerHello(s network.Stream) {
 	if err == nil {
 		err = m.answerClaim(s, theirs)
 	}
-	if err != nil && m.ctx.Err() == nil {
-		m.log.Warn("peer refused", "peer", from.String(), "address", s.Conn().RemoteMultiaddr().String(), "error", err)
-		if isFatal(err) { // let it read the answer before the connection goes
-			io.Copy(io.Discard, io.LimitReader(s, maxVerdictBytes))
-		}
+	var taken *WorkerTakenError
+	switch {
+	case err == nil || m.ctx.Err() != nil:
+		return
+	case errors.As(err, &taken) && theirs.Heartbeat.Movable:
+		return // it comes back with another number
+	case m.passed(from):
+		m.log.Warn("hello again refused", "peer", from.String(), "error", err)
 		s.Reset()
-		if !m.passed(from) {
-			m.host.Network().ClosePeer(from)
-		}
+		return
 	}
+	m.log.Warn("peer refused", "peer", from.String(), "address", s.Conn().RemoteMultiaddr().String(), "error", err)
+	if isFatal(err) { // let it read the answer before the connection goes
+		io.Copy(io.Discard, io.LimitReader(s, maxVerdictBytes))
+	}
+	s.Reset()
+	m.host.Network().ClosePeer(from)
 }
 
 // answerClaim judges a dialer of the same run and takes it in.
