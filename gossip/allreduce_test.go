@@ -1,0 +1,217 @@
+package gossip
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"loco/gossip/codec"
+	"loco/mesh"
+	"loco/mesh/sim"
+)
+
+// cluster is n all-reducers over a simulated mesh.
+type cluster struct {
+	t     *testing.T
+	net   *sim.Net
+	peers []*AllReduce
+	edit  func(i int, c *Config)
+}
+
+const (
+	testGrace    = 2 * time.Second
+	testDeadline = 60 * time.Second
+)
+
+func mustCodec(t testing.TB, name string) codec.Codec {
+	t.Helper()
+	c, err := codec.ByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func newCluster(t *testing.T, opts sim.Options, codecName string, edit func(i int, c *Config)) *cluster {
+	t.Helper()
+	c := &cluster{t: t, net: sim.NewWith(opts), edit: func(i int, cfg *Config) {
+		cfg.Codec = mustCodec(t, codecName)
+		if edit != nil {
+			edit(i, cfg)
+		}
+	}}
+	for i := range opts.Peers {
+		c.net.Peer(i).Announce(mesh.Status{Worker: i, Ready: true})
+	}
+	<-time.After(opts.Latency + time.Millisecond)
+	for i := range opts.Peers {
+		c.peers = append(c.peers, c.make(i))
+	}
+	return c
+}
+
+func (c *cluster) make(i int) *AllReduce {
+	cfg := Config{Mesh: c.net.Peer(i), Worker: i, Deadline: testDeadline, Grace: testGrace}
+	c.edit(i, &cfg)
+	a, err := NewAllReduce(cfg)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return a
+}
+
+func (c *cluster) close() {
+	for _, p := range c.peers {
+		_ = p.Close()
+	}
+	c.net.Close()
+}
+
+// got is what one Average returned.
+type got struct {
+	vec []float32
+	out Outcome
+	err error
+}
+
+// vector is the deterministic vector of a worker in a round.
+func vector(worker int, round uint64, n int) []float32 {
+	r := rand.New(rand.NewPCG(uint64(worker), round))
+	x := make([]float32, n)
+	for i := range x {
+		x[i] = float32(r.NormFloat64())
+	}
+	return x
+}
+
+// average runs one round on the peers named and returns what each got.
+func (c *cluster) average(round uint64, n int, who []int, before func(i int)) map[int]got {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	res := map[int]got{}
+	for _, i := range who {
+		wg.Go(func() {
+			if before != nil {
+				before(i)
+			}
+			vec := vector(i, round, n)
+			out, err := c.peers[i].Average(context.Background(), round, Delta, vec, float64(i+1), [32]byte{byte(round)})
+			mu.Lock()
+			res[i] = got{vec, out, err}
+			mu.Unlock()
+		})
+	}
+	wg.Wait()
+	return res
+}
+
+// expected is the mean by its definition, through the codec.
+func expected(t testing.TB, c codec.Codec, members []int, round uint64, n int) []float32 {
+	t.Helper()
+	total := 0.0
+	for _, w := range members {
+		total += float64(w + 1)
+	}
+	sum := make([]float32, n)
+	for _, w := range members {
+		p, err := c.AppendEncode(nil, vector(w, round, n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.DecodeAdd(sum, p, float32(float64(w+1)/total)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p, err := c.AppendEncode(nil, sum)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Decode(sum, p); err != nil {
+		t.Fatal(err)
+	}
+	return sum
+}
+
+func sameBits(a, b []float32) bool {
+	return slices.EqualFunc(a, b, func(x, y float32) bool { return math.Float32bits(x) == math.Float32bits(y) })
+}
+
+func upTo(n int) []int {
+	var out []int
+	for i := range n {
+		out = append(out, i)
+	}
+	return out
+}
+
+// checkAveraged holds each result to the mean of its members and all to one another.
+func checkAveraged(t *testing.T, c codec.Codec, res map[int]got, round uint64, n int, members []int) {
+	t.Helper()
+	want := expected(t, c, members, round, n)
+	for i, g := range res {
+		if g.err != nil || g.out.Behind {
+			t.Errorf("worker %d: error %v, behind %v (%s)", i, g.err, g.out.Behind, g.out.Why)
+			continue
+		}
+		if !slices.Equal(g.out.Members, members) {
+			t.Errorf("worker %d: members %v, want %v (rejected %v)", i, g.out.Members, members, g.out.Rejected)
+			continue
+		}
+		if !sameBits(g.vec, want) {
+			t.Errorf("worker %d: its mean differs from the definition's", i)
+		}
+	}
+}
+
+func TestEverybodyGetsTheSameMean(t *testing.T) {
+	for _, name := range codec.Names() {
+		for n := 1; n <= 9; n++ {
+			for _, length := range []int{1, 255, 257, 5000, 300_000} {
+				if length == 300_000 && n%4 != 0 {
+					continue
+				}
+				t.Run(fmt.Sprintf("%s/%d workers/%d values", name, n, length), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						c := newCluster(t, sim.Options{Peers: n}, name, nil)
+						defer c.close()
+						for round := range uint64(2) {
+							res := c.average(round, length, upTo(n), nil)
+							checkAveraged(t, mustCodec(t, name), res, round, length, upTo(n))
+							var sent int64
+							for i, g := range res {
+								if g.out.Attempts != 1 {
+									t.Errorf("worker %d took %d attempts", i, g.out.Attempts)
+								}
+								frames := 0
+								for s, r := range shards(length, n) {
+									if s == i {
+										frames += (n - 1) * r.chunks()
+									} else {
+										frames += r.chunks()
+									}
+								}
+								want := AllReduceBytes(mustCodec(t, name), length, n, i) + int64(frames*headerLen)
+								if n == 1 {
+									want = 0
+								}
+								if int64(g.out.BytesSent) != want {
+									t.Errorf("worker %d sent %d bytes, the formula says %d", i, g.out.BytesSent, want)
+								}
+								sent += int64(g.out.BytesSent) - int64(g.out.BytesReceived)
+							}
+							if sent != 0 {
+								t.Errorf("%d more bytes were sent than received", sent)
+							}
+						}
+					})
+				})
+			}
+		}
+	}
+}

@@ -1,0 +1,147 @@
+package gossip
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"time"
+
+	"loco/gossip/codec"
+	"loco/mesh"
+)
+
+// Config is what an averager needs. Every duration is of this machine's clock.
+type Config struct {
+	Mesh   mesh.Mesh
+	Worker int // this worker's number, 0 … 65535, unique among live members
+	// Codec carries part Delta, StateCodec part Slow of a pair (nil: Codec).
+	Codec, StateCodec codec.Codec
+	// Deadline bounds one Average from call to return. An all-reduce that has not
+	// averaged by then is an error, a pair exchange goes on alone.
+	Deadline time.Duration
+	// Grace is how long the ready wait for the slow, and how long a peer may send
+	// nothing while something is expected of it. One chunk must cross a link in it.
+	Grace time.Duration
+	Seed  uint64 // of the matching of pairs; the same on every worker
+	// MaxLag is how many rounds a pair's partners may be apart.
+	MaxLag int
+	// MaxState bounds the bytes of a state that FetchState accepts; 0: 64 GiB.
+	MaxState int64
+	// State returns what a joiner needs, a copy; nil when this worker serves none.
+	State  func() (State, error)
+	Logger *slog.Logger // nil: no log
+}
+
+// maxStateDefault is the bound where Config.MaxState is 0.
+const maxStateDefault = 64 << 30
+
+func (c *Config) validate() error {
+	switch {
+	case c.Mesh == nil:
+		return errors.New("gossip: configuration: Mesh is missing")
+	case c.Worker < 0 || c.Worker > workerMax:
+		return fmt.Errorf("gossip: configuration: Worker is %d, want 0 … %d", c.Worker, workerMax)
+	case c.Codec == nil:
+		return errors.New("gossip: configuration: Codec is missing")
+	case c.Deadline <= 0 || c.Grace <= 0:
+		return fmt.Errorf("gossip: configuration: Deadline %v and Grace %v must be positive", c.Deadline, c.Grace)
+	case c.MaxLag < 0 || c.MaxState < 0:
+		return fmt.Errorf("gossip: configuration: MaxLag %d and MaxState %d must not be negative", c.MaxLag, c.MaxState)
+	}
+	if c.StateCodec == nil {
+		c.StateCodec = c.Codec
+	}
+	if c.MaxState == 0 {
+		c.MaxState = maxStateDefault
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+// Part says which vector of a round is averaged.
+type Part uint8
+
+// The vectors that cross the network.
+const (
+	Delta Part = iota // pseudo-gradient, or the gradient when H = 1
+	Slow              // NoLoCo's φ, known before the inner phase ends
+)
+
+// Outcome says what became of one Average.
+type Outcome struct {
+	Members []int // worker numbers that are in the mean, ascending
+	// Behind is set when this worker may not use the result: the others are in
+	// another round or hold other bytes. It must fetch their state; Why says more.
+	Behind bool
+	Why    string
+	// Rejected names the peers that were left out, and why.
+	Rejected []string
+
+	Attempts int
+	// BytesSent and BytesReceived count the payload and headers of data frames.
+	BytesSent, BytesReceived uint64
+	Seconds                  Seconds
+}
+
+// Seconds splits an exchange by phase: Wait until the group closed; Encode and
+// Decode the time spent in the codec and in sums, where it overlaps the wire at most
+// the phase's length; Transfer the rest.
+type Seconds struct{ Wait, Encode, Transfer, Decode float64 }
+
+// split divides the wall time since the group closed.
+func split(wait, wall, encode, decode time.Duration) Seconds {
+	encode = min(encode, wall)
+	decode = min(decode, wall-encode)
+	return Seconds{
+		Wait: wait.Seconds(), Encode: encode.Seconds(), Decode: decode.Seconds(),
+		Transfer: (wall - encode - decode).Seconds(),
+	}
+}
+
+// checkWeight refuses weights that no divisor can be made of.
+func checkWeight(w float64) error {
+	if !(w > 0) || w > math.MaxFloat32 {
+		return fmt.Errorf("weight is %v, want a positive finite number", w)
+	}
+	return nil
+}
+
+// checkVector refuses an empty vector and non-finite values.
+func checkVector(vec []float32) error {
+	if len(vec) == 0 || len(vec) > lengthMax {
+		return fmt.Errorf("vector of %d values, want 1 … %d", len(vec), lengthMax)
+	}
+	for i, x := range vec {
+		if math.Float32bits(x)&0x7f800000 == 0x7f800000 {
+			return fmt.Errorf("value %d of %d is %v: only finite values are averaged", i, len(vec), x)
+		}
+	}
+	return nil
+}
+
+// AllReduceBytes is the payload that the member at index (ascending by worker) of an
+// all-reduce of parameters values writes in one round: the other members' shards of
+// its own vector, and its own shard of the result to every other member.
+func AllReduceBytes(c codec.Codec, parameters, members, index int) int64 {
+	var total int64
+	for s, r := range shards(parameters, members) {
+		size := int64(c.EncodedLen(r.hi - r.lo))
+		if s == index {
+			total += size * int64(members-1)
+		} else {
+			total += size
+		}
+	}
+	return total
+}
+
+// BytesPerRound is AllReduceBytes of the member that writes most, index 0.
+func BytesPerRound(c codec.Codec, parameters, members int) int64 {
+	return AllReduceBytes(c, parameters, members, 0)
+}
+
+// PairBytes is the payload that a worker writes for one part of a pair exchange.
+func PairBytes(c codec.Codec, parameters int) int64 { return int64(c.EncodedLen(parameters)) }
