@@ -35,7 +35,7 @@ func newCPU(t testing.TB, threads int) kernels.Device {
 // medium is large enough that a CPU cuts its work for two threads.
 func medium() Config {
 	cfg := Default()
-	cfg.Layers, cfg.Context = 2, 64
+	cfg.Layers, cfg.Context, cfg.FFN = 1, 48, 256
 	return cfg
 }
 
