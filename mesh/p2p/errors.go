@@ -3,6 +3,7 @@ package p2p
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"loco/mesh"
@@ -41,7 +42,11 @@ func (e *ConfigError) Error() string {
 		if i == 0 {
 			sep = ": "
 		}
-		fmt.Fprintf(&b, "%s%s is %q here and %q there", sep, d.Key, d.Ours, cut(d.Theirs, maxReasonBytes))
+		key := cut(d.Key, maxReasonBytes) // may be a stranger's, as its value
+		if !strconv.CanBackquote(key) {
+			key = strconv.Quote(key)
+		}
+		fmt.Fprintf(&b, "%s%s is %q here and %q there", sep, key, d.Ours, cut(d.Theirs, maxReasonBytes))
 	}
 	return b.String()
 }

@@ -165,6 +165,13 @@ func TestNumbersFoundTogether(t *testing.T) {
 	}
 	joined := joinTogether(t, joiners, func(int) []string { return first.Addrs() })
 	awaitDistinct(t, append(joined, first))
+	members, _ := first.View()
+	for w, m := range members {
+		if m.Worker != w {
+			t.Errorf("number %d was not given to anybody: %+v", w, members)
+			break
+		}
+	}
 	if first.Worker() != 0 {
 		t.Errorf("the first member moved to %d", first.Worker())
 	}
@@ -195,25 +202,23 @@ func joinTogether(t *testing.T, n int, bootstrap func(i int) []string) []*Mesh {
 	return joined
 }
 
-// awaitDistinct waits until all see the same workers 0 to n−1.
+// awaitDistinct waits until all see each other under the same numbers, no two alike.
 func awaitDistinct(t *testing.T, meshes []*Mesh) {
 	t.Helper()
 	for _, m := range meshes {
-		meshtest.Await(t, m, fmt.Sprintf("want workers 0 to %d", len(meshes)-1), func(ms []mesh.Member) bool {
-			for w, member := range ms {
-				if member.Worker != w || member.State != mesh.Joining {
+		meshtest.Await(t, m, fmt.Sprintf("want %d workers of different numbers", len(meshes)), func(ms []mesh.Member) bool {
+			for i, member := range ms {
+				if member.State != mesh.Joining || i > 0 && member.Worker == ms[i-1].Worker {
 					return false
+				}
+				for _, o := range meshes {
+					if o.Self() == member.ID && o.Worker() != member.Worker {
+						return false
+					}
 				}
 			}
 			return len(ms) == len(meshes)
 		})
-	}
-	seen := make(map[int]bool)
-	for _, m := range meshes {
-		seen[m.Worker()] = true
-	}
-	if len(seen) != len(meshes) {
-		t.Errorf("the numbers %v are not those of %d workers", seen, len(meshes))
 	}
 }
 

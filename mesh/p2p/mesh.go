@@ -140,13 +140,15 @@ func start(cfg Config, key crypto.PrivKey) (*Mesh, error) {
 }
 
 func newHost(cfg Config, key crypto.PrivKey) (host.Host, error) {
+	quietLibp2p()
 	limits, err := resources()
 	if err != nil {
 		return nil, fmt.Errorf("p2p: resource limits: %w", err)
 	}
 	opts := []libp2p.Option{
 		libp2p.Identity(key), libp2p.UserAgent("loco"), libp2p.NoListenAddrs,
-		libp2p.Transport(tcp.NewTCPTransport), libp2p.Transport(quic.NewTransport),
+		// Sharing the port for dialing would let two processes listen on one address.
+		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()), libp2p.Transport(quic.NewTransport),
 		libp2p.Security(tls.ID, tls.New), libp2p.Security(noise.ID, noise.New), // in order of preference
 		libp2p.Muxer(yamux.ID, muxer()), libp2p.DialRanker(rankTCPFirst),
 		libp2p.ResourceManager(limits), libp2p.DisableRelay(), libp2p.WithDialTimeout(cfg.DialTimeout),

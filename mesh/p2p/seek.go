@@ -23,6 +23,7 @@ const (
 	seekUnknown  = 3  // attempts at a peer that is no member; gossip may name it again
 	seekersMax   = 64 // strangers dialed at a time: gossip may name any number
 	probeTimeout = time.Second
+	refusedPause = time.Minute // before a peer that refused is asked, and logged, again
 )
 
 // seek dials a peer in the background until it is a member again, or for good if it
@@ -64,7 +65,8 @@ func (m *Mesh) chase(info peer.AddrInfo) {
 			m.mu.Unlock()
 		} else if err := m.reach(m.ctx, peer.AddrInfo{ID: info.ID, Addrs: addrs}); isFatal(err) {
 			m.log.Warn("peer refused", "peer", info.ID.String(), "error", err)
-			return // a heartbeat of it, or it, will ask again
+			pause(m.ctx, refusedPause)
+			return // a heartbeat of it, or it, may ask again
 		} else if err != nil {
 			m.log.Debug("peer not reached", "peer", info.ID.String(), "error", dialReason(err))
 		}
