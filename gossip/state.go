@@ -33,6 +33,10 @@ type NamedVector struct {
 	Data []float32
 }
 
+// ErrNobody is what FetchState returns when no other live member holds the run's
+// state.
+var ErrNobody = errors.New("no other member is ready")
+
 const (
 	stateID         = "/loco/gossip/state/1"
 	stateMagic      = "locoST01"
@@ -126,7 +130,7 @@ func (s *states) fetch(ctx context.Context) (State, error) {
 		}
 	}
 	if len(errs) == 0 {
-		errs = append(errs, errors.New("no other member is ready"))
+		errs = append(errs, ErrNobody)
 	}
 	return State{}, fmt.Errorf("gossip: fetch the state: %w", errors.Join(errs...))
 }

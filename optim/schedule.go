@@ -25,7 +25,7 @@ func (s Schedule) Validate() error {
 	if s.Total < 1 || s.Warmup < 0 || s.Warmup > s.Total {
 		return fmt.Errorf("optim: warmup of %d steps does not fit a run of %d", s.Warmup, s.Total)
 	}
-	if s.Decay < 0 || s.Warmup+s.Decay > s.Total {
+	if s.Kind == "wsd" && (s.Decay < 0 || s.Warmup+s.Decay > s.Total) {
 		return fmt.Errorf("optim: warmup %d and decay %d do not fit a run of %d steps", s.Warmup, s.Decay, s.Total)
 	}
 	if !(s.MinRatio >= 0 && s.MinRatio <= 1) {

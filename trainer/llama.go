@@ -66,7 +66,9 @@ func (l *Llama) Update(step, updates uint64) (gradNorm float64) {
 }
 
 // Evaluate returns the mean held-out loss of the present parameters.
-func (l *Llama) Evaluate() (float64, error) { return Loss(l.model, l.heldout, l.evalInputs, l.evalTargets) }
+func (l *Llama) Evaluate() (float64, error) {
+	return Loss(l.model, l.heldout, l.evalInputs, l.evalTargets)
+}
 
 // Loss is the mean loss of a model over held-out batches, in nats per token. inputs
 // and targets are scratch of the model's Rows.

@@ -32,7 +32,7 @@ func Default() Config {
 			Rounds:      15,   // 300 steps: some minutes on two cores
 			EvalEvery:   1,    // rounds are short, and the curve is the point
 			EvalTokens:  8192, // about 0.02 nats of noise, a second of work
-			ReportEvery: 5, Restarts: 3,
+			ReportEvery: 5,
 		},
 		Model: Model{
 			Layers: 2, Width: 96, Heads: 3, KVHeads: 1, FFN: 256, Context: 128,
@@ -56,7 +56,7 @@ func Default() Config {
 			Deadline: Duration(time.Minute), Grace: Duration(15 * time.Second), MaxLag: 2,
 		},
 		Mesh: Mesh{
-			Listen:    []string{"/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1"},
+			Listen:    []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"}, // nobody else's business
 			Heartbeat: Duration(time.Second), SuspectAfter: Duration(5 * time.Second),
 			DeadAfter: Duration(15 * time.Second), JoinTimeout: Duration(time.Minute),
 		},

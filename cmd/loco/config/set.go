@@ -65,4 +65,3 @@ func parseList(text string) any {
 	}
 	return items
 }
-

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"time"
+
+	"loco/cmd/loco/config"
+	"loco/kernels"
+	"loco/optim"
+	"loco/trainer"
+	"loco/trainer/data"
+	"loco/trainer/model"
+)
+
+func (s *spec) dataDir() string {
+	dir, err := filepath.Abs(filepath.Join(s.dir, "data"))
+	if err != nil {
+		return filepath.Join(s.dir, "data")
+	}
+	return dir
+}
+
+// prepareData writes the run's token shards, or finds them written.
+func (s *spec) prepareData(ctx context.Context) (data.Set, error) {
+	return data.Prepare(ctx, dataOptions(s.cfg, s.dataDir()))
+}
+
+func dataOptions(cfg *config.Config, dir string) data.Options {
+	return data.Options{Source: cfg.Data.Source, Dir: dir, Heldout: cfg.Data.Heldout, MaxBytes: cfg.Data.MaxBytes}
+}
+
+func describeData(set data.Set) string {
+	return fmt.Sprintf("%s tokens of %d files to train on, %s of %d held out", formatCount(float64(set.Train.Tokens)), set.Train.Files, formatCount(float64(set.Heldout.Tokens)), set.Heldout.Files)
+}
+
+// canonical is what makes the run's identity: its configuration and its data.
+func (s *spec) canonical(set data.Set) []string {
+	lines := append(s.cfg.Canonical(), dataLine(set))
+	slices.Sort(lines)
+	return lines
+}
+
+func (s *spec) runID(set data.Set) string { return s.cfg.RunID(dataLine(set)) }
+
+func dataLine(set data.Set) string { return "data.digest=" + set.Digest }
+
+// newLearner makes a worker's model at its seeded initial weights, with its batches.
+func (s *spec) newLearner(dev kernels.Device, set data.Set, worker int) (*trainer.Llama, error) {
+	c := s.cfg
+	m, err := model.New(dev, s.model, c.MicroBatch())
+	if err != nil {
+		return nil, fmt.Errorf("build the model: %w", err)
+	}
+	dev.Upload(m.Params(), s.model.Init(c.Run.Seed))
+	train, err := set.Train.Open()
+	if err != nil {
+		return nil, err
+	}
+	sampler, err := data.NewSampler(train, data.SamplerConfig{Seed: c.Run.Seed, Worker: worker, Workers: c.Run.Workers, Batch: c.Inner.Batch, Context: c.Model.Context})
+	if err != nil {
+		return nil, usageError{err}
+	}
+	heldout, err := s.heldout(set, c.MicroBatch())
+	if err != nil {
+		return nil, err
+	}
+	return trainer.NewLlama(dev, m, s.adamw(), sampler, c.Inner.Batch, heldout)
+}
+
+func (s *spec) heldout(set data.Set, batch int) (*data.Heldout, error) {
+	shard, err := set.Heldout.Open()
+	if err != nil {
+		return nil, err
+	}
+	h, err := data.NewHeldout(shard, batch, s.cfg.Model.Context, int64(s.cfg.Run.EvalTokens))
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return h, nil
+}
+
+func (s *spec) adamw() optim.AdamW {
+	in := s.cfg.Inner
+	return optim.AdamW{
+		LR: in.LR, Beta1: in.Beta1, Beta2: in.Beta2, Eps: in.Eps, WeightDecay: in.WeightDecay, Clip: in.Clip,
+		Schedule: optim.Schedule{Kind: in.Schedule, Warmup: in.Warmup, Total: int(s.cfg.TotalSteps()), Decay: in.Decay, MinRatio: in.MinLRRatio},
+	}
+}
+
+func (s *spec) trainerConfig(worker int, stopAfter uint64) trainer.Config {
+	c := s.cfg
+	return trainer.Config{
+		Strategy: c.Sync.Strategy, Worker: worker, Rounds: uint64(c.Run.Rounds), InnerSteps: uint64(c.Sync.InnerSteps),
+		OuterLR: c.Sync.OuterLR, OuterMomentum: c.Sync.OuterMomentum, Beta: c.Sync.Beta, Gamma: c.Sync.Gamma,
+		FastOnly: fastOnly(c), InnerLR: s.adamw().Rate,
+		EvalEvery: uint64(c.Run.EvalEvery), SaveEvery: uint64(c.Checkpoint.Every), StopAfter: stopAfter,
+	}
+}
+
+// peakRate measures the device's matrix-multiply rate, in operations per second: the
+// best of a few products that fit the cache.
+func peakRate(dev kernels.Device) float64 {
+	const n = 256
+	buf, err := dev.Alloc(3 * n * n)
+	if err != nil {
+		return 0
+	}
+	c, a, b := buf.Slice(0, n*n), buf.Slice(n*n, 2*n*n), buf.Slice(2*n*n, 3*n*n)
+	best := time.Duration(1 << 62)
+	for range 4 {
+		began := time.Now()
+		dev.MatMul(c, a, b, n, n, n, false, true, false)
+		dev.Sum(c) // waits for the product
+		best = min(best, time.Since(began))
+	}
+	return 2 * n * n * n / best.Seconds()
+}
+
+// shareOfCores is the threads of one worker where several run on this machine.
+func shareOfCores(workers int) int { return max(1, runtime.GOMAXPROCS(0)/workers) }

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"loco/cmd/loco/config"
+	"loco/trainer/data"
+)
+
+// shards finds the shards that are meant, and prepares them where they do not exist.
+func (c *dataInspect) shards(ctx context.Context) (paths []string, cleanup func(), err error) {
+	cleanup = func() {}
+	if isShard(c.Path) {
+		return []string{c.Path}, cleanup, nil
+	}
+	file, dir := c.Path, ""
+	if info, err := os.Stat(c.Path); err == nil && info.IsDir() {
+		file, dir = filepath.Join(c.Path, configFile), filepath.Join(c.Path, "data")
+	}
+	cfg, err := config.Load(file, c.Set)
+	if err != nil {
+		return nil, nil, err
+	}
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "loco-data-*"); err != nil {
+			return nil, nil, err
+		}
+		cleanup = func() { os.RemoveAll(dir) }
+	}
+	set, err := data.Prepare(ctx, dataOptions(&cfg, dir))
+	if err != nil {
+		cleanup()
+		return nil, nil, err
+	}
+	if !c.JSON {
+		fmt.Printf("digest %s\n%s\nleft out: %+v\n", set.Digest, describeData(set), set.Skipped)
+	}
+	return []string{set.Train.Path, set.Heldout.Path}, cleanup, nil
+}
+
+func (c *dataInspect) inspect(path string) error {
+	shard, err := data.Open(path)
+	if err != nil {
+		return err
+	}
+	defer shard.Close()
+	const sampleTokens = 200
+	info, err := data.Inspect(shard, data.Bytes{}, c.Samples, sampleTokens)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return json.NewEncoder(os.Stdout).Encode(info)
+	}
+	fmt.Printf("\n%s\n%d tokens in %d documents; %d of %d tokens of the vocabulary occur; entropy %.3f nats per token\n", info.Path, info.Tokens, info.Documents, info.Used, info.Vocab, info.Entropy)
+	for _, s := range info.Samples {
+		fmt.Println(indent(strings.ToValidUTF8(s, "�")))
+		fmt.Println("  --")
+	}
+	return nil
+}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"loco/trainer"
+)
+
+// Events that a worker prints beside the trainer's, for whoever supervises it.
+
+// addressEvent says where a worker can be reached.
+type addressEvent struct {
+	Event   string   `json:"event"` // "address"
+	Worker  int      `json:"worker"`
+	Peer    string   `json:"peer"`
+	Addrs   []string `json:"addrs"` // with /p2p/ID
+	Metrics string   `json:"metrics,omitempty"`
+}
+
+// peersEvent says how many members a worker sees by state.
+type peersEvent struct {
+	Event  string `json:"event"` // "peers"
+	Worker int    `json:"worker"`
+	Live   int    `json:"live"`  // alive, joining or suspect, itself included
+	Ready  int    `json:"ready"` // of those, the ones that take part in rounds
+}
+
+// checkpointEvent reports a checkpoint that is complete.
+type checkpointEvent struct {
+	Event   string  `json:"event"` // "checkpoint"
+	Worker  int     `json:"worker"`
+	Round   uint64  `json:"round"`
+	Path    string  `json:"path"`
+	Bytes   int64   `json:"bytes"`
+	Seconds float64 `json:"seconds"`
+}
+
+// resultEvent is a worker's last: what it did in this process, and where it ended.
+type resultEvent struct {
+	Event         string  `json:"event"` // "result"
+	Worker        int     `json:"worker"`
+	Complete      bool    `json:"complete"` // the run's last round is done
+	Round         uint64  `json:"round"`
+	Step          uint64  `json:"step"`
+	Tokens        uint64  `json:"tokens"`         // since the run's start
+	SessionTokens uint64  `json:"session_tokens"` // in this process
+	Digest        string  `json:"digest"`
+	Seconds       float64 `json:"seconds"`       // of training in this process
+	InnerSeconds  float64 `json:"inner_seconds"` // of those, in inner steps
+	BytesSent     uint64  `json:"bytes_sent"`
+	BytesReceived uint64  `json:"bytes_received"`
+	Checkpoint    string  `json:"checkpoint"`
+}
+
+// parseEvent decodes one line of a worker's output. It returns nil for an event that
+// this version does not know.
+func parseEvent(line []byte) (any, error) {
+	var kind struct {
+		Event string `json:"event"`
+	}
+	if err := json.Unmarshal(line, &kind); err != nil {
+		return nil, fmt.Errorf("event %.80q: %w", line, err)
+	}
+	var e any
+	switch kind.Event {
+	case "address":
+		e = new(addressEvent)
+	case "peers":
+		e = new(peersEvent)
+	case "checkpoint":
+		e = new(checkpointEvent)
+	case "result":
+		e = new(resultEvent)
+	case "round":
+		e = new(trainer.RoundEvent)
+	case "eval":
+		e = new(trainer.EvalEvent)
+	case "step":
+		e = new(trainer.StepEvent)
+	case "resync":
+		e = new(trainer.ResyncEvent)
+	default:
+		return nil, nil
+	}
+	if err := json.Unmarshal(line, e); err != nil {
+		return nil, fmt.Errorf("event %.80q: %w", line, err)
+	}
+	return e, nil
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"loco/cmd/loco/config"
+	"loco/gossip"
+	"loco/gossip/codec"
+	"loco/mesh"
+	"loco/trainer"
+)
+
+// Names of the vectors that a joiner is sent.
+const (
+	sharedSlow     = "slow"
+	sharedMomentum = "momentum"
+	sharedM        = "m"
+	sharedV        = "v"
+)
+
+// gossiper is what the all-reduce and the pair exchange have in common.
+type gossiper interface {
+	Average(ctx context.Context, round uint64, part gossip.Part, vec []float32, weight float64, digest [32]byte) (gossip.Outcome, error)
+	FetchState(ctx context.Context) (gossip.State, error)
+	Close() error
+}
+
+// exchange plugs gossip into the trainer.
+type exchange struct {
+	gossiper
+	meters *meters
+	log    *slog.Logger
+}
+
+// newExchange makes the averager of the run's strategy. share copies the trainer's
+// state for a joiner.
+func newExchange(cfg *config.Config, m mesh.Mesh, worker int, share func() (gossip.State, error), meters *meters, log *slog.Logger) (*exchange, error) {
+	c, err := codec.ByName(cfg.Sync.Codec)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	state, err := codec.ByName(cfg.Sync.StateCodec)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	g := gossip.Config{
+		Mesh: m, Worker: worker, Codec: c, StateCodec: state,
+		Deadline: cfg.Sync.Deadline.Std(), Grace: cfg.Sync.Grace.Std(),
+		Seed: cfg.Run.Seed, MaxLag: cfg.Sync.MaxLag, State: share, Logger: log,
+	}
+	x := &exchange{meters: meters, log: log}
+	if cfg.Sync.Strategy == config.NoLoCo {
+		x.gossiper, err = gossip.NewPairs(g)
+	} else {
+		x.gossiper, err = gossip.NewAllReduce(g)
+	}
+	return x, err
+}
+
+// Average is the trainer's way to the others.
+func (x *exchange) Average(ctx context.Context, round uint64, part trainer.Part, vec []float32, weight float64, digest [32]byte) (trainer.Outcome, error) {
+	g := gossip.Delta
+	if part == trainer.Slow {
+		g = gossip.Slow
+	}
+	out, err := x.gossiper.Average(ctx, round, g, vec, weight, digest)
+	for _, r := range out.Rejected {
+		x.meters.rejected.Inc()
+		x.log.Warn("left out of a round", "round", round+1, "who", r)
+	}
+	return trainer.Outcome{
+		Members: out.Members, Behind: out.Behind, Why: out.Why, Attempts: out.Attempts,
+		BytesSent: out.BytesSent, BytesReceived: out.BytesReceived,
+		Seconds: trainer.ExchangeSeconds(out.Seconds),
+	}, err
+}
+
+// fetch is the trainer's Fetch hook: it gets the others' state.
+func (x *exchange) fetch(ctx context.Context) (*trainer.Snapshot, error) {
+	began := time.Now()
+	st, err := x.FetchState(ctx)
+	if errors.Is(err, gossip.ErrNobody) {
+		return nil, trainer.ErrNobody
+	}
+	if err != nil {
+		return nil, err
+	}
+	x.meters.stateSeconds.Observe(time.Since(began).Seconds())
+	snap := &trainer.Snapshot{Round: st.Round, Step: st.Step}
+	for _, v := range st.Vectors {
+		switch v.Name {
+		case sharedSlow:
+			snap.Slow = v.Data
+		case sharedMomentum:
+			snap.Momentum = v.Data
+		case sharedM:
+			snap.M = v.Data
+		case sharedV:
+			snap.V = v.Data
+		default:
+			return nil, fmt.Errorf("state of round %d has an unknown vector %q", st.Round, v.Name)
+		}
+		x.meters.stateBytes.WithLabelValues("received").Add(float64(4 * len(v.Data)))
+	}
+	snap.Updates = st.Step // ddp: every step updated the moments
+	return snap, nil
+}
+
+// sharer copies a trainer's state for joiners.
+type sharer struct {
+	trainer *trainer.Trainer
+	meters  *meters
+	wait    time.Duration
+}
+
+func (s *sharer) share() (gossip.State, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), s.wait)
+	defer cancel()
+	var snap trainer.Snapshot
+	digest, err := s.trainer.CaptureShared(ctx, &snap)
+	if err != nil {
+		return gossip.State{}, err
+	}
+	st := gossip.State{Round: snap.Round, Step: snap.Step, Digest: digest}
+	for _, v := range []gossip.NamedVector{{Name: sharedSlow, Data: snap.Slow}, {Name: sharedMomentum, Data: snap.Momentum}, {Name: sharedM, Data: snap.M}, {Name: sharedV, Data: snap.V}} {
+		if len(v.Data) > 0 {
+			st.Vectors = append(st.Vectors, v)
+			s.meters.stateBytes.WithLabelValues("sent").Add(float64(4 * len(v.Data)))
+		}
+	}
+	return st, nil
+}

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+	"golang.org/x/term"
+
+	"loco/trainer"
+)
+
+// display shows the progress of a local run: a live bar on a terminal, plain lines
+// elsewhere. It is used from one goroutine.
+type display struct {
+	board   *board
+	out     io.Writer
+	began   time.Time
+	bar     *mpb.Bar
+	bars    *mpb.Progress
+	first   uint64 // tokens of all workers when this session began
+	seen    map[int]bool
+	printed uint64 // the last round that had a line
+	every   uint64 // rounds between plain lines
+	line    string // of the live display
+}
+
+func newDisplay(b *board, out *os.File) *display {
+	d := &display{board: b, out: out, began: time.Now(), seen: map[int]bool{}}
+	d.every = max(1, b.cfg.TotalSteps()/uint64(b.exchangeSteps())/20)
+	if term.IsTerminal(int(out.Fd())) {
+		d.bars = mpb.New(mpb.WithOutput(out), mpb.WithWidth(40), mpb.WithRefreshRate(200*time.Millisecond))
+		d.bar = d.bars.AddBar(int64(b.cfg.TotalSteps()),
+			mpb.AppendDecorators(decor.Percentage()),
+			mpb.BarExtender(mpb.BarFillerFunc(func(w io.Writer, _ decor.Statistics) error {
+				_, err := fmt.Fprintln(w, d.line)
+				return err
+			}), false))
+	}
+	return d
+}
+
+// exchangeSteps is the inner steps between two exchanges.
+func (b *board) exchangeSteps() int {
+	if b.cfg.Sync.Strategy == "ddp" {
+		return 1
+	}
+	return b.cfg.Sync.InnerSteps
+}
+
+// show brings the display up to an event that the board has taken.
+func (d *display) show(event any) {
+	if e, ok := event.(*trainer.StepEvent); ok && !d.seen[e.Worker] {
+		d.seen[e.Worker] = true
+		d.first += e.Tokens - d.board.cfg.TokensPerStep()
+	}
+	if d.bar != nil {
+		d.line = d.status()
+		d.bar.SetCurrent(int64(d.meanStep()))
+	}
+	switch e := event.(type) {
+	case *trainer.RoundEvent:
+		if d.bar == nil && e.Round >= d.printed+d.every {
+			d.printed = e.Round - e.Round%d.every
+			d.println(d.status())
+		}
+	case *trainer.ResyncEvent:
+		d.println(fmt.Sprintf("worker %d took over the others' state at round %d (%s); %d inner steps were lost", e.Worker, e.Round, e.Why, e.LostSteps))
+	}
+}
+
+// println prints a line that stays.
+func (d *display) println(line string) {
+	if d.bars != nil {
+		fmt.Fprintln(d.bars, line)
+		return
+	}
+	fmt.Fprintln(d.out, line)
+}
+
+// close leaves the display as it is.
+func (d *display) close() {
+	if d.bar != nil {
+		d.bar.EnableTriggerComplete()
+		d.bar.Abort(false)
+		d.bars.Wait()
+	}
+}
+
+// meanStep is the schedule's step, the mean over live workers.
+func (d *display) meanStep() float64 {
+	sum, n := 0.0, 0
+	for _, w := range d.board.workers {
+		if !w.down && w.step.Step > 0 {
+			sum, n = sum+float64(w.step.Step), n+1
+		}
+	}
+	return sum / float64(max(1, n))
+}
+
+// status is the one line that says everything.
+func (d *display) status() string {
+	var round uint64
+	live := 0
+	for _, w := range d.board.workers {
+		round = max(round, w.round.Round)
+		if !w.down {
+			live++
+		}
+	}
+	tokens, sent, _ := d.board.totals()
+	elapsed := time.Since(d.began)
+	rate := float64(tokens-min(tokens, d.first)) / elapsed.Seconds()
+	parts := []string{
+		fmt.Sprintf("round %d/%d", round, d.board.cfg.TotalSteps()/uint64(d.board.exchangeSteps())),
+		"loss " + formatLoss(d.board.loss()),
+	}
+	if loss, at := d.board.heldout(); at > 0 {
+		parts = append(parts, "held-out "+formatLoss(loss))
+	}
+	parts = append(parts, formatCount(rate)+" tok/s", fmt.Sprintf("%d workers", live), formatBytes(sent)+" exchanged")
+	if left := d.left(elapsed); left > 0 {
+		parts = append(parts, formatSpan(left)+" left")
+	}
+	return strings.Join(parts, "  ")
+}
+
+// left estimates the time to the end from the steps of this session.
+func (d *display) left(elapsed time.Duration) time.Duration {
+	perWorker := float64(d.board.cfg.TotalSteps())
+	begin := float64(d.first) / float64(d.board.cfg.TokensPerStep()) / float64(max(1, len(d.seen)))
+	now := d.meanStep()
+	if now <= begin {
+		return 0
+	}
+	return time.Duration(float64(elapsed) * (perWorker - now) / (now - begin))
+}
+
+func formatLoss(x float64) string {
+	if math.IsNaN(x) {
+		return "-"
+	}
+	return fmt.Sprintf("%.3f", x)
+}
+
+// formatCount writes 12345 as 12.3k.
+func formatCount(x float64) string {
+	for _, u := range []struct {
+		size float64
+		name string
+	}{{1e12, "T"}, {1e9, "G"}, {1e6, "M"}, {1e3, "k"}} {
+		if x >= u.size {
+			return fmt.Sprintf("%.3g%s", x/u.size, u.name)
+		}
+	}
+	return fmt.Sprintf("%.0f", x)
+}
+
+// formatBytes writes a count of bytes with a decimal unit.
+func formatBytes(n uint64) string {
+	if n < 1000 {
+		return fmt.Sprintf("%d B", n)
+	}
+	s := formatCount(float64(n))
+	return s[:len(s)-1] + " " + s[len(s)-1:] + "B"
+}
+
+// formatSpan writes a time span in whole seconds.
+func formatSpan(d time.Duration) string { return d.Round(time.Second).String() }

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math"
+	"strconv"
+
+	"loco/checkpoint"
+	"loco/trainer"
+	"loco/trainer/model"
+)
+
+// Vectors of a checkpoint beside the model's tensors, which are φ.
+const (
+	vecMomentum = "outer.momentum"
+	vecFast     = "inner.parameters" // θ, only between two rounds
+	vecM        = "inner.m"
+	vecV        = "inner.v"
+)
+
+// Keys of a checkpoint's meta.
+const (
+	metaRunID       = "run_id"
+	metaConfig      = "config" // the effective file
+	metaDataDir     = "data_dir"
+	metaUpdates     = "updates"
+	metaRoundTokens = "round_tokens"
+	metaRoundLoss   = "round_loss_bits" // float64, in hex
+)
+
+// saver turns the trainer's snapshots into checkpoints, without a second copy.
+type saver struct {
+	writer  *checkpoint.Writer
+	layout  []model.Tensor
+	meta    map[string]string
+	worker  int
+	buffers map[*checkpoint.State]*trainer.Snapshot
+}
+
+func (s *spec) newSaver(seat *seat, runID string, cfg checkpoint.Config) (*saver, error) {
+	var text bytes.Buffer
+	if err := s.cfg.Encode(&text); err != nil {
+		return nil, err
+	}
+	w, err := checkpoint.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &saver{
+		writer: w, layout: s.model.Layout(), worker: seat.number,
+		meta:    map[string]string{metaRunID: runID, metaConfig: text.String(), metaDataDir: s.dataDir()},
+		buffers: map[*checkpoint.State]*trainer.Snapshot{},
+	}, nil
+}
+
+// save is the trainer's Save hook.
+func (s *saver) save(_ context.Context, capture func(*trainer.Snapshot)) error {
+	st := s.writer.Borrow()
+	snap := s.buffers[st]
+	if snap == nil {
+		snap = new(trainer.Snapshot)
+		s.buffers[st] = snap
+	}
+	capture(snap)
+	s.fill(st, snap)
+	if err := s.writer.Save(st); err != nil {
+		s.writer.Release(st)
+		return err
+	}
+	return nil
+}
+
+// fill describes a snapshot to the checkpoint's writer. The vectors stay where they
+// are.
+func (s *saver) fill(st *checkpoint.State, snap *trainer.Snapshot) {
+	st.Round, st.Step, st.Tokens, st.Worker = snap.Round, snap.Step, snap.Tokens, s.worker
+	st.Model = st.Model[:0]
+	for _, t := range s.layout {
+		st.Model = append(st.Model, checkpoint.Vector{Name: t.Name, Shape: t.Shape, Data: snap.Slow[t.Offset : t.Offset+t.Len]})
+	}
+	st.Vectors = st.Vectors[:0]
+	for _, v := range []checkpoint.Vector{{Name: vecMomentum, Data: snap.Momentum}, {Name: vecFast, Data: snap.Fast}, {Name: vecM, Data: snap.M}, {Name: vecV, Data: snap.V}} {
+		if len(v.Data) > 0 {
+			v.Shape = []int{len(v.Data)}
+			st.Vectors = append(st.Vectors, v)
+		}
+	}
+	st.Meta = map[string]string{
+		metaUpdates:     strconv.FormatUint(snap.Updates, 10),
+		metaRoundTokens: strconv.FormatUint(snap.RoundTokens, 10),
+		metaRoundLoss:   strconv.FormatUint(math.Float64bits(snap.RoundLoss), 16),
+	}
+	for k, v := range s.meta {
+		st.Meta[k] = v
+	}
+}
+
+// snapshotOf is fill backwards.
+func snapshotOf(st *checkpoint.State, layout []model.Tensor) (*trainer.Snapshot, error) {
+	snap := &trainer.Snapshot{Round: st.Round, Step: st.Step, Tokens: st.Tokens}
+	slow, err := flatten(st.Model, layout)
+	if err != nil {
+		return nil, err
+	}
+	snap.Slow = slow
+	snap.Momentum, _ = checkpoint.Find(st.Vectors, vecMomentum)
+	snap.Fast, _ = checkpoint.Find(st.Vectors, vecFast)
+	snap.M, _ = checkpoint.Find(st.Vectors, vecM)
+	snap.V, _ = checkpoint.Find(st.Vectors, vecV)
+	for key, dst := range map[string]*uint64{metaUpdates: &snap.Updates, metaRoundTokens: &snap.RoundTokens} {
+		if *dst, err = strconv.ParseUint(st.Meta[key], 10, 64); err != nil {
+			return nil, fmt.Errorf("meta %s: %w", key, err)
+		}
+	}
+	bits, err := strconv.ParseUint(st.Meta[metaRoundLoss], 16, 64)
+	if err != nil {
+		return nil, fmt.Errorf("meta %s: %w", metaRoundLoss, err)
+	}
+	snap.RoundLoss = math.Float64frombits(bits)
+	return snap, nil
+}
+
+// flatten lays named tensors out as the model's arena.
+func flatten(vectors []checkpoint.Vector, layout []model.Tensor) ([]float32, error) {
+	last := layout[len(layout)-1]
+	flat := make([]float32, last.Offset+last.Len)
+	for _, t := range layout {
+		data, ok := checkpoint.Find(vectors, t.Name)
+		if !ok {
+			return nil, fmt.Errorf("tensor %s is missing", t.Name)
+		}
+		if len(data) != t.Len {
+			return nil, fmt.Errorf("tensor %s has %d values, the model %d", t.Name, len(data), t.Len)
+		}
+		copy(flat[t.Offset:], data)
+	}
+	return flat, nil
+}

@@ -1,0 +1,208 @@
+package main
+
+import (
+	"math"
+	"slices"
+
+	"loco/cmd/loco/config"
+	"loco/trainer"
+)
+
+// summary is DIR/summary.json. Names and units are documented in docs/metrics.md;
+// scripts rely on them.
+type summary struct {
+	Name               string   `json:"name"`
+	Complete           bool     `json:"complete"`
+	Strategy           string   `json:"strategy"`
+	Codec              string   `json:"codec"`
+	Workers            int      `json:"workers"`
+	Parameters         int      `json:"parameters"`
+	Rounds             uint64   `json:"rounds"` // completed exchanges
+	Tokens             uint64   `json:"tokens"` // trained by all workers
+	TokensPerSecond    float64  `json:"tokens_per_second"`
+	HeldoutLoss        *float64 `json:"heldout_loss"` // nats per token; null before an evaluation
+	Perplexity         *float64 `json:"perplexity"`
+	ReplicaStd         float64  `json:"replica_std"`
+	Digest             string   `json:"digest"`       // of φ of the lowest worker
+	DigestEqual        bool     `json:"digest_equal"` // every worker ended with the same φ
+	ComputeUtilisation float64  `json:"compute_utilisation"`
+	BytesSent          uint64   `json:"bytes_sent"` // by all workers, in exchanges
+	BytesReceived      uint64   `json:"bytes_received"`
+	Seconds            float64  `json:"seconds"` // of all sessions
+	Checkpoint         string   `json:"checkpoint"`
+	Evaluated          string   `json:"evaluated"` // which weights the held-out loss is of
+}
+
+// workerView is what a supervisor knows of one worker from its events.
+type workerView struct {
+	address *addressEvent
+	step    trainer.StepEvent
+	round   trainer.RoundEvent
+	peers   peersEvent
+	saved   *checkpointEvent
+	result  *resultEvent
+	eval    *trainer.EvalEvent
+	lossSum float64 // of the steps since the last round, for a smooth display
+	lossN   int
+
+	tokens                   uint64
+	bytesSent, bytesReceived uint64 // in exchanges of this session
+	inner, total             float64
+	down                     bool // its process has ended
+}
+
+// board gathers the events of all workers of a local run.
+type board struct {
+	cfg     *config.Config
+	workers map[int]*workerView
+	curve   []trainer.EvalEvent
+}
+
+func newBoard(cfg *config.Config) *board {
+	return &board{cfg: cfg, workers: map[int]*workerView{}}
+}
+
+func (b *board) worker(k int) *workerView {
+	if b.workers[k] == nil {
+		b.workers[k] = &workerView{}
+	}
+	return b.workers[k]
+}
+
+func (b *board) add(event any) {
+	switch e := event.(type) {
+	case *addressEvent:
+		w := b.worker(e.Worker)
+		w.address, w.down = e, false
+	case *peersEvent:
+		b.worker(e.Worker).peers = *e
+	case *trainer.StepEvent:
+		w := b.worker(e.Worker)
+		w.step, w.tokens = *e, e.Tokens
+		w.lossSum += e.Loss
+		w.lossN++
+	case *trainer.RoundEvent:
+		w := b.worker(e.Worker)
+		w.round, w.tokens = *e, e.Tokens
+		w.bytesSent += e.BytesSent
+		w.bytesReceived += e.BytesReceived
+		w.lossSum, w.lossN = 0, 0
+	case *trainer.EvalEvent:
+		b.worker(e.Worker).eval = e
+		b.curve = append(b.curve, *e)
+	case *checkpointEvent:
+		b.worker(e.Worker).saved = e
+	case *resultEvent:
+		w := b.worker(e.Worker)
+		w.result, w.tokens = e, e.Tokens
+		w.inner, w.total = w.inner+e.InnerSeconds, w.total+e.Seconds
+	}
+}
+
+// numbers are the workers that were heard from, ascending.
+func (b *board) numbers() (ks []int) {
+	for k := range b.workers {
+		ks = append(ks, k)
+	}
+	slices.Sort(ks)
+	return ks
+}
+
+// loss is the newest training loss, the mean over workers that trained since their
+// last round, or of their last rounds.
+func (b *board) loss() float64 {
+	sum, n := 0.0, 0
+	for _, w := range b.workers {
+		switch {
+		case w.lossN > 0:
+			sum, n = sum+w.lossSum/float64(w.lossN), n+1
+		case w.round.Round > 0:
+			sum, n = sum+w.round.TrainLoss, n+1
+		}
+	}
+	return sum / float64(n) // NaN before the first step
+}
+
+// heldout is the held-out loss of the newest evaluated round: the mean over the
+// workers that evaluated it, as NoLoCo's paper reports it.
+func (b *board) heldout() (loss float64, round uint64) {
+	for _, e := range b.curve {
+		round = max(round, e.Round)
+	}
+	sum, n := 0.0, 0
+	for _, e := range b.curve {
+		if e.Round == round {
+			sum, n = sum+e.HeldoutLoss, n+1
+		}
+	}
+	return sum / float64(n), round
+}
+
+func (b *board) totals() (tokens, sent, received uint64) {
+	for _, w := range b.workers {
+		tokens += w.tokens
+		sent += w.bytesSent
+		received += w.bytesReceived
+	}
+	return tokens, sent, received
+}
+
+// summarise makes the summary of a session that took seconds. before is the summary
+// of the sessions before, or nil.
+func (b *board) summarise(parameters int, seconds float64, before *summary) summary {
+	s := summary{
+		Name: b.cfg.Run.Name, Strategy: b.cfg.Sync.Strategy, Codec: b.cfg.Sync.Codec,
+		Workers: b.cfg.Run.Workers, Parameters: parameters, Seconds: seconds, DigestEqual: true,
+		Evaluated: evaluated(b.cfg.Sync.Strategy),
+	}
+	s.Tokens, s.BytesSent, s.BytesReceived = b.totals()
+	var session uint64
+	var inner, total, std float64
+	stds := 0
+	for _, k := range b.numbers() {
+		w := b.workers[k]
+		if w.round.ReplicaStd != nil {
+			std, stds = std+*w.round.ReplicaStd, stds+1
+		}
+		r := w.result
+		if r == nil {
+			continue
+		}
+		inner, total = inner+w.inner, total+w.total
+		session += r.SessionTokens
+		if s.Digest == "" {
+			s.Digest, s.Checkpoint = r.Digest, r.Checkpoint
+		}
+		s.DigestEqual = s.DigestEqual && r.Digest == s.Digest
+		s.Rounds = max(s.Rounds, r.Round)
+		s.Complete = s.Complete || r.Complete
+	}
+	if loss, _ := b.heldout(); !math.IsNaN(loss) {
+		s.setLoss(loss)
+	}
+	s.ReplicaStd = std / float64(max(1, stds))
+	s.ComputeUtilisation = inner / max(total, 1e-9)
+	s.TokensPerSecond = float64(session) / max(seconds, 1e-9)
+	if before != nil {
+		s.Seconds += before.Seconds
+		s.BytesSent += before.BytesSent
+		s.BytesReceived += before.BytesReceived
+		if s.HeldoutLoss == nil && before.HeldoutLoss != nil {
+			s.setLoss(*before.HeldoutLoss)
+		}
+	}
+	return s
+}
+
+func (s *summary) setLoss(loss float64) {
+	perplexity := math.Exp(loss)
+	s.HeldoutLoss, s.Perplexity = &loss, &perplexity
+}
+
+// evaluated says which weights the held-out loss is of.
+func evaluated(strategy string) string {
+	if strategy == config.NoLoCo {
+		return "mean over replicas, each with its own weights"
+	}
+	return "the shared weights"
+}

@@ -1,0 +1,426 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"loco/checkpoint"
+	"loco/cmd/loco/config"
+	"loco/kernels"
+	"loco/mesh"
+	"loco/mesh/p2p"
+	"loco/trainer"
+	"loco/trainer/data"
+)
+
+type workerCmd struct {
+	configFlags
+	Join       []string `help:"Address of a member of the run, with /p2p/ID; the same as mesh.join. May be repeated." placeholder:"ADDR"`
+	Dir        string   `help:"Folder of the run. Default: runs/NAME-ID." type:"path"`
+	Worker     int      `help:"Number of this worker. Default: the lowest that is free." default:"-1" placeholder:"K"`
+	StopAfter  uint64   `help:"Stop cleanly after this many rounds, to go on later." placeholder:"ROUND"`
+	JSON       bool     `help:"Print events as JSON lines."`
+	Supervised bool     `hidden:"" help:"Stop when standard input closes, and print events as JSON lines."`
+}
+
+func (workerCmd) Help() string {
+	return `The first worker prints the address that others join it at. Each resumes from its
+own newest checkpoint, takes over the others' state when they are ahead, and
+stops cleanly at Ctrl-C.
+
+Examples:
+  loco worker run.toml
+  loco worker run.toml --join /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW...`
+}
+
+func (w *workerCmd) Run(ctx interrupt) error {
+	cfg, err := w.load()
+	if err != nil {
+		return err
+	}
+	cfg.Mesh.Join = append(cfg.Mesh.Join, w.Join...)
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	dir := w.Dir
+	if dir == "" {
+		dir = defaultDir(&cfg)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("make the run's folder: %w", err)
+	}
+	if err := claimDir(dir, &cfg); err != nil {
+		return err
+	}
+	spec, err := newSpec(&cfg, dir)
+	if err != nil {
+		return err
+	}
+	p := &worker{spec: spec, stopAfter: w.StopAfter, json: w.JSON || w.Supervised, out: os.Stdout}
+	stop := ctx.Context
+	if w.Supervised {
+		var cancel context.CancelFunc
+		stop, cancel = context.WithCancel(stop)
+		go func() { // the supervisor closes our input, or dies
+			io.Copy(io.Discard, os.Stdin)
+			cancel()
+		}()
+	}
+	return p.run(stop, w.Worker)
+}
+
+// worker is one worker process, put together from every other package.
+type worker struct {
+	spec      *spec
+	stopAfter uint64
+	json      bool
+	out       io.Writer
+
+	seat     *seat
+	log      *slog.Logger
+	set      data.Set
+	runID    string
+	mesh     *p2p.Mesh
+	exchange *exchange
+	device   kernels.Device
+	trainer  *trainer.Trainer
+	saver    *saver
+	record   *record
+	meters   *meters
+	display  *display
+	emitMu   sync.Mutex
+	status   mesh.Status
+	announce time.Time
+
+	began     time.Time
+	first     uint64 // tokens when this process began to train
+	inner     float64
+	saved     string // the last complete checkpoint
+	sent, got uint64
+	closers   []func() error // in the order of opening
+}
+
+// run is the life of a worker. stop asks for a clean end.
+func (w *worker) run(stop context.Context, number int) (err error) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(stop))
+	defer cancel()
+	defer func() { err = errors.Join(err, w.close()) }()
+	if err := w.open(stop, number); err != nil {
+		return err
+	}
+	if err := w.enter(stop); err != nil {
+		return err
+	}
+	w.began = time.Now()
+	_, _, w.first = w.trainer.Position()
+	err = w.trainer.Run(ctx, stop.Done())
+	if err != nil && !errors.Is(err, trainer.ErrStopped) {
+		w.log.Error("training ended", "error", err)
+		return err
+	}
+	seconds := time.Since(w.began).Seconds()
+	// Saved first: a worker that leaves while others have yet to hear of the stop
+	// would let them average without it.
+	if saveErr := w.finishSaving(); saveErr != nil {
+		return saveErr
+	}
+	w.depart(stop, err == nil)
+	w.result(err == nil, seconds)
+	return err
+}
+
+// open brings up everything that needs no other worker, and then the mesh.
+func (w *worker) open(ctx context.Context, number int) (err error) {
+	if w.set, err = w.spec.prepareData(ctx); err != nil {
+		return err
+	}
+	w.runID = w.spec.runID(w.set)
+	if w.device, err = kernels.NewCPU(w.spec.cfg.Inner.Threads); err != nil {
+		return usageError{err}
+	}
+	w.closers = append(w.closers, w.device.Close)
+	if err := w.join(ctx, number); err != nil {
+		return err
+	}
+	if !w.json {
+		w.display = newDisplay(newBoard(w.spec.cfg), os.Stdout)
+	}
+	w.meters = newMeters(w.spec, w.seat.number, peakRate(w.device), func() []mesh.Member {
+		members, _ := w.mesh.View()
+		return members
+	})
+	addr, stopMetrics, err := serveMetrics(w.spec.cfg.Metrics.Listen, w.meters, w.health)
+	if err != nil {
+		return err
+	}
+	w.closers = append(w.closers, func() error { stopMetrics(); return nil })
+	if err := w.buildTrainer(); err != nil {
+		return err
+	}
+	w.tellAddress(addr)
+	return nil
+}
+
+// join takes a worker's folder and enters the mesh. Where the number was not given it
+// tries the next while one is taken, in this folder or by another machine.
+func (w *worker) join(ctx context.Context, number int) (err error) {
+	given := number >= 0
+	for k := max(0, number); ; k = w.seat.number + 1 {
+		if given {
+			w.seat, err = w.spec.takeSeat(k)
+		} else {
+			w.seat, err = w.spec.takeFreeSeat(k)
+		}
+		if err != nil {
+			return err
+		}
+		log, closeLog, err := w.seat.openLog()
+		if err != nil {
+			return err
+		}
+		w.log = log
+		w.mesh, err = p2p.New(ctx, w.meshConfig())
+		var taken *p2p.WorkerTakenError
+		if errors.As(err, &taken) && !given {
+			if err := errors.Join(closeLog(), w.seat.release()); err != nil {
+				return err
+			}
+			continue
+		}
+		var other *p2p.ConfigError
+		if errors.As(err, &other) {
+			err = usageError{err}
+		}
+		if err != nil {
+			return err
+		}
+		w.closers = append(w.closers, w.seat.release, closeLog, w.mesh.Close)
+		return nil
+	}
+}
+
+func (w *worker) meshConfig() p2p.Config {
+	m := w.spec.cfg.Mesh
+	c := p2p.Default()
+	c.IdentityFile = w.seat.path("identity.key")
+	c.Listen, c.MDNS = m.Listen, m.MDNS
+	c.Bootstrap = append(w.knownAddrs(), m.Join...)
+	c.RunID = w.runID
+	c.Canonical = w.spec.canonical(w.set)
+	c.Worker = w.seat.number
+	c.Heartbeat, c.SuspectAfter, c.DeadAfter = m.Heartbeat.Std(), m.SuspectAfter.Std(), m.DeadAfter.Std()
+	c.JoinTimeout = m.JoinTimeout.Std()
+	c.Logger = w.log
+	return c
+}
+
+// knownAddrs are the addresses that other workers of this folder left. They help a
+// worker that is started again; the ones that are gone cost a refused dial.
+func (w *worker) knownAddrs() (addrs []string) {
+	paths, _ := filepath.Glob(filepath.Join(w.spec.dir, "worker-*", "address"))
+	for _, path := range paths {
+		if filepath.Dir(path) == w.seat.dir {
+			continue
+		}
+		if text, err := os.ReadFile(path); err == nil && len(text) < 64<<10 {
+			addrs = append(addrs, strings.Fields(string(text))...)
+		}
+	}
+	return addrs
+}
+
+// tellAddress leaves this worker's address for those who come later.
+func (w *worker) tellAddress(metrics string) {
+	addrs := w.mesh.Addrs()
+	if err := writeWhole(w.seat.path("address"), []byte(strings.Join(addrs, "\n")+"\n")); err != nil {
+		w.log.Warn("leave the address", "error", err)
+	}
+	w.closers = append(w.closers, func() error { return os.Remove(w.seat.path("address")) })
+	w.emit(&addressEvent{Event: "address", Worker: w.seat.number, Peer: string(w.mesh.Self()), Addrs: addrs, Metrics: metrics})
+	if w.display != nil {
+		fmt.Fprintf(w.out, "worker %d of %q, metrics on http://%s/metrics\nothers join with:\n  loco worker run.toml --join %s\n", w.seat.number, w.spec.cfg.Run.Name, metrics, addrs[0])
+	}
+	w.log.Info("worker is up", "worker", w.seat.number, "run", w.runID, "peer", w.mesh.Self(), "addrs", addrs, "metrics", metrics, "data", w.set.Digest)
+}
+
+// buildTrainer makes model, learner, exchange and trainer, and resumes from the
+// newest checkpoint.
+func (w *worker) buildTrainer() error {
+	learner, err := w.spec.newLearner(w.device, w.set, w.seat.number)
+	if err != nil {
+		return err
+	}
+	c := w.spec.cfg
+	share := &sharer{meters: w.meters, wait: c.Sync.Deadline.Std()}
+	hooks := trainer.Hooks{Report: w.report}
+	if c.Sync.Strategy != config.Alone {
+		if w.exchange, err = newExchange(c, w.mesh, w.seat.number, share.share, w.meters, w.log); err != nil {
+			return err
+		}
+		w.closers = append(w.closers, w.exchange.Close)
+		hooks.Average, hooks.Fetch = w.exchange, w.exchange.fetch
+	}
+	if w.saver, err = w.spec.newSaver(w.seat, w.runID, w.checkpointConfig()); err != nil {
+		return err
+	}
+	hooks.Save = w.saver.save
+	if w.trainer, err = trainer.New(w.spec.trainerConfig(w.seat.number, w.stopAfter), learner, hooks); err != nil {
+		return usageError{err}
+	}
+	share.trainer = w.trainer
+	return w.resume()
+}
+
+func (w *worker) checkpointConfig() checkpoint.Config {
+	c := w.spec.cfg.Checkpoint
+	return checkpoint.Config{
+		Dir: w.spec.checkpointDir(w.seat.number), Tmpfs: c.Tmpfs, Keep: c.Keep, KeepEvery: c.KeepEvery,
+		Log: w.log, Observe: w.observeCheckpoint,
+	}
+}
+
+func (w *worker) observeCheckpoint(e checkpoint.Event) {
+	switch {
+	case e.Err != nil && e.Stage == checkpoint.Durable:
+		w.meters.checkpointFailures.Inc()
+		w.log.Error("checkpoint failed; training goes on", "round", e.Round, "error", e.Err)
+	case e.Stage == checkpoint.Durable:
+		w.meters.checkpointBytes.Set(float64(e.Bytes))
+		w.meters.checkpointRound.Set(float64(e.Round))
+		w.saved = e.Path
+		w.emit(&checkpointEvent{Event: "checkpoint", Worker: w.seat.number, Round: e.Round, Path: e.Path, Bytes: e.Bytes, Seconds: e.Seconds})
+	}
+	if e.Err == nil && (e.Stage == checkpoint.Copied || e.Stage == checkpoint.Tmpfs || e.Stage == checkpoint.Durable) {
+		w.meters.checkpointSeconds.WithLabelValues(string(e.Stage)).Observe(e.Seconds)
+	}
+}
+
+// resume goes on from this worker's newest checkpoint that is whole.
+func (w *worker) resume() error {
+	c := w.spec.cfg.Checkpoint
+	st, path, skipped, err := checkpoint.LoadLatest(checkpoint.Roots(w.spec.checkpointDir(w.seat.number), c.Tmpfs)...)
+	for _, s := range skipped {
+		w.log.Warn("a damaged checkpoint is skipped", "error", s)
+	}
+	if errors.Is(err, checkpoint.ErrNone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if got := st.Meta[metaRunID]; got != w.runID {
+		return usageError{fmt.Errorf("%s is of run %.12s, this is run %.12s: the configuration or the data changed; give this run another --dir or checkpoint.dir", path, got, w.runID)}
+	}
+	snap, err := snapshotOf(st, w.spec.model.Layout())
+	if err == nil {
+		err = w.trainer.Restore(snap)
+	}
+	if err != nil {
+		return fmt.Errorf("resume from %s: %w", path, err)
+	}
+	w.saved = path
+	w.log.Info("resumed", "checkpoint", path, "round", snap.Round, "step", snap.Step)
+	return nil
+}
+
+// report takes the trainer's events.
+func (w *worker) report(event any) {
+	w.meters.observe(event, w.spec.cfg.Sync.Codec)
+	round, step, tokens := w.trainer.Position()
+	w.status.Round, w.status.Step, w.status.Tokens = round, step, tokens
+	recorded := true
+	switch e := event.(type) {
+	case *trainer.StepEvent:
+		recorded = false
+		w.inner += e.Seconds
+		if time.Since(w.announce) < w.spec.cfg.Mesh.Heartbeat.Std() {
+			break // the status is for people and for joiners; once a heartbeat will do
+		}
+		w.tell()
+	case *trainer.RoundEvent:
+		w.sent, w.got = w.sent+e.BytesSent, w.got+e.BytesReceived
+		w.log.Info("round", "round", e.Round, "loss", e.TrainLoss, "group", e.Members, "attempts", e.Attempts, "digest", e.Digest[:16])
+	case *trainer.ResyncEvent:
+		w.log.Warn("took over the others' state", "round", e.Round, "why", e.Why, "lost_steps", e.LostSteps)
+		w.tell()
+	}
+	if recorded {
+		if err := w.record.write(event); err != nil {
+			w.log.Error("record", "error", err)
+		}
+	}
+	if e, ok := event.(*trainer.StepEvent); !ok || e.Step%uint64(w.spec.cfg.Run.ReportEvery) == 0 {
+		w.emit(event)
+	}
+}
+
+// tell puts this worker's status into its heartbeats.
+func (w *worker) tell() {
+	w.announce = time.Now()
+	w.mesh.Announce(w.status)
+}
+
+// emit prints an event for whoever watches this process.
+func (w *worker) emit(event any) {
+	w.emitMu.Lock()
+	defer w.emitMu.Unlock()
+	if w.display != nil {
+		w.display.board.add(event)
+		w.display.show(event)
+		return
+	}
+	if line, err := json.Marshal(event); err == nil {
+		w.out.Write(append(line, '\n'))
+	}
+}
+
+func (w *worker) health() health {
+	members, _ := w.mesh.View()
+	h := health{Worker: w.seat.number, State: "joining"}
+	for _, m := range members {
+		if m.State <= mesh.Suspect {
+			h.Peers++
+		}
+		if m.ID == w.mesh.Self() {
+			h.Round, h.Step = m.Round, m.Step
+			if m.Ready {
+				h.State = "training"
+			}
+			if m.Done {
+				h.State = "done"
+			}
+		}
+	}
+	return h
+}
+
+// result is the worker's last word.
+func (w *worker) result(complete bool, seconds float64) {
+	round, step, tokens := w.trainer.Position()
+	w.emit(&resultEvent{
+		Event: "result", Worker: w.seat.number, Complete: complete, Round: round, Step: step, Tokens: tokens,
+		SessionTokens: tokens - w.first, Digest: w.trainer.SlowDigest(), Seconds: seconds, InnerSeconds: w.inner,
+		BytesSent: w.sent, BytesReceived: w.got, Checkpoint: w.saved,
+	})
+	if w.display != nil {
+		w.display.close()
+		fmt.Fprintf(w.out, "worker %d ended at round %d of %d; checkpoint: %s\n", w.seat.number, round, w.trainer.Rounds(), w.saved)
+	}
+}
+
+// close undoes open, last first.
+func (w *worker) close() (err error) {
+	for i := len(w.closers) - 1; i >= 0; i-- {
+		err = errors.Join(err, w.closers[i]())
+	}
+	return err
+}
