@@ -1,0 +1,55 @@
+package checkpoint
+
+import (
+	"io"
+	"os"
+	"runtime"
+)
+
+// fileSystem is everything that changes a disk, so that tests can fail the n-th
+// change.
+type fileSystem interface {
+	MakeDirs(path string) error
+	Mkdir(path string) error
+	Create(path string) (file, error)
+	Rename(from, to string) error
+	RemoveAll(path string) error
+	SyncDir(path string) error
+	// Free is the bytes that this user may still write at path; known is false where
+	// the system cannot say.
+	Free(path string) (bytes uint64, known bool)
+}
+
+type file interface {
+	io.Writer
+	Sync() error
+	Close() error
+}
+
+// disk is the real file system. Folders are the user's own: a checkpoint is a run's
+// weights, and a tmpfs is shared by everybody on the machine.
+type disk struct{}
+
+func (disk) MakeDirs(path string) error   { return os.MkdirAll(path, 0o700) }
+func (disk) Mkdir(path string) error      { return os.Mkdir(path, 0o700) }
+func (disk) Rename(from, to string) error { return os.Rename(from, to) }
+func (disk) RemoveAll(path string) error  { return os.RemoveAll(path) }
+
+func (disk) Create(path string) (file, error) {
+	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+}
+
+func (disk) SyncDir(path string) error {
+	if runtime.GOOS == "windows" { // it has no such thing; NTFS journals its folders
+		return nil
+	}
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if closeErr := d.Close(); err == nil {
+		err = closeErr
+	}
+	return err
+}
