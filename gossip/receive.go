@@ -188,20 +188,22 @@ func (m *rounds) onCommit(now time.Time, from mesh.ID, c committed) {
 }
 
 func (m *rounds) onFailed(now time.Time, from mesh.ID, env envelope, f failed) {
-	a := m.attempt
-	if !m.active || a == nil || a.fetch || a.number != env.attempt || env.round != m.own.round {
+	if !m.active || env.round != m.own.round || env.attempt < m.own.last {
 		return
 	}
-	if !a.has(from) {
-		return
-	}
+	// Two peers that blame each other must not both go: the first blame counts.
+	_, known := m.members[f.who]
 	switch {
 	case f.who == m.self:
 		m.stepDown = true
-	case a.has(f.who) && f.who != from && !m.excluded(from) && !m.gone(f.who):
+	case known && f.who != from && !m.excluded(from) && !m.gone(f.who):
 		m.reported[f.who] = f.why
 	}
-	m.abandon(now)
+	if a := m.attempt; a == nil {
+		m.tryClose(now)
+	} else if !a.fetch && a.number == env.attempt && a.has(from) {
+		m.abandon(now)
+	}
 }
 
 // onBehind believes a coordinator, or half of the live.

@@ -1,0 +1,434 @@
+package gossip
+
+import (
+	"fmt"
+	"time"
+
+	"loco/mesh"
+)
+
+// pairing is the state machine of the pair exchange: what it takes in and gives out
+// is as for rounds. Each part seeks on its own, but within a round both ask the same
+// partner first.
+type pairing struct {
+	self            mesh.ID
+	worker          int
+	seed            uint64
+	lag             uint64
+	deadline, grace time.Duration
+
+	members  map[mesh.ID]mesh.Member
+	round    uint64 // the newest round that was started, and its partner
+	partner  mesh.ID
+	chosen   bool
+	seeks    [2]*seek
+	over     [2]int64 // the newest round that each part has finished; −1: none
+	offers   map[proposal]proposed
+	lonelies map[proposal]proposed
+	heard    map[mesh.ID]uint64 // the newest round heard of each peer
+	try      uint32
+
+	out []pairAction
+}
+
+// proposal is where an offer or a call of a lonely worker comes from.
+type proposal struct {
+	from mesh.ID
+	part Part
+}
+
+// proposed is an offer or a call as it was received.
+type proposed struct {
+	env envelope
+	terms
+}
+
+// seek is one Average under way.
+type seek struct {
+	part     Part
+	round    uint64
+	own      terms
+	started  time.Time
+	matched  mesh.ID // partner by the matching
+	lonely   bool
+	peer     mesh.ID // asked, or exchanged with; "": none
+	number   uint32
+	exchange bool // both agreed
+	askedAt  time.Time
+	waitEnd  time.Time
+	declined map[mesh.ID]bool
+	rejected map[mesh.ID]string
+	tries    int
+}
+
+// pairAction is what the shell must do: exactly one field is set.
+type pairAction struct {
+	send   *outgoing
+	begin  *exchange
+	stop   *Part
+	finish *pairFinished
+}
+
+// exchange is an agreed pair.
+type exchange struct {
+	part       Part
+	round      uint64 // of this worker
+	peerRound  uint64
+	peer       mesh.ID
+	peerWorker int
+	number     uint32
+	own, other terms
+}
+
+// pairFinished ends a seek: with the exchange at hand applied, alone, or behind.
+type pairFinished struct {
+	part    Part
+	partner int // worker; −1: alone
+	behind  string
+	tries   int
+	waitEnd time.Time
+	reject  []string
+}
+
+func newPairing(self mesh.ID, worker int, seed, lag uint64, deadline, grace time.Duration) *pairing {
+	return &pairing{
+		self: self, worker: worker, seed: seed, lag: lag, deadline: deadline, grace: grace, over: [2]int64{-1, -1},
+		members: map[mesh.ID]mesh.Member{}, offers: map[proposal]proposed{}, lonelies: map[proposal]proposed{},
+		heard: map[mesh.ID]uint64{},
+	}
+}
+
+// start begins to seek a partner for one part of a round.
+func (m *pairing) start(now time.Time, part Part, round uint64, own terms) {
+	s := &seek{part: part, round: round, own: own, started: now, waitEnd: now,
+		declined: map[mesh.ID]bool{}, rejected: map[mesh.ID]string{}}
+	m.seeks[part] = s
+	live, ahead := m.live(), 0
+	for _, id := range live {
+		if m.heard[id] > round+m.lag+1 {
+			ahead++
+		}
+	}
+	if len(live) > 0 && 2*ahead > len(live) {
+		m.finish(s, pairFinished{behind: fmt.Sprintf("%d of %d other workers are more than %d rounds ahead of round %d", ahead, len(live), m.lag+1, round)})
+		return
+	}
+	if !m.chosen || m.round != round {
+		m.chosen, m.round, m.partner = true, round, m.match(round, live)
+	}
+	s.matched = m.partner
+	if s.matched == "" {
+		m.finish(s, pairFinished{partner: -1})
+		return
+	}
+	if m.gone(s.matched) {
+		m.goLonely(now, s)
+		return
+	}
+	s.askedAt = now
+	if m.members[s.matched].Worker > m.worker {
+		m.ask(now, s, s.matched)
+		return
+	}
+	if p, ok := m.offers[proposal{s.matched, part}]; ok && m.suits(s, s.matched, p) {
+		m.agree(now, s, s.matched, p)
+	}
+}
+
+// live returns the other workers that may average.
+func (m *pairing) live() []mesh.ID {
+	var out []mesh.ID
+	for _, id := range sortedKeys(m.members) {
+		p := m.members[id]
+		if id != m.self && (p.State == mesh.Alive || p.State == mesh.Suspect) && p.Ready && !p.Done {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+func (m *pairing) match(round uint64, live []mesh.ID) mesh.ID {
+	workers, ids := []int{m.worker}, map[int]mesh.ID{}
+	for _, id := range live {
+		w := m.members[id].Worker
+		workers = append(workers, w)
+		ids[w] = id
+	}
+	partner, ok := Match(m.seed, round, workers, m.worker)
+	if !ok {
+		return ""
+	}
+	return ids[partner]
+}
+
+func (m *pairing) gone(id mesh.ID) bool {
+	p, ok := m.members[id]
+	return !ok || p.State == mesh.Dead || p.State == mesh.Left
+}
+
+// ask offers an exchange to a peer.
+func (m *pairing) ask(now time.Time, s *seek, to mesh.ID) {
+	m.try = (m.try + 1) & workerMax
+	s.peer, s.number, s.askedAt = to, attemptNumber(m.try, m.worker), now
+	m.send(s, to, s.number, offer{s.own})
+}
+
+// suits says whether an offer or a call can be taken up.
+func (m *pairing) suits(s *seek, from mesh.ID, p proposed) bool {
+	_, bad := s.rejected[from]
+	return !bad && !m.gone(from) && p.length == s.own.length && p.env.worker != m.worker &&
+		p.env.round+m.lag >= s.round && p.env.round <= s.round+m.lag
+}
+
+// agree accepts an offer.
+func (m *pairing) agree(now time.Time, s *seek, from mesh.ID, p proposed) {
+	delete(m.offers, proposal{from, s.part})
+	if s.peer != "" && s.peer != from {
+		m.send(s, s.peer, s.number, refuse{"found another partner"})
+	}
+	m.send(s, from, p.env.attempt, accept{s.own})
+	m.engage(now, s, from, p)
+}
+
+// engage begins the exchange that both agreed to.
+func (m *pairing) engage(now time.Time, s *seek, peer mesh.ID, p proposed) {
+	s.peer, s.number, s.exchange, s.waitEnd = peer, p.env.attempt, true, now
+	s.tries++
+	m.out = append(m.out, pairAction{begin: &exchange{
+		part: s.part, round: s.round, peerRound: p.env.round, peer: peer, peerWorker: p.env.worker,
+		number: s.number, own: s.own, other: p.terms,
+	}})
+	for key, other := range m.offers {
+		if key.part == s.part && other.env.round <= s.round {
+			m.send(s, key.from, other.env.attempt, refuse{"is in another exchange"})
+			delete(m.offers, key)
+		}
+	}
+}
+
+// goLonely takes what offer there is, and asks for more.
+func (m *pairing) goLonely(now time.Time, s *seek) {
+	if s.peer != "" && !m.gone(s.peer) {
+		m.send(s, s.peer, s.number, refuse{"waited long enough"})
+	}
+	s.peer, s.exchange, s.askedAt = "", false, now
+	if !s.lonely {
+		s.lonely = true
+		for _, id := range m.live() {
+			m.send(s, id, 0, lonely{s.own})
+		}
+	}
+	for _, id := range sortedKeys(m.members) {
+		if p, ok := m.offers[proposal{id, s.part}]; ok && m.suits(s, id, p) {
+			m.agree(now, s, id, p)
+			return
+		}
+	}
+	for _, id := range sortedKeys(m.members) {
+		p, ok := m.lonelies[proposal{id, s.part}]
+		if ok && p.env.worker > m.worker && m.suits(s, id, p) {
+			delete(m.lonelies, proposal{id, s.part})
+			m.ask(now, s, id)
+			return
+		}
+	}
+	m.checkAlone(s)
+}
+
+// checkAlone goes on alone when nobody is left who could take the partner's place.
+func (m *pairing) checkAlone(s *seek) {
+	if !s.lonely || s.peer != "" {
+		return
+	}
+	for _, id := range m.live() {
+		if _, bad := s.rejected[id]; !bad && !s.declined[id] {
+			return
+		}
+	}
+	m.finish(s, pairFinished{partner: -1})
+}
+
+// receive takes in a message of a peer.
+func (m *pairing) receive(now time.Time, from mesh.ID, env envelope, msg message) {
+	m.heard[from] = env.round
+	s := m.seeks[env.part]
+	switch msg := msg.(type) {
+	case offer:
+		m.onOffer(now, s, from, proposed{env, msg.terms})
+	case accept:
+		m.onAccept(now, s, from, proposed{env, msg.terms})
+	case refuse:
+		m.onRefuse(now, s, from, env)
+	case lonely:
+		m.onLonely(now, s, from, proposed{env, msg.terms})
+	}
+}
+
+func (m *pairing) onOffer(now time.Time, s *seek, from mesh.ID, p proposed) {
+	key := proposal{from, p.env.part}
+	switch {
+	case s == nil && int64(p.env.round+m.lag) <= m.over[p.env.part]:
+		m.reply(from, p.env, refuse{"has finished that round"})
+	case s == nil:
+		m.offers[key] = p
+	case s.exchange && s.peer != from, p.env.round+m.lag < s.round:
+		m.reply(from, p.env, refuse{"is in another exchange or round"})
+	case (from == s.matched || s.lonely) && m.suits(s, from, p):
+		if s.exchange { // the peer began anew: it gave this exchange up
+			m.out = append(m.out, pairAction{stop: &s.part})
+			s.exchange = false
+		}
+		m.agree(now, s, from, p)
+	default:
+		m.offers[key] = p
+	}
+}
+
+func (m *pairing) onAccept(now time.Time, s *seek, from mesh.ID, p proposed) {
+	if s == nil || s.exchange || s.peer != from || s.number != p.env.attempt || !m.suits(s, from, p) {
+		if s == nil || s.peer != from || s.number != p.env.attempt || !s.exchange {
+			m.reply(from, p.env, refuse{"no longer wants that exchange"})
+		}
+		return
+	}
+	m.engage(now, s, from, p)
+}
+
+func (m *pairing) onRefuse(now time.Time, s *seek, from mesh.ID, env envelope) {
+	key := proposal{from, env.part}
+	if p, ok := m.offers[key]; ok && p.env.attempt == env.attempt {
+		delete(m.offers, key)
+	}
+	if s == nil {
+		return
+	}
+	if env.attempt == 0 {
+		s.declined[from] = true
+		m.checkAlone(s)
+		return
+	}
+	if s.peer != from || s.number != env.attempt {
+		return
+	}
+	if s.exchange {
+		m.out = append(m.out, pairAction{stop: &s.part})
+	}
+	s.peer, s.exchange = "", false
+	s.declined[from] = true
+	m.goLonely(now, s)
+}
+
+func (m *pairing) onLonely(now time.Time, s *seek, from mesh.ID, p proposed) {
+	if int64(p.env.round) <= m.over[p.env.part] || s != nil && s.exchange {
+		m.reply(from, envelope{round: p.env.round, part: p.env.part}, refuse{"has a partner"})
+		return
+	}
+	m.lonelies[proposal{from, p.env.part}] = p
+	if s == nil || !m.suits(s, from, p) {
+		return
+	}
+	delete(s.declined, from)
+	if s.lonely && s.peer == "" && p.env.worker > m.worker {
+		delete(m.lonelies, proposal{from, p.env.part})
+		m.ask(now, s, from)
+	}
+}
+
+// view takes in the members as the mesh sees them now.
+func (m *pairing) view(now time.Time, members []mesh.Member) {
+	clear(m.members)
+	for _, p := range members {
+		m.members[p.ID] = p
+	}
+	for key := range m.offers {
+		if m.gone(key.from) {
+			delete(m.offers, key)
+		}
+	}
+	for key := range m.lonelies {
+		if m.gone(key.from) {
+			delete(m.lonelies, key)
+		}
+	}
+	for _, s := range m.seeks {
+		switch {
+		case s == nil:
+		case s.peer != "" && m.gone(s.peer):
+			m.fail(now, s.part, s.number, "")
+		case s.peer == "" && !s.lonely && m.gone(s.matched):
+			m.goLonely(now, s)
+		default:
+			m.checkAlone(s)
+		}
+	}
+}
+
+// fail takes in that the exchange number broke, and by whose fault if why says so.
+func (m *pairing) fail(now time.Time, part Part, number uint32, why string) {
+	s := m.seeks[part]
+	if s == nil || s.number != number || s.peer == "" {
+		return
+	}
+	if s.exchange {
+		m.out = append(m.out, pairAction{stop: &s.part})
+	}
+	if why != "" {
+		s.rejected[s.peer] = why
+	}
+	s.declined[s.peer] = true
+	m.goLonely(now, s)
+}
+
+// complete takes in that the exchange number is done.
+func (m *pairing) complete(part Part, number uint32, worker int) {
+	if s := m.seeks[part]; s != nil && s.exchange && s.number == number {
+		m.finish(s, pairFinished{partner: worker})
+	}
+}
+
+// tick moves what only time moves.
+func (m *pairing) tick(now time.Time) {
+	for _, s := range m.seeks {
+		switch {
+		case s == nil:
+		case now.Sub(s.started) >= m.deadline:
+			if s.peer != "" {
+				m.send(s, s.peer, s.number, refuse{"is out of time"})
+			}
+			m.finish(s, pairFinished{partner: -1})
+		case s.exchange || s.lonely && s.peer == "":
+		case now.Sub(s.askedAt) >= m.grace:
+			m.goLonely(now, s)
+		}
+	}
+}
+
+func (m *pairing) finish(s *seek, f pairFinished) {
+	if s.exchange && f.partner < 0 {
+		m.out = append(m.out, pairAction{stop: &s.part})
+	}
+	f.part, f.tries, f.waitEnd = s.part, s.tries, s.waitEnd
+	for _, id := range sortedKeys(s.rejected) {
+		f.reject = append(f.reject, fmt.Sprintf("worker %d (%s): %s", m.members[id].Worker, id, s.rejected[id]))
+	}
+	m.seeks[s.part] = nil
+	m.over[s.part] = max(m.over[s.part], int64(s.round))
+	m.out = append(m.out, pairAction{finish: &f})
+}
+
+func (m *pairing) send(s *seek, to mesh.ID, number uint32, msg message) {
+	env := envelope{round: s.round, attempt: number, part: s.part, worker: m.worker}
+	m.out = append(m.out, pairAction{send: &outgoing{to, env, msg}})
+}
+
+// reply answers a message of another round or exchange than the one at hand.
+func (m *pairing) reply(to mesh.ID, env envelope, msg message) {
+	env.worker = m.worker
+	m.out = append(m.out, pairAction{send: &outgoing{to, env, msg}})
+}
+
+func (m *pairing) take() []pairAction {
+	out := m.out
+	m.out = nil
+	return out
+}

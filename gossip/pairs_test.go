@@ -1,0 +1,363 @@
+package gossip
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"loco/gossip/codec"
+	"loco/mesh"
+	"loco/mesh/sim"
+)
+
+// pairCluster is n pair exchangers over a simulated mesh.
+type pairCluster struct {
+	net   *sim.Net
+	peers []*Pairs
+}
+
+func newPairCluster(t *testing.T, opts sim.Options, edit func(i int, c *Config)) *pairCluster {
+	t.Helper()
+	c := &pairCluster{net: sim.NewWith(opts)}
+	for i := range opts.Peers {
+		c.net.Peer(i).Announce(mesh.Status{Worker: i, Ready: true})
+	}
+	<-time.After(opts.Latency + time.Millisecond)
+	for i := range opts.Peers {
+		cfg := Config{Mesh: c.net.Peer(i), Worker: i, Deadline: testDeadline, Grace: testGrace, Seed: 11, MaxLag: 1,
+			Codec: mustCodec(t, "int8"), StateCodec: mustCodec(t, "bf16")}
+		if edit != nil {
+			edit(i, &cfg)
+		}
+		p, err := NewPairs(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.peers = append(c.peers, p)
+	}
+	return c
+}
+
+func (c *pairCluster) close() {
+	for _, p := range c.peers {
+		_ = p.Close()
+	}
+	c.net.Close()
+}
+
+func (c *pairCluster) average(round uint64, part Part, n int, who []int, before func(i int)) map[int]got {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	res := map[int]got{}
+	for _, i := range who {
+		wg.Go(func() {
+			if before != nil {
+				before(i)
+			}
+			vec := vector(i, round, n)
+			out, err := c.peers[i].Average(context.Background(), round, part, vec, float64(i+1), [32]byte{})
+			mu.Lock()
+			res[i] = got{vec, out, err}
+			mu.Unlock()
+		})
+	}
+	wg.Wait()
+	return res
+}
+
+// pairMean is the mean by its definition. The result is not encoded again.
+func pairMean(t testing.TB, c codec.Codec, a, b int, round uint64, n int) []float32 {
+	t.Helper()
+	sum := make([]float32, n)
+	for _, w := range []int{min(a, b), max(a, b)} {
+		p, err := c.AppendEncode(nil, vector(w, round, n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.DecodeAdd(sum, p, float32(float64(w+1)/float64(a+b+2))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return sum
+}
+
+// checkPairs holds each result to its own members, and says who was alone.
+func checkPairs(t *testing.T, c codec.Codec, res map[int]got, round uint64, n int) (alone []int) {
+	t.Helper()
+	for i, g := range res {
+		switch {
+		case g.err != nil || g.out.Behind:
+			t.Errorf("worker %d: error %v, behind %q", i, g.err, g.out.Why)
+		case len(g.out.Members) == 1:
+			alone = append(alone, i)
+			if g.out.Members[0] != i || !sameBits(g.vec, vector(i, round, n)) {
+				t.Errorf("worker %d is alone as %v, or its vector changed", i, g.out.Members)
+			}
+		case len(g.out.Members) != 2 || !slices.Contains(g.out.Members, i):
+			t.Errorf("worker %d: members %v", i, g.out.Members)
+		default:
+			if !sameBits(g.vec, pairMean(t, c, g.out.Members[0], g.out.Members[1], round, n)) {
+				t.Errorf("worker %d: its mean is not that of %v", i, g.out.Members)
+			}
+			if p, ok := res[g.out.Members[0]+g.out.Members[1]-i]; ok && len(p.out.Members) == 2 && !slices.Equal(p.out.Members, g.out.Members) {
+				t.Errorf("worker %d averaged with %v, its partner with %v", i, g.out.Members, p.out.Members)
+			}
+		}
+	}
+	slices.Sort(alone)
+	return alone
+}
+
+func TestMatchIsAMatching(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for n := range 12 {
+		workers := r.Perm(40)[:n]
+		for round := range uint64(50) {
+			alone := 0
+			for _, w := range workers {
+				partner, ok := Match(7, round, workers, w)
+				if !ok {
+					alone++
+					continue
+				}
+				shuffled := slices.Clone(workers)
+				r.Shuffle(n, func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
+				if back, ok := Match(7, round, shuffled, partner); !ok || back != w || partner == w {
+					t.Fatalf("round %d of %v: %d has %d, which has %d", round, workers, w, partner, back)
+				}
+			}
+			if alone != n%2 {
+				t.Fatalf("round %d of %v: %d are alone", round, workers, alone)
+			}
+		}
+	}
+	if _, ok := Match(7, 1, []int{1, 2}, 3); ok {
+		t.Error("a worker outside of the set has a partner")
+	}
+}
+
+func TestMatchIsUniformAndGolden(t *testing.T) {
+	counts := map[int]int{}
+	for round := range uint64(7000) {
+		p, _ := Match(3, round, upTo(8), 0)
+		counts[p]++
+	}
+	for p := 1; p < 8; p++ {
+		if counts[p] < 880 || counts[p] > 1120 { // 1000 ± 4σ
+			t.Errorf("worker 0 met worker %d in %d of 7000 rounds", p, counts[p])
+		}
+	}
+	var got []int
+	for round := range uint64(8) {
+		p, _ := Match(1, round, upTo(6), 2)
+		got = append(got, p)
+	}
+	if want := []int{5, 4, 5, 1, 5, 3, 0, 0}; !slices.Equal(got, want) {
+		t.Errorf("partners of worker 2 are %v, want %v: every worker must draw the same on every machine", got, want)
+	}
+}
+
+func TestPairsAverageByTheMatching(t *testing.T) {
+	for n := 1; n <= 7; n++ {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newPairCluster(t, sim.Options{Peers: n, Latency: time.Millisecond}, nil)
+				defer c.close()
+				const length = 150_000
+				for round := range uint64(3) {
+					start := time.Now()
+					res := c.average(round, Delta, length, upTo(n), nil)
+					if alone := checkPairs(t, mustCodec(t, "int8"), res, round, length); len(alone) != n%2 {
+						t.Errorf("round %d: %v are alone", round, alone)
+					}
+					for i, g := range res {
+						partner, ok := Match(11, round, upTo(n), i)
+						if ok != (len(g.out.Members) == 2) || ok && !slices.Contains(g.out.Members, partner) {
+							t.Errorf("round %d: worker %d averaged over %v, the matching says %d, %v", round, i, g.out.Members, partner, ok)
+						}
+						if want := PairBytes(mustCodec(t, "int8"), length) + 3*headerLen; ok && (int64(g.out.BytesSent) != want || int64(g.out.BytesReceived) != want) {
+							t.Errorf("worker %d sent %d and received %d bytes, want %d", i, g.out.BytesSent, g.out.BytesReceived, want)
+						}
+					}
+					if took := time.Since(start); took >= testGrace {
+						t.Errorf("took %v although nothing failed", took)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestPartsRunAtOnceWithTheSamePartner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newPairCluster(t, sim.Options{Peers: 6, Latency: 3 * time.Millisecond, Bandwidth: 1 << 20}, nil)
+		defer c.close()
+		var slow, delta map[int]got
+		var wg sync.WaitGroup
+		wg.Go(func() { slow = c.average(4, Slow, 70_000, upTo(6), nil) })
+		wg.Go(func() {
+			delta = c.average(4, Delta, 70_000, upTo(6), func(i int) { <-time.After(time.Duration(i*10) * time.Millisecond) })
+		})
+		wg.Wait()
+		checkPairs(t, mustCodec(t, "bf16"), slow, 4, 70_000)
+		checkPairs(t, mustCodec(t, "int8"), delta, 4, 70_000)
+		for i := range 6 {
+			if !slices.Equal(slow[i].out.Members, delta[i].out.Members) || len(slow[i].out.Members) != 2 {
+				t.Errorf("worker %d: %v for φ, %v for Δ", i, slow[i].out.Members, delta[i].out.Members)
+			}
+		}
+	})
+}
+
+// matched returns a round in which a and b are partners.
+func matchedRound(n, a, b int) uint64 {
+	for round := uint64(0); ; round++ {
+		if p, ok := Match(11, round, upTo(n), a); ok && p == b {
+			return round
+		}
+	}
+}
+
+func TestDeadPartnersAreReplaced(t *testing.T) {
+	for _, kill := range [][]int{{2}, {0, 3}, {1, 4, 5}} {
+		t.Run(fmt.Sprint(kill), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const n, length = 6, 10_000
+				c := newPairCluster(t, sim.Options{Peers: n, Latency: time.Millisecond}, nil)
+				defer c.close()
+				for _, i := range kill {
+					c.net.Kill(i)
+				}
+				var who []int
+				for i := range n {
+					if !slices.Contains(kill, i) {
+						who = append(who, i)
+					}
+				}
+				for round := range uint64(6) {
+					start := time.Now()
+					res := c.average(round, Delta, length, who, nil)
+					alone := checkPairs(t, mustCodec(t, "int8"), res, round, length)
+					if len(alone) > n%2+len(kill) || len(alone)%2 != len(who)%2 {
+						t.Errorf("round %d: %v of %v are alone", round, alone, who)
+					}
+					if took := time.Since(start); took > testDeadline {
+						t.Errorf("took %v", took)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestTwoLonelyWorkersFindEachOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n, length = 4, 1000
+		round := matchedRound(n, 0, 1) // so 2 and 3 are partners too
+		c := newPairCluster(t, sim.Options{Peers: n, Detection: time.Hour}, nil)
+		defer c.close()
+		c.net.Pause(1)
+		c.net.Pause(3)
+		res := c.average(round, Delta, length, []int{0, 2}, nil)
+		if alone := checkPairs(t, mustCodec(t, "int8"), res, round, length); len(alone) != 0 {
+			t.Errorf("%v are alone, want 0 and 2 together", alone)
+		}
+	})
+}
+
+func TestPairWithASilentOrBadPartner(t *testing.T) {
+	for _, name := range []string{"silent", "garbage", "non-finite"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newPairCluster(t, sim.Options{Peers: 2, Detection: time.Hour}, func(i int, cfg *Config) {
+					if i == 1 && name == "non-finite" {
+						cfg.Codec = poison{cfg.Codec}
+					}
+				})
+				defer c.close()
+				switch name {
+				case "silent":
+					c.net.Blackhole(1, dataID+"/pairs", true)
+				case "garbage":
+					c.net.Corrupt(1, dataID+"/pairs")
+				}
+				start := time.Now()
+				res := c.average(1, Delta, 1000, []int{0, 1}, nil)
+				if !slices.Equal(res[0].out.Members, []int{0}) || !sameBits(res[0].vec, vector(0, 1, 1000)) {
+					t.Errorf("worker 0 averaged over %v", res[0].out.Members)
+				}
+				if !strings.Contains(strings.Join(res[0].out.Rejected, "\n"), "worker 1 (peer-001)") {
+					t.Errorf("rejected %q", res[0].out.Rejected)
+				}
+				if took := time.Since(start); took > testDeadline+testGrace {
+					t.Errorf("took %v", took)
+				}
+			})
+		})
+	}
+}
+
+func TestPartnersMayBeRoundsApart(t *testing.T) {
+	for lag, want := range map[int]int{0: 1, 1: 2} {
+		t.Run(fmt.Sprint(lag), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newPairCluster(t, sim.Options{Peers: 2}, func(_ int, cfg *Config) { cfg.MaxLag = lag })
+				defer c.close()
+				var wg sync.WaitGroup
+				for i, round := range []uint64{8, 9} {
+					wg.Go(func() {
+						out, err := c.peers[i].Average(context.Background(), round, Delta, vector(i, 1, 10), 1, [32]byte{})
+						if err != nil || len(out.Members) != want {
+							t.Errorf("worker %d: members %v, error %v", i, out.Members, err)
+						}
+					})
+				}
+				wg.Wait()
+			})
+		})
+	}
+}
+
+func TestRandomPairSchedules(t *testing.T) {
+	seeds := uint64(200)
+	if testing.Short() {
+		seeds = 30
+	}
+	for seed := range seeds {
+		if !t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { randomPairSchedule(t, seed) })
+		}) {
+			return
+		}
+	}
+}
+
+func randomPairSchedule(t *testing.T, seed uint64) {
+	r := rand.New(rand.NewPCG(seed, 7))
+	n, length := 2+r.IntN(6), 1+r.IntN(2000)
+	c := newPairCluster(t, sim.Options{Peers: n, Latency: time.Duration(r.IntN(20)) * time.Millisecond,
+		Bandwidth: 1 << (14 + r.IntN(8)), Detection: time.Duration(1+r.IntN(3000)) * time.Millisecond}, nil)
+	defer c.close()
+	dead := map[int]bool{}
+	for range r.IntN(n) {
+		i, at := r.IntN(n), time.Duration(r.IntN(400))*time.Millisecond
+		dead[i] = true
+		time.AfterFunc(at, func() { c.net.Kill(i) })
+	}
+	delays := make([]time.Duration, n)
+	for i := range delays {
+		delays[i] = time.Duration(r.IntN(300)) * time.Millisecond
+	}
+	start := time.Now()
+	res := c.average(seed, Delta, length, upTo(n), func(i int) { <-time.After(delays[i]) })
+	if took := time.Since(start); took > testDeadline+testGrace {
+		t.Errorf("took %v", took)
+	}
+	checkPairs(t, mustCodec(t, "int8"), res, seed, length)
+}
