@@ -2,6 +2,7 @@ package kernels_test
 
 import (
 	"fmt"
+	"math"
 	"runtime"
 	"strconv"
 	"strings"
@@ -40,10 +41,37 @@ func TestSameBitsAtAnyThreadCount(t *testing.T) {
 func TestStepAllocatesNothing(t *testing.T) {
 	for _, threads := range []int{1, 2} {
 		d := cpu(t, threads)
-		step := kerneltest.Step(t, d)
+		step, _ := kerneltest.Step(t, d)
 		step() // grows the scratch memory
 		if n := testing.AllocsPerRun(5, step); n != 0 {
 			t.Errorf("%s: a step allocates %v times, want 0", d.Name(), n)
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestStepBits pins three steps to the bit: every machine, of whatever architecture,
+// must give this hash. A change of an operation's order of arithmetic changes it.
+func TestStepBits(t *testing.T) {
+	for _, threads := range []int{1, 3} {
+		d := cpu(t, threads)
+		step, table := kerneltest.Step(t, d)
+		for range 3 {
+			step()
+		}
+		values := make([]float32, table.Len())
+		d.Download(values, table)
+		hash := uint64(14695981039346656037)
+		for i, v := range values {
+			if v != v {
+				t.Fatalf("value %d is NaN: the hash would say nothing", i)
+			}
+			hash = (hash ^ uint64(math.Float32bits(v))) * 1099511628211
+		}
+		if want := uint64(0xfb1c6d4ba1928f7a); hash != want {
+			t.Errorf("%s: hash of the table after three steps is %#x, want %#x", d.Name(), hash, want)
 		}
 		if err := d.Close(); err != nil {
 			t.Error(err)
@@ -111,7 +139,8 @@ func TestCloseEndsTheThreads(t *testing.T) {
 	// In a bubble a goroutine that is left over fails the test.
 	synctest.Test(t, func(t *testing.T) {
 		d := cpu(t, 4)
-		kerneltest.Step(t, d)()
+		step, _ := kerneltest.Step(t, d)
+		step()
 		for range 2 { // closing twice is harmless
 			if err := d.Close(); err != nil {
 				t.Error(err)
