@@ -75,7 +75,7 @@ func only(res map[int]got, who []int) map[int]got {
 }
 
 func TestKilledInEachPhase(t *testing.T) {
-	const n, length = 4, 300_000
+	const n, length = 4, 270_000
 	for _, c := range []struct {
 		phase  string
 		victim int
@@ -142,7 +142,7 @@ func TestKilledInEachPhase(t *testing.T) {
 }
 
 func TestBadPeerIsNamedAndLeftOut(t *testing.T) {
-	const n, length, bad = 4, 200_000, 2
+	const n, length, bad = 4, 20_000, 2
 	rewrite := func(frame []byte, at int, v uint32) {
 		binary.LittleEndian.PutUint32(frame[at:], v)
 		binary.LittleEndian.PutUint32(frame[44:], castagnoli(frame[:44]))

@@ -40,7 +40,7 @@ type links struct {
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
 	buffers sync.Pool // *[]byte
-	floats  sync.Pool // *[]float32 of capacity chunkValues
+	floats  sync.Pool // *[]float32
 
 	mu      sync.Mutex
 	data    map[mesh.ID]*link
@@ -275,12 +275,12 @@ func (l *links) buffer(n int) []byte {
 
 func (l *links) recycle(b []byte) { l.buffers.Put(&b) }
 
-// values returns n ≤ chunkValues floats of any content.
+// values returns n floats of any content.
 func (l *links) values(n int) []float32 {
-	if v, ok := l.floats.Get().(*[]float32); ok {
+	if v, ok := l.floats.Get().(*[]float32); ok && cap(*v) >= n {
 		return (*v)[:n]
 	}
-	return make([]float32, n, chunkValues)
+	return make([]float32, n)
 }
 
 func (l *links) recycleValues(v []float32) { l.floats.Put(&v) }

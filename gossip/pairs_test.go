@@ -169,7 +169,7 @@ func TestPairsAverageByTheMatching(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := newPairCluster(t, sim.Options{Peers: n, Latency: time.Millisecond}, nil)
 				defer c.close()
-				const length = 150_000
+				const length = 70_000
 				for round := range uint64(3) {
 					start := time.Now()
 					res := c.average(round, Delta, length, upTo(n), nil)
@@ -181,7 +181,7 @@ func TestPairsAverageByTheMatching(t *testing.T) {
 						if ok != (len(g.out.Members) == 2) || ok && !slices.Contains(g.out.Members, partner) {
 							t.Errorf("round %d: worker %d averaged over %v, the matching says %d, %v", round, i, g.out.Members, partner, ok)
 						}
-						if want := PairBytes(mustCodec(t, "int8"), length) + 3*headerLen; ok && (int64(g.out.BytesSent) != want || int64(g.out.BytesReceived) != want) {
+						if want := PairBytes(mustCodec(t, "int8"), length) + 2*headerLen; ok && (int64(g.out.BytesSent) != want || int64(g.out.BytesReceived) != want) {
 							t.Errorf("worker %d sent %d and received %d bytes, want %d", i, g.out.BytesSent, g.out.BytesReceived, want)
 						}
 					}

@@ -131,7 +131,8 @@ func (r *reduction) encode(dst []byte, s span) ([]byte, error) {
 
 func (r *reduction) contributeOwn() {
 	for c := range r.slots {
-		payload, err := r.encode(r.links.buffer(dataMax)[:0], r.shards[r.self].chunk(c))
+		s := r.shards[r.self].chunk(c)
+		payload, err := r.encode(r.links.buffer(r.codec.EncodedLen(s.hi - s.lo))[:0], s)
 		if err != nil {
 			r.onFail(r.number, r.members[r.self].id, err.Error())
 			return
@@ -146,7 +147,8 @@ func (r *reduction) contributeOwn() {
 // of the result, chunk by chunk as it forms.
 func (r *reduction) sendTo(j int) {
 	to := r.members[j].id
-	buf := r.links.buffer(dataMax)
+	longest := min(chunkValues, r.shards[j].hi-r.shards[j].lo)
+	buf := r.links.buffer(r.codec.EncodedLen(longest))
 	defer func() { r.links.recycle(buf) }()
 	for c := range r.shards[j].chunks() {
 		s := r.shards[j].chunk(c)
@@ -258,9 +260,7 @@ func (r *reduction) index(id mesh.ID) int {
 // takeResult stores an owner's bytes after a look at whether they decode.
 func (r *reduction) takeResult(shard, chunk int, s span, payload []byte) error {
 	start := time.Now()
-	scratch := r.links.values(s.hi - s.lo)
-	err := r.codec.Decode(scratch, payload)
-	r.links.recycleValues(scratch)
+	err := r.codec.Check(s.hi-s.lo, payload)
 	r.decodeTime.Add(int64(time.Since(start)))
 	if err != nil {
 		return err

@@ -103,9 +103,7 @@ func (w *swap) accept(now time.Time, h header, payload []byte) error {
 		return fmt.Errorf("%d values in %d bytes of chunk %d, want %d in %d", h.Count, len(payload), h.Chunk, s.hi-s.lo, want)
 	}
 	start := time.Now()
-	scratch := w.links.values(s.hi - s.lo)
-	err := w.codec.Decode(scratch, payload)
-	w.links.recycleValues(scratch)
+	err := w.codec.Check(s.hi-s.lo, payload)
 	w.decodeTime.Add(int64(time.Since(start)))
 	if err != nil {
 		return err

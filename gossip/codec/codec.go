@@ -73,6 +73,8 @@ type Codec interface {
 	// AppendEncode appends the encoding of src to dst. A non-finite value is refused
 	// with its index, and dst is returned as it was.
 	AppendEncode(dst []byte, src []float32) ([]byte, error)
+	// Check returns the error that Decode of n values would.
+	Check(n int, src []byte) error
 	// Decode fills dst from src, whose length must be EncodedLen(len(dst)). Bytes
 	// that the encoder never writes are refused, non-finite values and scales among
 	// them, and dst is untouched then.
@@ -102,8 +104,19 @@ func ByName(name string) (Codec, error) {
 // exponent is the exponent field of binary32: all ones in infinities and NaNs.
 const exponent = 0x7f800000
 
+// exponentOne is the lowest bit of the exponent: added to a full exponent field it
+// carries into the sign's place, which was cleared.
+const exponentOne = 0x00800000
+
 // finite returns the index of the first non-finite value, or −1.
 func finite(src []float32) int {
+	var carry uint32
+	for _, x := range src {
+		carry |= math.Float32bits(x)&exponent + exponentOne
+	}
+	if carry>>31 == 0 {
+		return -1
+	}
 	for i, x := range src {
 		if math.Float32bits(x)&exponent == exponent {
 			return i
@@ -116,9 +129,9 @@ func errInput(name string, src []float32, i int) error {
 	return fmt.Errorf("codec %s: value %d of %d is %v: only finite values are encoded", name, i, len(src), src[i])
 }
 
-func checkLen(c Codec, dst []float32, src []byte) error {
-	if want := c.EncodedLen(len(dst)); len(src) != want {
-		return fmt.Errorf("codec %s: %d bytes for %d values, want %d", c.Name(), len(src), len(dst), want)
+func checkLen(c Codec, n int, src []byte) error {
+	if want := c.EncodedLen(n); len(src) != want {
+		return fmt.Errorf("codec %s: %d bytes for %d values, want %d", c.Name(), len(src), n, want)
 	}
 	return nil
 }

@@ -23,19 +23,34 @@ func (c FP32) AppendEncode(dst []byte, src []float32) ([]byte, error) {
 	at := len(dst)
 	dst = grow(dst, 4*len(src))
 	out := dst[at:]
+	for ; len(src) >= 4 && len(out) >= 16; src, out = src[4:], out[16:] {
+		binary.LittleEndian.PutUint32(out, math.Float32bits(src[0]))
+		binary.LittleEndian.PutUint32(out[4:], math.Float32bits(src[1]))
+		binary.LittleEndian.PutUint32(out[8:], math.Float32bits(src[2]))
+		binary.LittleEndian.PutUint32(out[12:], math.Float32bits(src[3]))
+	}
 	for i, x := range src {
 		binary.LittleEndian.PutUint32(out[4*i:], math.Float32bits(x))
 	}
 	return dst, nil
 }
 
-func (c FP32) check(dst []float32, src []byte) error {
-	if err := checkLen(c, dst, src); err != nil {
+// Check implements [Codec].
+func (c FP32) Check(n int, src []byte) error {
+	if err := checkLen(c, n, src); err != nil {
 		return err
 	}
-	for i := range dst {
+	var carry uint64 // two values at a time
+	rest := src
+	for ; len(rest) >= 8; rest = rest[8:] {
+		carry |= binary.LittleEndian.Uint64(rest)&(exponent<<32|exponent) + (exponentOne<<32 | exponentOne)
+	}
+	if carry&(1<<63|1<<31) == 0 && len(rest) == 0 {
+		return nil
+	}
+	for i := range n {
 		if binary.LittleEndian.Uint32(src[4*i:])&exponent == exponent {
-			return fmt.Errorf("codec fp32: value %d of %d is not finite", i, len(dst))
+			return fmt.Errorf("codec fp32: value %d of %d is not finite", i, n)
 		}
 	}
 	return nil
@@ -43,8 +58,14 @@ func (c FP32) check(dst []float32, src []byte) error {
 
 // Decode implements [Codec].
 func (c FP32) Decode(dst []float32, src []byte) error {
-	if err := c.check(dst, src); err != nil {
+	if err := c.Check(len(dst), src); err != nil {
 		return err
+	}
+	for ; len(dst) >= 4 && len(src) >= 16; dst, src = dst[4:], src[16:] { // without bounds checks
+		dst[0] = math.Float32frombits(binary.LittleEndian.Uint32(src))
+		dst[1] = math.Float32frombits(binary.LittleEndian.Uint32(src[4:]))
+		dst[2] = math.Float32frombits(binary.LittleEndian.Uint32(src[8:]))
+		dst[3] = math.Float32frombits(binary.LittleEndian.Uint32(src[12:]))
 	}
 	for i := range dst {
 		dst[i] = math.Float32frombits(binary.LittleEndian.Uint32(src[4*i:]))
@@ -54,8 +75,14 @@ func (c FP32) Decode(dst []float32, src []byte) error {
 
 // DecodeAdd implements [Codec].
 func (c FP32) DecodeAdd(dst []float32, src []byte, weight float32) error {
-	if err := c.check(dst, src); err != nil {
+	if err := c.Check(len(dst), src); err != nil {
 		return err
+	}
+	for ; len(dst) >= 4 && len(src) >= 16; dst, src = dst[4:], src[16:] {
+		dst[0] += float32(weight * math.Float32frombits(binary.LittleEndian.Uint32(src)))
+		dst[1] += float32(weight * math.Float32frombits(binary.LittleEndian.Uint32(src[4:])))
+		dst[2] += float32(weight * math.Float32frombits(binary.LittleEndian.Uint32(src[8:])))
+		dst[3] += float32(weight * math.Float32frombits(binary.LittleEndian.Uint32(src[12:])))
 	}
 	for i := range dst {
 		dst[i] += float32(weight * math.Float32frombits(binary.LittleEndian.Uint32(src[4*i:])))
@@ -94,13 +121,14 @@ func (c BF16) AppendEncode(dst []byte, src []float32) ([]byte, error) {
 	return dst, nil
 }
 
-func (c BF16) check(dst []float32, src []byte) error {
-	if err := checkLen(c, dst, src); err != nil {
+// Check implements [Codec].
+func (c BF16) Check(n int, src []byte) error {
+	if err := checkLen(c, n, src); err != nil {
 		return err
 	}
-	for i := range dst {
+	for i := range n {
 		if binary.LittleEndian.Uint16(src[2*i:])&0x7f80 == 0x7f80 {
-			return fmt.Errorf("codec bf16: value %d of %d is not finite", i, len(dst))
+			return fmt.Errorf("codec bf16: value %d of %d is not finite", i, n)
 		}
 	}
 	return nil
@@ -108,7 +136,7 @@ func (c BF16) check(dst []float32, src []byte) error {
 
 // Decode implements [Codec].
 func (c BF16) Decode(dst []float32, src []byte) error {
-	if err := c.check(dst, src); err != nil {
+	if err := c.Check(len(dst), src); err != nil {
 		return err
 	}
 	for i := range dst {
@@ -119,7 +147,7 @@ func (c BF16) Decode(dst []float32, src []byte) error {
 
 // DecodeAdd implements [Codec].
 func (c BF16) DecodeAdd(dst []float32, src []byte, weight float32) error {
-	if err := c.check(dst, src); err != nil {
+	if err := c.Check(len(dst), src); err != nil {
 		return err
 	}
 	for i := range dst {

@@ -90,9 +90,9 @@ func quantise(out []byte, block []float32, scale float32) {
 	}
 }
 
-// check refuses what AppendEncode never writes, before anything is changed.
-func (c Int8) check(dst []float32, src []byte) error {
-	if err := checkLen(c, dst, src); err != nil {
+// Check implements [Codec]: it refuses what AppendEncode never writes.
+func (c Int8) Check(n int, src []byte) error {
+	if err := checkLen(c, n, src); err != nil {
 		return err
 	}
 	for b := 0; len(src) > 0; b++ {
@@ -143,7 +143,7 @@ func indexMinus128(p []byte) int {
 
 // Decode implements [Codec].
 func (c Int8) Decode(dst []float32, src []byte) error {
-	if err := c.check(dst, src); err != nil {
+	if err := c.Check(len(dst), src); err != nil {
 		return err
 	}
 	for len(dst) > 0 {
@@ -159,7 +159,7 @@ func (c Int8) Decode(dst []float32, src []byte) error {
 
 // DecodeAdd implements [Codec].
 func (c Int8) DecodeAdd(dst []float32, src []byte, weight float32) error {
-	if err := c.check(dst, src); err != nil {
+	if err := c.Check(len(dst), src); err != nil {
 		return err
 	}
 	for len(dst) > 0 {
