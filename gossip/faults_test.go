@@ -360,7 +360,7 @@ func TestContextAndCloseEndAnAverage(t *testing.T) {
 // TestRandomSchedules runs rounds under random latencies, delays, kills and pauses.
 // What commits must be the mean of what it says, and the same for all who commit.
 func TestRandomSchedules(t *testing.T) {
-	seeds := uint64(250)
+	seeds := uint64(200)
 	if testing.Short() {
 		seeds = 30
 	}

@@ -45,7 +45,7 @@ type links struct {
 	mu      sync.Mutex
 	data    map[mesh.ID]*link
 	control map[mesh.ID]chan []byte
-	inbound map[mesh.Stream]mesh.ID
+	inbound map[*mesh.Stream]mesh.ID
 	closed  bool
 }
 
@@ -58,7 +58,7 @@ type link struct {
 
 func newLinks(m mesh.Mesh, log *slog.Logger, grace time.Duration, suffix string) *links {
 	l := &links{mesh: m, log: log, grace: grace, suffix: suffix,
-		data: map[mesh.ID]*link{}, control: map[mesh.ID]chan []byte{}, inbound: map[mesh.Stream]mesh.ID{}}
+		data: map[mesh.ID]*link{}, control: map[mesh.ID]chan []byte{}, inbound: map[*mesh.Stream]mesh.ID{}}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	return l
 }
@@ -76,7 +76,7 @@ func (l *links) close() {
 	l.mu.Lock()
 	l.closed = true
 	for s := range l.inbound {
-		_ = s.Reset()
+		_ = (*s).Reset()
 	}
 	l.mu.Unlock()
 	l.cancel()
@@ -221,14 +221,14 @@ func (l *links) read(from mesh.ID, s mesh.Stream) {
 		_ = s.Reset()
 		return
 	}
-	l.inbound[s] = from
+	l.inbound[&s] = from
 	l.wg.Add(1)
 	l.mu.Unlock()
 	defer l.wg.Done()
 	err := l.readFrames(from, s)
 	_ = s.Reset()
 	l.mu.Lock()
-	delete(l.inbound, s)
+	delete(l.inbound, &s)
 	l.mu.Unlock()
 	if err != nil {
 		l.log.Warn("gossip: refused a peer's frame", "peer", from, "error", err)
