@@ -25,7 +25,7 @@ func wide(checkpointEvery int) []setting {
 	return []setting{
 		{"run.report_every", 10, ours},
 		{"run.eval_tokens", 1 << 20, ours + ": 0.001 nats of noise"},
-		{"data.source", "data", ours + ": the folder that `loco data prepare` fills"},
+		{"data.source", "data", ours + ": a folder named data, to be filled with text or replaced by --set data.source=DIR"},
 		{"data.heldout", 0.005, ours},
 		{"data.max_bytes", 0, ours + ": all of it"},
 		{"sync.deadline", "15m", "about twice the 469 s of INTELLECT-1's median all-reduce around the world"},
