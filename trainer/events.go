@@ -44,7 +44,7 @@ type EvalEvent struct {
 	Step        uint64  `json:"step"`
 	Tokens      uint64  `json:"tokens"`
 	HeldoutLoss float64 `json:"heldout_loss"` // nats per token, of φ
-	Seconds     float64 `json:"seconds"`
+	Seconds     float64 `json:"eval_seconds"` // not "seconds", which is an object in a round
 }
 
 // StepEvent reports progress between rounds. It is shown, not recorded.

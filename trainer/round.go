@@ -126,7 +126,7 @@ func (t *Trainer) ddp(ctx context.Context) (out Outcome, norm float64, err error
 		return out, 0, fmt.Errorf("trainer: step %d: %w", t.step, err)
 	}
 	t.learner.ReadGradient(t.delta)
-	t.innerSeconds += t.hooks.Now().Sub(began).Seconds()
+	spent := t.hooks.Now().Sub(began)
 	if norm, err = t.finite(t.delta); err != nil {
 		return out, norm, err
 	}
@@ -135,6 +135,7 @@ func (t *Trainer) ddp(ctx context.Context) (out Outcome, norm float64, err error
 	if err != nil || out.Behind {
 		return out, norm, err
 	}
+	began = t.hooks.Now().Add(-spent) // the exchange is not part of the inner step
 	t.learner.WriteGradient(t.delta)
 	return out, norm, t.update(loss, n, began)
 }
@@ -158,13 +159,13 @@ func (t *Trainer) innerSteps(ctx context.Context) error {
 		if err := t.update(loss, n, began); err != nil {
 			return err
 		}
-		t.innerSeconds += t.hooks.Now().Sub(began).Seconds()
 		t.yield()
 	}
 	return nil
 }
 
-// update takes one AdamW step from the learner's gradient and counts it.
+// update takes one AdamW step from the learner's gradient and counts it, with the time
+// since began.
 func (t *Trainer) update(loss float64, n int, began time.Time) error {
 	t.lastNorm = t.learner.Update(t.step, t.updates)
 	mean := loss / float64(max(1, n))
@@ -176,9 +177,11 @@ func (t *Trainer) update(loss float64, n int, began time.Time) error {
 	t.tokens += uint64(n)
 	t.roundTokens += uint64(n)
 	t.roundLoss += loss
+	seconds := t.hooks.Now().Sub(began).Seconds()
+	t.innerSeconds += seconds
 	t.hooks.Report(&StepEvent{
 		Event: "step", Worker: t.cfg.Worker, Round: t.round, Step: t.step, Tokens: t.tokens,
-		Loss: mean, LR: t.lr(t.step - 1), GradNorm: t.lastNorm, Seconds: t.hooks.Now().Sub(began).Seconds(),
+		Loss: mean, LR: t.lr(t.step - 1), GradNorm: t.lastNorm, Seconds: seconds,
 	})
 	return nil
 }

@@ -29,6 +29,7 @@ const (
 type cli struct {
 	Run        runCmd        `cmd:"" help:"Train with several worker processes on this machine, watched to the end."`
 	Worker     workerCmd     `cmd:"" help:"Be one worker of a run."`
+	Compare    compareCmd    `cmd:"" help:"Train variants one after another and compare them."`
 	Eval       evalCmd       `cmd:"" help:"Loss and perplexity of a checkpoint on held-out data."`
 	Generate   generateCmd   `cmd:"" help:"Text from a checkpoint."`
 	Checkpoint checkpointCmd `cmd:"" help:"List or verify checkpoints."`

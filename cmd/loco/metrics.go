@@ -87,6 +87,9 @@ func newMeters(spec *spec, worker int, peakFLOPs float64, view func() []mesh.Mem
 	for _, result := range []string{"averaged", "alone", "behind"} {
 		m.rounds.WithLabelValues(result)
 	}
+	for _, direction := range []string{"sent", "received"} {
+		m.stateBytes.WithLabelValues(direction)
+	}
 	return m
 }
 

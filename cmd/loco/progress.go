@@ -15,6 +15,9 @@ import (
 	"loco/trainer"
 )
 
+// lineTime is the longest that plain lines stay away while rounds are done.
+const lineTime = 10 * time.Second
+
 // display shows the progress of a local run: a live bar on a terminal, plain lines
 // elsewhere. It is used from one goroutine.
 type display struct {
@@ -26,12 +29,13 @@ type display struct {
 	first   uint64 // tokens of all workers when this session began
 	seen    map[int]bool
 	printed uint64 // the last round that had a line
-	every   uint64 // rounds between plain lines
+	every   uint64 // rounds between plain lines, unless lineTime passes first
+	spoke   time.Time
 	line    string // of the live display
 }
 
 func newDisplay(b *board, out *os.File) *display {
-	d := &display{board: b, out: out, began: time.Now(), seen: map[int]bool{}}
+	d := &display{board: b, out: out, began: time.Now(), spoke: time.Now(), seen: map[int]bool{}}
 	d.every = max(1, b.cfg.TotalSteps()/uint64(b.exchangeSteps())/20)
 	if term.IsTerminal(int(out.Fd())) {
 		d.bars = mpb.New(mpb.WithOutput(out), mpb.WithWidth(40), mpb.WithRefreshRate(200*time.Millisecond))
@@ -65,8 +69,8 @@ func (d *display) show(event any) {
 	}
 	switch e := event.(type) {
 	case *trainer.RoundEvent:
-		if d.bar == nil && e.Round >= d.printed+d.every {
-			d.printed = e.Round - e.Round%d.every
+		if d.bar == nil && e.Round > d.printed && (e.Round >= d.printed+d.every || time.Since(d.spoke) > lineTime) {
+			d.printed, d.spoke = e.Round, time.Now()
 			d.println(d.status())
 		}
 	case *trainer.ResyncEvent:

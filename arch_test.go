@@ -1,0 +1,141 @@
+// Package loco_test holds the rules of the house: which package may import which,
+// and how long a file and a function may grow.
+package loco_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const (
+	fileLinesMax = 500 // a file is one idea
+	funcLinesMax = 70  // a function fits on a screen
+)
+
+// allowed lists what each package may import besides the standard library. A "/..."
+// ending allows everything below. Tests are exempt. A package that is missing here
+// fails the test: adding one is a design decision.
+var allowed = map[string][]string{
+	"kernels":            {"golang.org/x/sys/cpu"},
+	"kernels/kerneltest": {"loco/kernels"},
+	"optim":              {"loco/kernels"},
+	"trainer/data":       {},
+	"trainer/model":      {"loco/kernels"},
+	"trainer":            {"loco/trainer/data", "loco/trainer/model", "loco/optim", "loco/kernels"},
+	"gossip/codec":       {},
+	"gossip":             {"loco/mesh", "loco/gossip/codec"},
+	"mesh":               {},
+	"mesh/meshtest":      {"loco/mesh"},
+	"mesh/sim":           {"loco/mesh"},
+	"mesh/p2p": {
+		"loco/mesh", "github.com/libp2p/...", "github.com/multiformats/...",
+		"github.com/prometheus/client_golang/prometheus",
+	},
+	"checkpoint":       {"golang.org/x/sys/unix"},
+	"cmd/loco/config":  {"github.com/pelletier/go-toml/v2/..."},
+	"cmd/loco/compare": {"loco/cmd/loco/config", "github.com/pelletier/go-toml/v2/...", "gonum.org/v1/plot/..."},
+	"cmd/loco":         {"loco/...", "github.com/alecthomas/kong", "github.com/prometheus/client_golang/...", "github.com/vbauerster/mpb/v8/...", "golang.org/x/..."},
+}
+
+// Pure packages are given round, seed and time as arguments, so that a run replays.
+var pure = map[string][]string{
+	"kernels":       {"net", "os", "math/rand", "math/rand/v2"}, // its thread pool may use time
+	"optim":         {"time", "net", "os", "math/rand", "math/rand/v2"},
+	"gossip/codec":  {"time", "net", "os", "math/rand", "math/rand/v2"},
+	"trainer/model": {"time", "net", "os", "math/rand", "math/rand/v2"},
+}
+
+func TestArchitecture(t *testing.T) {
+	documented := map[string]bool{}
+	fset := token.NewFileSet()
+	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			base := d.Name()
+			if name != "." && (base[0] == '_' || base[0] == '.' || base == "testdata" || base == "runs") {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+			return nil
+		}
+		f, err := parser.ParseFile(fset, name, nil, parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		dir := path.Dir(filepath.ToSlash(name))
+		documented[dir] = documented[dir] || f.Doc != nil
+		if !ast.IsGenerated(f) {
+			checkImports(t, dir, name, f)
+			checkLengths(t, fset, name, f)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dir, ok := range documented {
+		if !ok {
+			t.Errorf("%s has no package comment", dir)
+		}
+	}
+	for dir := range allowed {
+		if _, ok := documented[dir]; !ok {
+			t.Errorf("%s is in the table and has no code", dir)
+		}
+	}
+}
+
+func checkImports(t *testing.T, dir, name string, f *ast.File) {
+	t.Helper()
+	rules, known := allowed[dir]
+	if !known {
+		t.Errorf("%s: package %q is not in the table of imports", name, dir)
+		return
+	}
+	for _, spec := range f.Imports {
+		imp, err := strconv.Unquote(spec.Path.Value)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if slices.Contains(pure[dir], imp) {
+			t.Errorf("%s: the pure package %s may not import %s", name, dir, imp)
+		}
+		if host, _, _ := strings.Cut(imp, "/"); host != "loco" && !strings.Contains(host, ".") {
+			continue // standard library
+		}
+		if !slices.ContainsFunc(rules, func(rule string) bool {
+			below, all := strings.CutSuffix(rule, "/...")
+			return imp == below || all && strings.HasPrefix(imp, below+"/")
+		}) {
+			t.Errorf("%s: %s may not import %s", name, dir, imp)
+		}
+	}
+}
+
+func checkLengths(t *testing.T, fset *token.FileSet, name string, f *ast.File) {
+	t.Helper()
+	if n := fset.File(f.Pos()).LineCount(); n > fileLinesMax {
+		t.Errorf("%s has %d lines, the limit is %d", name, n, fileLinesMax)
+	}
+	for _, decl := range f.Decls {
+		fn, ok := decl.(*ast.FuncDecl)
+		if !ok || fn.Body == nil {
+			continue
+		}
+		if n := fset.Position(fn.End()).Line - fset.Position(fn.Pos()).Line + 1; n > funcLinesMax {
+			t.Errorf("%s: %s has %d lines, the limit is %d", name, fn.Name.Name, n, funcLinesMax)
+		}
+	}
+}
