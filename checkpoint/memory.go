@@ -16,25 +16,37 @@ import (
 // The copy in memory is in TMPFS/loco-PATH-TOKEN/round-N. PATH is a hash of the durable
 // folder's path. TOKEN is random and kept in the durable folder's lock file: when a user
 // deletes that folder and starts a new run in its place, the old run's copy must not
-// come back to life.
+// come back to life. A file named owner in the folder holds the durable folder's path,
+// so that the next writer on the machine can give back the memory of a run that was
+// killed and deleted.
 
 const (
-	lockName   = ".lock"
-	tokenBytes = 8
+	lockName      = ".lock"
+	ownerName     = "owner"
+	ownerBytesMax = 8 << 10
+	tokenBytes    = 8
 )
 
 // Roots are the folders to look for checkpoints in, for [LoadLatest]: the tmpfs
 // folder that belongs to dir, when it is there and this user's own, and dir.
 func Roots(dir, tmpfs string) []string {
-	f, err := os.Open(filepath.Join(dir, lockName))
-	if err != nil || tmpfs == "" {
+	if tmpfs == "" {
 		return []string{dir}
 	}
-	defer f.Close()
-	if shm := tmpfsFolder(dir, tmpfs, readToken(f)); shm != "" && ownedByMe(shm) {
+	if shm := tmpfsFolder(dir, tmpfs, tokenOf(dir)); shm != "" && ownedByMe(shm) {
 		return []string{shm, dir}
 	}
 	return []string{dir}
+}
+
+// tokenOf returns the token of a durable folder, "" when it has none or is gone.
+func tokenOf(dir string) string {
+	f, _, err := openRegular(filepath.Join(dir, lockName))
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	return readToken(f)
 }
 
 // tmpfsFolder is "" when there is none: no token yet, or a path that has no name.
@@ -95,6 +107,9 @@ func (w *Writer) openTmpfs() {
 	if err == nil {
 		err = sweep(w.fs, shm)
 	}
+	if err == nil {
+		err = writeOwner(shm, w.cfg.Dir)
+	}
 	if err != nil {
 		w.skip(0, shm, err)
 		return
@@ -102,24 +117,46 @@ func (w *Writer) openTmpfs() {
 	w.shm = shm
 }
 
-// removeOrphans removes the folders of earlier runs whose durable folder was at this
-// path and is gone.
+func writeOwner(shm, dir string) error {
+	full, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(shm, ownerName), []byte(full), 0o600)
+}
+
+// removeOrphans removes this user's folders whose durable folder is gone, or was
+// deleted and made again.
 func (w *Writer) removeOrphans(shm string) error {
 	items, err := os.ReadDir(w.cfg.Tmpfs)
 	if err != nil {
 		return err
 	}
-	name := filepath.Base(shm)
-	samePath := name[:len(name)-2*tokenBytes]
 	for _, item := range items {
 		path := filepath.Join(w.cfg.Tmpfs, item.Name())
-		if strings.HasPrefix(item.Name(), samePath) && item.Name() != name && ownedByMe(path) {
-			if err := w.fs.RemoveAll(path); err != nil {
-				return err
-			}
+		if path == shm || !strings.HasPrefix(item.Name(), "loco-") || !ownedByMe(path) || !isOrphan(path) {
+			continue
+		}
+		if err := w.fs.RemoveAll(path); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// isOrphan reports whether path is a folder of this package's whose durable folder no
+// longer has its token. When in doubt it is not.
+func isOrphan(path string) bool {
+	f, _, err := openRegular(filepath.Join(path, ownerName))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	dir, err := io.ReadAll(io.LimitReader(f, ownerBytesMax))
+	if err != nil || !filepath.IsAbs(string(dir)) {
+		return false
+	}
+	return path != tmpfsFolder(string(dir), filepath.Dir(path), tokenOf(string(dir)))
 }
 
 func (w *Writer) skip(round uint64, path string, err error) {

@@ -102,6 +102,33 @@ func TestADeletedRunDoesNotComeBackFromMemory(t *testing.T) {
 	}
 }
 
+func TestADeletedRunGivesItsMemoryBackToAnyWriter(t *testing.T) {
+	shm, dir, live := memory(t), filepath.Join(t.TempDir(), "run"), t.TempDir()
+	for _, d := range []string{dir, live} {
+		w := open(t, Config{Dir: d, Tmpfs: shm}, &faultyDisk{free: func(string) (uint64, bool) { return 1 << 40, true }})
+		if err := save(t, w, sample(9)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	foreign := filepath.Join(shm, "loco-of-somebody")
+	if err := os.Mkdir(foreign, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	dead, alive := Roots(dir, shm)[0], Roots(live, shm)[0]
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	open(t, Config{Dir: t.TempDir(), Tmpfs: shm}, disk{})
+	if _, err := os.Stat(dead); !os.IsNotExist(err) {
+		t.Errorf("the deleted run's memory stays: %v", err)
+	}
+	for _, path := range []string{filepath.Join(alive, folderName(9)), foreign} {
+		if _, err := os.Stat(path); err != nil {
+			t.Errorf("another's memory is gone: %v", err)
+		}
+	}
+}
+
 func TestWithoutRoomInMemory(t *testing.T) {
 	shm, dir := memory(t), t.TempDir()
 	fs := &faultyDisk{free: func(path string) (uint64, bool) {
