@@ -269,7 +269,7 @@ func (m *pairing) onOffer(now time.Time, s *seek, from mesh.ID, p proposed) {
 	switch {
 	case s == nil && int64(p.env.round+m.lag) <= m.over[p.env.part]:
 		m.reply(from, p.env, refuse{"has finished that round"})
-	case s == nil:
+	case s == nil, s.exchange && p.env.round > s.round: // the peer is ahead: for later
 		m.offers[key] = p
 	case s.exchange && s.peer != from, p.env.round+m.lag < s.round:
 		m.reply(from, p.env, refuse{"is in another exchange or round"})
@@ -319,7 +319,7 @@ func (m *pairing) onRefuse(now time.Time, s *seek, from mesh.ID, env envelope) {
 }
 
 func (m *pairing) onLonely(now time.Time, s *seek, from mesh.ID, p proposed) {
-	if int64(p.env.round) <= m.over[p.env.part] || s != nil && s.exchange {
+	if int64(p.env.round) <= m.over[p.env.part] || s != nil && s.exchange && p.env.round <= s.round {
 		m.reply(from, envelope{round: p.env.round, part: p.env.part}, refuse{"has a partner"})
 		return
 	}

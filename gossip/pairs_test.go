@@ -361,3 +361,47 @@ func randomPairSchedule(t *testing.T, seed uint64) {
 	}
 	checkPairs(t, mustCodec(t, "int8"), res, seed, length)
 }
+
+// A worker that is done with its round offers the next one while its next partner is
+// still in an exchange. The offer must wait there: refused, both would go on alone.
+func TestPairKeepsTheOfferOfAWorkerThatIsAhead(t *testing.T) {
+	members := make([]mesh.Member, 4)
+	for k := range members {
+		members[k] = mesh.Member{ID: mesh.ID(fmt.Sprint("w", k)), State: mesh.Alive, Status: mesh.Status{Worker: k, Ready: true}}
+	}
+	const self, lag = 3, 2
+	partner := func(round uint64) int {
+		k, ok := Match(1, round, []int{0, 1, 2, 3}, self)
+		if !ok {
+			t.Fatal("no partner among four")
+		}
+		return k
+	}
+	for _, again := range []bool{false, true} { // the next partner is another, or the same
+		round := uint64(0)
+		for (partner(round) == partner(round+1)) != again {
+			round++
+		}
+		now := time.Unix(0, 0)
+		m := newPairing(members[self].ID, self, 1, lag, time.Minute, time.Second)
+		m.view(now, members)
+		first, next := members[partner(round)].ID, members[partner(round+1)].ID
+		own := terms{weight: 1, length: 4}
+		m.start(now, Delta, round, own)
+		m.receive(now, first, envelope{round: round, attempt: 7, worker: partner(round)}, offer{own})
+		m.take()
+		if s := m.seeks[Delta]; s == nil || !s.exchange {
+			t.Fatal("the first offer was not accepted")
+		}
+		m.receive(now, next, envelope{round: round + 1, attempt: 8, worker: partner(round + 1)}, offer{own})
+		if acts := m.take(); len(acts) != 0 {
+			t.Fatalf("same partner %v: %d actions follow an offer for the next round, want none: %+v", again, len(acts), acts[0].send)
+		}
+		m.complete(Delta, 7, partner(round))
+		m.take()
+		m.start(now, Delta, round+1, own)
+		if s := m.seeks[Delta]; s == nil || !s.exchange || s.peer != next || s.number != 8 {
+			t.Fatalf("same partner %v: the kept offer was not accepted: %+v", again, s)
+		}
+	}
+}
