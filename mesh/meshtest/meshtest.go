@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -461,103 +460,5 @@ func largeTransfer(t *testing.T, start Start) {
 		}
 	case <-timer.C:
 		t.Error("the transfer does not end")
-	}
-}
-
-func leaveSeen(t *testing.T, start Start) {
-	peers := start(t, 3)
-	Converge(t, peers, 3)
-	gone := peers[2].Mesh.Self()
-	peers[2].Leave()
-	for _, p := range peers[:2] {
-		Await(t, p.Mesh, "want worker 2 left", stateIs(gone, mesh.Left))
-		if s, err := tryOpen(p.Mesh, gone, echo); err == nil {
-			s.Reset()
-			t.Error("a stream to a member that left was opened")
-		}
-	}
-	Converge(t, peers[:2], 2)
-}
-
-func killSeen(t *testing.T, start Start) {
-	peers := start(t, 3)
-	for i, p := range peers {
-		serveEcho(p.Mesh)
-		p.Mesh.Announce(mesh.Status{Worker: i, Ready: true})
-	}
-	gone := peers[1].Mesh.Self()
-	for _, p := range peers {
-		Await(t, p.Mesh, "want three alive", func(ms []mesh.Member) bool {
-			n := 0
-			for _, m := range ms {
-				if m.State == mesh.Alive {
-					n++
-				}
-			}
-			return n == 3
-		})
-	}
-	s := open(t, peers[0].Mesh, gone, echo)
-	if _, err := s.Write([]byte("x")); err != nil {
-		t.Fatal(err)
-	}
-	peers[1].Kill()
-	if _, err := io.ReadAll(s); err == nil {
-		t.Error("a stream to a killed member ended as if it were complete")
-	}
-	for _, i := range []int{0, 2} {
-		Await(t, peers[i].Mesh, "want worker 1 suspect or dead", stateIs(gone, mesh.Suspect, mesh.Dead))
-	}
-	for _, i := range []int{0, 2} {
-		Await(t, peers[i].Mesh, "want worker 1 dead", stateIs(gone, mesh.Dead))
-		if s, err := tryOpen(peers[i].Mesh, gone, echo); err == nil {
-			s.Reset()
-			t.Error("a stream to a dead member was opened")
-		}
-	}
-	if err := roundTrip(open(t, peers[0].Mesh, peers[2].Mesh.Self(), echo), []byte("still here")); err != nil {
-		t.Errorf("between the survivors: %v", err)
-	}
-}
-
-func endTwice(t *testing.T, start Start) {
-	peers := start(t, 3)
-	Converge(t, peers, 3)
-	peers[0].Leave()
-	peers[0].Leave()
-	peers[1].Kill()
-	peers[1].Kill()
-	peers[1].Leave()
-	peers[2].Kill()
-	// Using what has ended must fail, not hang or panic.
-	peers[2].Mesh.Announce(mesh.Status{})
-	peers[2].Mesh.View()
-	if s, err := tryOpen(peers[2].Mesh, peers[0].Mesh.Self(), echo); err == nil {
-		s.Reset()
-		t.Error("a stream was opened on a mesh that has ended")
-	}
-}
-
-func nothingLeftBehind(t *testing.T, start Start) {
-	before := runtime.NumGoroutine()
-	peers := start(t, 3)
-	Converge(t, peers, 3)
-	serveEcho(peers[1].Mesh)
-	if err := roundTrip(open(t, peers[0].Mesh, peers[1].Mesh.Self(), echo), []byte("hello")); err != nil {
-		t.Fatal(err)
-	}
-	peers[0].Leave()
-	peers[1].Kill()
-	peers[2].Leave()
-	deadline := time.NewTimer(giveUp)
-	defer deadline.Stop()
-	for runtime.NumGoroutine() > before {
-		again := time.NewTimer(20 * time.Millisecond)
-		select {
-		case <-again.C:
-		case <-deadline.C:
-			stacks := make([]byte, 64<<10)
-			t.Fatalf("%d goroutines before, %d after everything has ended:\n%s", before, runtime.NumGoroutine(), stacks[:runtime.Stack(stacks, true)])
-		}
 	}
 }

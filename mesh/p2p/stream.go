@@ -151,15 +151,18 @@ func (m *Mesh) answerGoodbye(from mesh.ID, s mesh.Stream) {
 	defer s.Close()
 	s.SetDeadline(time.Now().Add(m.cfg.HelloTimeout))
 	raw, err := io.ReadAll(io.LimitReader(s, maxHeartbeatBytes+1))
-	if err == nil {
-		var beat Heartbeat
-		if beat, err = ParseHeartbeat(raw); err == nil && beat.Left {
-			m.mu.Lock()
-			m.note(m.members.goodbye(from, beat.Incarnation, m.now()))
-			m.mu.Unlock()
-		}
+	if err != nil { // both leave at once, often
+		m.log.Info("goodbye cut short", "peer", string(from), "error", err)
+		return
 	}
+	beat, err := ParseHeartbeat(raw)
 	if err != nil {
 		m.log.Warn("goodbye refused", "peer", string(from), "error", err)
+		return
+	}
+	if beat.Left {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.note(m.members.goodbye(from, beat.Incarnation, m.now()))
 	}
 }
