@@ -28,7 +28,6 @@ func Step(t testing.TB, d kernels.Device) (run func(), table kernels.Buffer) {
 		t.Fatal(err)
 	}
 	d.UploadTokens(tokens, r.ids(rows, vocab))
-
 	table = alloc(vocab * width)
 	norm := alloc(width)
 	wqkv, wgate, wdown := alloc(s.QKVWidth()*width), alloc(2*ffn*width), alloc(width*ffn)
@@ -39,7 +38,7 @@ func Step(t testing.TB, d kernels.Device) (run func(), table kernels.Buffer) {
 	gateUp, hidden, dhidden := alloc(rows*2*ffn), alloc(rows*ffn), alloc(rows*ffn)
 	logits, losses := alloc(rows*vocab), alloc(rows)
 	m, v := alloc(vocab*width), alloc(vocab*width)
-	d.Zero(m)
+	d.Zero(m) // as AdamW's moments are at its first step
 	d.Zero(v)
 	adamw := kernels.AdamWStep{LR: 1e-3, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Correction1: 0.1, Correction2: 0.05, GradScale: 1}
 
