@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -105,6 +106,17 @@ func (m *rounds) close(now time.Time, in []announced) {
 	m.enter(now, number, m.self, g)
 }
 
+// noteLate remembers who is live, had not said that it is ready, and was not waited
+// for any longer.
+func (m *rounds) noteLate(a *attempt) {
+	m.late = map[mesh.ID]bool{}
+	_, missing := m.census()
+	for _, id := range missing {
+		m.late[id] = !a.has(id)
+	}
+	maps.DeleteFunc(m.late, func(_ mesh.ID, late bool) bool { return !late })
+}
+
 // enter begins work on a group that this worker is in.
 func (m *rounds) enter(now time.Time, number uint32, coordinator mesh.ID, g group) {
 	if m.tries++; m.tries > attemptsMax {
@@ -124,6 +136,7 @@ func (m *rounds) enter(now time.Time, number uint32, coordinator mesh.ID, g grou
 			a.source = p.id
 		}
 	}
+	m.noteLate(a)
 	m.resendAt = now.Add(m.grace / 2)
 	if g.adopt.attempt == 0 {
 		m.out = append(m.out, action{begin: a})

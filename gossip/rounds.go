@@ -2,12 +2,17 @@ package gossip
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"loco/mesh"
 )
+
+// ErrDeadline is wrapped by the error of an all-reduce that had no result within
+// Config.Deadline. Its vector is as it was, so the call may be repeated.
+var ErrDeadline = errors.New("no result within the deadline")
 
 // attemptsMax bounds the tries of one round.
 const attemptsMax = 16
@@ -39,6 +44,7 @@ type rounds struct {
 	waitEnd     time.Time          // when the last group closed
 	observed    map[mesh.ID]string // seen to fail by this worker
 	reported    map[mesh.ID]string // said to fail by others
+	late        map[mesh.ID]bool   // live, and not ready when the last group closed
 	votes       map[mesh.ID]behind
 	stepDown    bool // blamed: does not coordinate this round while others can
 	tries       int
@@ -130,6 +136,7 @@ func (m *rounds) start(now time.Time, round uint64, r ready) {
 	m.own.round, m.own.ready = round, r
 	m.halfAt, m.closedAt, m.waitEnd = time.Time{}, time.Time{}, now
 	m.observed, m.reported, m.votes = map[mesh.ID]string{}, map[mesh.ID]string{}, map[mesh.ID]behind{}
+	m.late = nil
 	m.stepDown, m.tries, m.attempt, m.have, m.dropped, m.lastMembers = false, 0, nil, held{}, 0, nil
 	for id, p := range m.readys {
 		if p.round < round {
@@ -247,7 +254,7 @@ func (m *rounds) tick(now time.Time) {
 	}
 	if now.Sub(m.started) >= m.deadline {
 		m.broadcast(0, withdraw{})
-		m.finish(finished{err: fmt.Errorf("gossip: all-reduce: round %d: no result within %v: %s", m.own.round, m.deadline, m.waitingFor())})
+		m.finish(finished{err: fmt.Errorf("gossip: all-reduce: round %d: %w of %v: %s", m.own.round, ErrDeadline, m.deadline, m.waitingFor())})
 		return
 	}
 	if m.attempt == nil {
@@ -311,6 +318,9 @@ func (m *rounds) waitingFor() string {
 // rejected names the peers left out of this round.
 func (m *rounds) rejected() []string {
 	all := map[mesh.ID]string{}
+	for id := range m.late {
+		all[id] = fmt.Sprintf("said nothing for %v after half of the others were ready", m.grace)
+	}
 	for id, why := range m.reported {
 		all[id] = why
 	}

@@ -22,6 +22,10 @@ const (
 	sharedV        = "v"
 )
 
+// deadlinesMax is how many times sync.deadline may pass while most of the others are
+// alive and not ready, before the worker gives up.
+const deadlinesMax = 20
+
 // gossiper is what the all-reduce and the pair exchange have in common.
 type gossiper interface {
 	Average(ctx context.Context, round uint64, part gossip.Part, vec []float32, weight float64, digest [32]byte) (gossip.Outcome, error)
@@ -68,6 +72,12 @@ func (x *exchange) Average(ctx context.Context, round uint64, part trainer.Part,
 		g = gossip.Slow
 	}
 	out, err := x.gossiper.Average(ctx, round, g, vec, weight, digest)
+	for n := 1; errors.Is(err, gossip.ErrDeadline) && n < deadlinesMax && ctx.Err() == nil; n++ {
+		// Most of the others are alive and not ready: slower, not lost. Going on without
+		// them would fork the run.
+		x.log.Warn("still waiting for the others", "round", round+1, "deadlines", n, "error", err)
+		out, err = x.gossiper.Average(ctx, round, g, vec, weight, digest)
+	}
 	for _, r := range out.Rejected {
 		x.meters.rejected.Inc()
 		x.log.Warn("left out of a round", "round", round+1, "who", r)

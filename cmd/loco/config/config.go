@@ -93,7 +93,7 @@ type Sync struct {
 	OuterMomentum float64  `toml:"outer_momentum" range:"0..1)" doc:"DiLoCo's outer momentum, or NoLoCo's alpha. Default 0.9, noloco 0.5."`
 	Beta          float64  `toml:"beta" range:"(0..2]" doc:"NoLoCo: weight of the pair's mean pseudo-gradient. With beta = gamma a pair exchanges one vector instead of two. Default 0.7."`
 	Gamma         float64  `toml:"gamma" range:"(0..2)" doc:"NoLoCo: pull towards the pair's mean weights. Stable only below 2(1 - outer_momentum^2). Default 0.7."`
-	Deadline      Duration `toml:"deadline" id:"-" range:"100ms..168h" doc:"Longest that one exchange may take. Past it the worker goes on with what arrived; nothing waits for ever."`
+	Deadline      Duration `toml:"deadline" id:"-" range:"100ms..168h" doc:"Longest that one exchange may take. Past it noloco goes on alone; an all-reduce that waits for most of the others says so and waits again, 20 times at most."`
 	Grace         Duration `toml:"grace" id:"-" range:"0s..168h" doc:"How long those who are ready wait for a slower worker before the group goes on without it. At most deadline."`
 	MaxLag        int      `toml:"max_lag" range:"0..1000" doc:"NoLoCo: rounds that a partner may be ahead or behind."`
 }
