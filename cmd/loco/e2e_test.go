@@ -29,7 +29,7 @@ var endToEnd = flag.Bool("e2e", false, "run the end-to-end tests: real processes
 // e2eDeadline bounds one command of an end-to-end test.
 const e2eDeadline = 4 * time.Minute
 
-var binary = sync.OnceValues(func() (string, error) {
+var builtLoco = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "loco-e2e-*")
 	if err != nil {
 		return "", err
@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	code := m.Run()
 	if *endToEnd {
-		if path, err := binary(); err == nil {
+		if path, err := builtLoco(); err == nil {
 			os.RemoveAll(filepath.Dir(path))
 		}
 	}
@@ -95,7 +95,7 @@ func needE2E(t *testing.T) string {
 	if !*endToEnd {
 		t.Skip("end-to-end tests run with -e2e")
 	}
-	path, err := binary()
+	path, err := builtLoco()
 	if err != nil {
 		t.Fatal(err)
 	}
