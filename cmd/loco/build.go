@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -26,7 +28,11 @@ func (s *spec) dataDir() string {
 
 // prepareData writes the run's token shards, or finds them written.
 func (s *spec) prepareData(ctx context.Context) (data.Set, error) {
-	return data.Prepare(ctx, dataOptions(s.cfg, s.dataDir()))
+	set, err := data.Prepare(ctx, dataOptions(s.cfg, s.dataDir()))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = usageError{err}
+	}
+	return set, err
 }
 
 func dataOptions(cfg *config.Config, dir string) data.Options {

@@ -46,8 +46,8 @@ type resultEvent struct {
 	Tokens        uint64  `json:"tokens"`         // since the run's start
 	SessionTokens uint64  `json:"session_tokens"` // in this process
 	Digest        string  `json:"digest"`
-	Seconds       float64 `json:"seconds"`       // of training in this process
-	InnerSeconds  float64 `json:"inner_seconds"` // of those, in inner steps
+	Seconds       float64 `json:"session_seconds"` // of training in this process
+	InnerSeconds  float64 `json:"inner_seconds"`   // of those, in inner steps
 	BytesSent     uint64  `json:"bytes_sent"`
 	BytesReceived uint64  `json:"bytes_received"`
 	Checkpoint    string  `json:"checkpoint"`

@@ -110,12 +110,16 @@ func (d *display) meanStep() float64 {
 // status is the one line that says everything.
 func (d *display) status() string {
 	var round uint64
-	live := 0
+	live, group := 0, 1
 	for _, w := range d.board.workers {
 		round = max(round, w.round.Round)
 		if !w.down {
 			live++
+			group = max(group, w.round.Group)
 		}
+	}
+	if d.board.only { // the others are processes of somebody else
+		live = group
 	}
 	tokens, sent, _ := d.board.totals()
 	elapsed := time.Since(d.began)
@@ -127,7 +131,7 @@ func (d *display) status() string {
 	if loss, at := d.board.heldout(); at > 0 {
 		parts = append(parts, "held-out "+formatLoss(loss))
 	}
-	parts = append(parts, formatCount(rate)+" tok/s", fmt.Sprintf("%d workers", live), formatBytes(sent)+" exchanged")
+	parts = append(parts, formatCount(rate)+" tok/s", plural(live, "worker"), formatBytes(sent)+" exchanged")
 	if left := d.left(elapsed); left > 0 {
 		parts = append(parts, formatSpan(left)+" left")
 	}
@@ -143,6 +147,13 @@ func (d *display) left(elapsed time.Duration) time.Duration {
 		return 0
 	}
 	return time.Duration(float64(elapsed) * (perWorker - now) / (now - begin))
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func formatLoss(x float64) string {

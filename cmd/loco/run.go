@@ -29,7 +29,11 @@ type configFlags struct {
 func (f configFlags) load(sets ...string) (config.Config, error) {
 	sets = append(f.Set, sets...)
 	if f.Preset == "" {
-		return config.Load(f.File, sets)
+		cfg, err := config.Load(f.File, sets)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = usageError{err}
+		}
+		return cfg, err
 	}
 	if f.File != "" {
 		return config.Config{}, usageError{fmt.Errorf("%s and --preset %s: name one of them; a file may begin with preset = %q", f.File, f.Preset, f.Preset)}

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bufio"
 	"math"
+	"os"
 	"slices"
 
 	"loco/cmd/loco/config"
@@ -45,7 +47,7 @@ type workerView struct {
 	lossSum float64 // of the steps since the last round, for a smooth display
 	lossN   int
 
-	tokens                   uint64
+	tokens, session          uint64
 	bytesSent, bytesReceived uint64 // in exchanges of this session
 	inner, total             float64
 	down                     bool // its process has ended
@@ -55,6 +57,7 @@ type workerView struct {
 type board struct {
 	cfg     *config.Config
 	workers map[int]*workerView
+	only    bool // the events are of one worker of several
 	curve   []trainer.EvalEvent
 }
 
@@ -95,8 +98,25 @@ func (b *board) add(event any) {
 	case *resultEvent:
 		w := b.worker(e.Worker)
 		w.result, w.tokens = e, e.Tokens
-		w.inner, w.total = w.inner+e.InnerSeconds, w.total+e.Seconds
+		w.inner, w.total, w.session = w.inner+e.InnerSeconds, w.total+e.Seconds, w.session+e.SessionTokens
 	}
+}
+
+// addRecord takes the events of a worker's record.
+func (b *board) addRecord(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, recordLineMax)
+	for lines.Scan() {
+		if e, err := parseEvent(lines.Bytes()); err == nil { // a torn last line is no event
+			b.add(e)
+		}
+	}
+	return lines.Err()
 }
 
 // numbers are the workers that were heard from, ascending.
@@ -169,7 +189,7 @@ func (b *board) summarise(parameters int, seconds float64, before *summary) summ
 			continue
 		}
 		inner, total = inner+w.inner, total+w.total
-		session += r.SessionTokens
+		session += w.session
 		if s.Digest == "" {
 			s.Digest, s.Checkpoint = r.Digest, r.Checkpoint
 		}

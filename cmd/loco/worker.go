@@ -152,7 +152,9 @@ func (w *worker) open(ctx context.Context, number int) (err error) {
 		return err
 	}
 	if !w.json {
-		w.display = newDisplay(newBoard(w.spec.cfg), os.Stdout)
+		b := newBoard(w.spec.cfg)
+		b.only = true
+		w.display = newDisplay(b, os.Stdout)
 	}
 	w.meters = newMeters(w.spec, w.seat.number, peakRate(w.device), func() []mesh.Member {
 		members, _ := w.mesh.View()
@@ -406,15 +408,42 @@ func (w *worker) health() health {
 // result is the worker's last word.
 func (w *worker) result(complete bool, seconds float64) {
 	round, step, tokens := w.trainer.Position()
-	w.emit(&resultEvent{
+	e := &resultEvent{
 		Event: "result", Worker: w.seat.number, Complete: complete, Round: round, Step: step, Tokens: tokens,
 		SessionTokens: tokens - w.first, Digest: w.trainer.SlowDigest(), Seconds: seconds, InnerSeconds: w.inner,
 		BytesSent: w.sent, BytesReceived: w.got, Checkpoint: w.saved,
-	})
+	}
+	if err := w.record.write(e); err != nil {
+		w.log.Error("record", "error", err)
+	}
+	w.emit(e)
 	if w.display != nil {
 		w.display.close()
+		if err := w.summarise(); err != nil {
+			w.log.Error("summary", "error", err)
+		}
 		fmt.Fprintf(w.out, "worker %d ended at round %d of %d; checkpoint: %s\n", w.seat.number, round, w.trainer.Rounds(), w.saved)
 	}
+}
+
+// summarise writes the summary of what all workers of this folder have recorded.
+// Each worker that was started by hand does so at its end; the last knows most.
+func (w *worker) summarise() error {
+	b := newBoard(w.spec.cfg)
+	paths, err := filepath.Glob(filepath.Join(w.spec.dir, "worker-*", recordFile))
+	if err != nil {
+		return err
+	}
+	for _, path := range paths {
+		if err := b.addRecord(path); err != nil {
+			return err
+		}
+	}
+	seconds := 0.0
+	for _, v := range b.workers {
+		seconds = max(seconds, v.total)
+	}
+	return writeJSON(filepath.Join(w.spec.dir, summaryFile), b.summarise(w.spec.parameters(), seconds, nil))
 }
 
 // close undoes open, last first.
