@@ -179,7 +179,7 @@ func (w *Writer) Save(s *State) error {
 }
 
 func (w *Writer) noteReplaced(round uint64) {
-	w.cfg.Log.Warn("checkpoint: a newer snapshot replaces one that was waiting; the disk is slower than the rounds", "round", round)
+	w.cfg.Log.Info("checkpoint: a newer snapshot replaces one that was waiting; the disk is slower than the rounds", "round", round)
 	w.cfg.Observe(Event{Stage: Replaced, Round: round})
 }
 

@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/vbauerster/mpb/v8"
@@ -31,18 +32,19 @@ type display struct {
 	printed uint64 // the last round that had a line
 	every   uint64 // rounds between plain lines, unless lineTime passes first
 	spoke   time.Time
-	line    string // of the live display
+	line    atomic.Value // string, of the live display: another goroutine draws it
 }
 
 func newDisplay(b *board, out *os.File) *display {
 	d := &display{board: b, out: out, began: time.Now(), spoke: time.Now(), seen: map[int]bool{}}
 	d.every = max(1, b.cfg.TotalSteps()/uint64(b.exchangeSteps())/20)
 	if term.IsTerminal(int(out.Fd())) {
+		d.line.Store("waiting for the workers")
 		d.bars = mpb.New(mpb.WithOutput(out), mpb.WithWidth(40), mpb.WithRefreshRate(200*time.Millisecond))
 		d.bar = d.bars.AddBar(int64(b.cfg.TotalSteps()),
 			mpb.AppendDecorators(decor.Percentage()),
 			mpb.BarExtender(mpb.BarFillerFunc(func(w io.Writer, _ decor.Statistics) error {
-				_, err := fmt.Fprintln(w, d.line)
+				_, err := fmt.Fprintln(w, d.line.Load())
 				return err
 			}), false))
 	}
@@ -64,7 +66,7 @@ func (d *display) show(event any) {
 		d.first += e.Tokens - d.board.cfg.TokensPerStep()
 	}
 	if d.bar != nil {
-		d.line = d.status()
+		d.line.Store(d.status())
 		d.bar.SetCurrent(int64(d.meanStep()))
 	}
 	switch e := event.(type) {
