@@ -485,7 +485,7 @@ func TestStrangers(t *testing.T) {
 				t.Fatal(err)
 			}
 			if c.say == nil {
-				s.(network.Stream).SetDeadline(time.Now().Add(10 * time.Second))
+				s.SetDeadline(time.Now().Add(10 * time.Second))
 				go s.Read(make([]byte, 1)) // negotiates the protocol, which is lazy
 			} else if _, err := s.Write(c.say); err != nil {
 				t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/discovery/mdns"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	tls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
@@ -150,7 +151,7 @@ func newHost(cfg Config, key crypto.PrivKey) (host.Host, error) {
 		// Sharing the port for dialing would let two processes listen on one address.
 		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()), libp2p.Transport(quic.NewTransport),
 		libp2p.Security(tls.ID, tls.New), libp2p.Security(noise.ID, noise.New), // in order of preference
-		libp2p.Muxer(yamux.ID, muxer()), libp2p.DialRanker(rankTCPFirst),
+		libp2p.Muxer(yamux.ID, muxer()), libp2p.SwarmOpts(swarm.WithDialRanker(rankTCPFirst)),
 		libp2p.ResourceManager(limits), libp2p.DisableRelay(), libp2p.WithDialTimeout(cfg.DialTimeout),
 	}
 	if cfg.Registerer == nil {
