@@ -82,6 +82,9 @@ func TestExperimentErrors(t *testing.T) {
 	two := func(a, b string) string {
 		return fmt.Sprintf("[[variant]]\nname=\"a\"\nset=[%s]\n[[variant]]\nname=\"b\"\nset=[%s]", a, b)
 	}
+	def := config.Default()
+	all, each := def.TotalTokens(), def.TokensPerWorker()
+	more := func(tokens uint64) uint64 { return tokens / uint64(def.Run.Rounds) * 999 }
 	for _, tc := range []struct{ name, file, want string }{
 		{"no variant", `name = "x"`, "exp.toml: variant: an experiment needs 1 to 64 tables [[variant]], each with a name and a list set"},
 		{"unknown key", "nam = 1\n[[variant]]\nname=\"a\"", "exp.toml:1: nam: unknown key; allowed: name, base, set, budget, variant"},
@@ -97,9 +100,9 @@ func TestExperimentErrors(t *testing.T) {
 		{"base file", "base=\"bad.toml\"\n[[variant]]\nname=\"a\"", "exp.toml:2: variant a: " + filepath.Join(dir, "bad.toml") + ":2: run.rounds = 0: must be 1 to 10000000"},
 		{"seed", two("", `"run.seed=2"`), "exp.toml:4: variant b: run.seed = 2, variant a has 1: the seed must be the same"},
 		{"data", two("", `"data.heldout=0.1"`), "exp.toml:4: variant b: [data] and run.eval_tokens must be those of variant a, or the losses are of different texts"},
-		{"tokens", two("", `"run.rounds=16"`), "exp.toml:4: variant b: trains 1310720 tokens, variant a trains 1228800 (budget = \"total\": workers x rounds x inner_steps x batch x context; change run.rounds or inner.batch)"},
-		{"share of a worker", two("", `"sync.strategy=alone","run.rounds=16"`), "exp.toml:4: variant b: trains 327680 tokens, variant a trains 1228800 (budget = \"total\": workers x rounds x inner_steps x batch x context; change run.rounds or inner.batch)"},
-		{"per worker", "budget=\"per-worker\"\n" + two("", `"inner.batch=16"`), "exp.toml:5: variant b: trains 614400 tokens, variant a trains 307200 (budget = \"per-worker\": workers x rounds x inner_steps x batch x context; change run.rounds or inner.batch)"},
+		{"tokens", two("", `"run.rounds=999"`), fmt.Sprintf("exp.toml:4: variant b: trains %d tokens, variant a trains %d ", more(all), all) + "(budget = \"total\": workers x rounds x inner_steps x batch x context; change run.rounds or inner.batch)"},
+		{"share of a worker", two("", `"sync.strategy=alone","run.rounds=999"`), fmt.Sprintf("exp.toml:4: variant b: trains %d tokens, variant a trains %d ", more(each), all) + "(budget = \"total\": workers x rounds x inner_steps x batch x context; change run.rounds or inner.batch)"},
+		{"per worker", "budget=\"per-worker\"\n" + two("", `"inner.batch=999"`), fmt.Sprintf("exp.toml:5: variant b: trains %d tokens, variant a trains %d ", each/uint64(def.Inner.Batch)*999, each) + "(budget = \"per-worker\": workers x rounds x inner_steps x batch x context; change run.rounds or inner.batch)"},
 	} {
 		_, err := Parse("exp.toml", []byte(tc.file), dir, nil)
 		var mistakes *config.Error

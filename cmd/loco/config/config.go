@@ -12,8 +12,9 @@
 //
 // sync.codec, sync.outer_lr, sync.outer_momentum, sync.beta and sync.gamma have
 // defaults that depend on sync.strategy. When a layer changes the strategy of the
-// layer below it, every one of them that still has the old strategy's default takes the
-// new one's; a value of the user's own stays. So `--set sync.strategy=noloco` on any
+// layer below it, every one of them that still has the old strategy's default, or the
+// value that the preset tuned for its own strategy, takes the new one's default; a value
+// of the user's own stays, and so does a preset's codec. So `--set sync.strategy=noloco` on any
 // file gives NoLoCo as published. In the same way, changing the strategy to "alone"
 // makes run.workers 1.
 package config

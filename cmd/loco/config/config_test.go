@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -153,15 +154,16 @@ func TestKeysFollowTheStrategy(t *testing.T) {
 		momentum float64
 		workers  int
 	}{
-		{"default", "", nil, "int8", 0.9, 4},
+		{"default", "", nil, "int8", 0.3, 4}, // tiny's own
 		{"noloco", "", []string{"sync.strategy=noloco"}, "int8", 0.5, 4},
 		{"ddp", "", []string{"sync.strategy=ddp"}, "fp32", 0.9, 4},
 		{"alone", "", []string{"sync.strategy=alone"}, "int8", 0.9, 1},
-		{"same layer wins", "", []string{"sync.outer_momentum=0.3", "sync.strategy=noloco"}, "int8", 0.3, 4},
+		{"same layer wins", "", []string{"sync.outer_momentum=0.4", "sync.strategy=noloco"}, "int8", 0.4, 4},
 		{"file sets both", "[sync]\nstrategy=\"noloco\"\nouter_momentum=0.2\ncodec=\"bf16\"", nil, "bf16", 0.2, 4},
 		{"own value stays", "[sync]\ncodec=\"bf16\"", []string{"sync.strategy=noloco"}, "bf16", 0.5, 4},
 		{"effective file", "[sync]\nstrategy=\"diloco\"\nouter_momentum=0.9\ncodec=\"int8\"", []string{"sync.strategy=noloco"}, "int8", 0.5, 4},
-		{"there and back", "[sync]\nstrategy=\"noloco\"", []string{"sync.strategy=diloco"}, "int8", 0.9, 4},
+		{"there and back", "[sync]\nstrategy=\"noloco\"", []string{"sync.strategy=diloco"}, "int8", 0.3, 4},
+		{"as tiny tuned it", "[sync]\nouter_momentum=0.3", []string{"sync.strategy=noloco"}, "int8", 0.5, 4},
 		{"preset below", "preset=\"noloco-125m\"", []string{"sync.strategy=diloco"}, "fp32", 0.9, 8},
 		{"same strategy again", "[sync]\nouter_momentum=0.8", []string{"sync.strategy=diloco"}, "int8", 0.8, 4},
 	} {
@@ -211,16 +213,16 @@ func TestErrors(t *testing.T) {
 			"run.toml:5: sync.gamma = 1.7: NoLoCo is stable only for 0 < gamma < 2(1 - alpha^2): with sync.outer_momentum (alpha) = 0.5 that is 0 < sync.gamma < 1.5, and sync.gamma is 1.7"}},
 		{"alpha of the user", "", []string{"sync.strategy=noloco", "sync.outer_momentum=0.9"}, []string{
 			"--set: sync.outer_momentum = 0.9: NoLoCo is stable only for 0 < gamma < 2(1 - alpha^2): with sync.outer_momentum (alpha) = 0.9 that is 0 < sync.gamma < 0.38, and sync.gamma is 0.7"}},
-		{"heads", "[model]\nheads = 5\nkv_heads = 5", nil, []string{"run.toml:2: model.heads = 5: model.heads = 5 must divide model.width = 96"}},
-		{"odd head", "[model]\nheads = 32\nkv_heads = 32", nil, []string{"run.toml:2: model.heads = 32: the size of a head, model.width / model.heads = 3, must be even: RoPE turns pairs of values"}},
-		{"kv heads", "[model]\nkv_heads = 2", nil, []string{"run.toml:2: model.kv_heads = 2: model.kv_heads = 2 must divide model.heads = 3"}},
+		{"heads", "[model]\nheads = 5\nkv_heads = 5\nwidth = 96", nil, []string{"run.toml:2: model.heads = 5: model.heads = 5 must divide model.width = 96"}},
+		{"odd head", "[model]\nheads = 32\nkv_heads = 32\nwidth = 96", nil, []string{"run.toml:2: model.heads = 32: the size of a head, model.width / model.heads = 3, must be even: RoPE turns pairs of values"}},
+		{"kv heads", "[model]\nkv_heads = 2\nheads = 3\nwidth = 96", nil, []string{"run.toml:2: model.kv_heads = 2: model.kv_heads = 2 must divide model.heads = 3"}},
 		{"vocab", "[model]\nvocab = 255", nil, []string{"run.toml:2: model.vocab = 255: data.tokenizer = bytes needs at least 256"}},
 		{"micro batch", "[inner]\nmicro_batch = 3", nil, []string{"run.toml:2: inner.micro_batch = 3: inner.micro_batch = 3 must divide inner.batch = 8"}},
-		{"warmup", "[inner]\nwarmup = 301", nil, []string{"run.toml:2: inner.warmup = 301: inner.warmup = 301 must be at most the run's 300 steps (run.rounds x sync.inner_steps)"}},
-		{"wsd tail", "[inner]\nschedule = \"wsd\"\ndecay = 281", nil, []string{"run.toml:3: inner.decay = 281: inner.warmup + inner.decay = 301 must be at most the run's 300 steps (run.rounds x sync.inner_steps)"}},
+		{"warmup", "[inner]\nwarmup = 301\n[run]\nrounds = 15", nil, []string{"run.toml:2: inner.warmup = 301: inner.warmup = 301 must be at most the run's 300 steps (run.rounds x sync.inner_steps)"}},
+		{"wsd tail", "[inner]\nwarmup = 20\nschedule = \"wsd\"\ndecay = 281\n[run]\nrounds = 15", nil, []string{"run.toml:4: inner.decay = 281: inner.warmup + inner.decay = 301 must be at most the run's 300 steps (run.rounds x sync.inner_steps)"}},
 		{"tokens", "[run]\nrounds = 10000000\n[sync]\ninner_steps = 1000000\n[inner]\nbatch = 4096", nil, []string{
 			"run.toml:2: run.rounds = 10000000: run.workers x run.rounds x sync.inner_steps x inner.batch x model.context must be at most 1e18 tokens"}},
-		{"eval", "[run]\neval_tokens = 127", nil, []string{"run.toml:2: run.eval_tokens = 127: must be at least one sequence, model.context = 128"}},
+		{"eval", "[run]\neval_tokens = 127\n[model]\ncontext = 128", nil, []string{"run.toml:2: run.eval_tokens = 127: must be at least one sequence, model.context = 128"}},
 		{"alone", "[run]\nworkers = 2\n[sync]\nstrategy = \"alone\"", nil, []string{"run.toml:2: run.workers = 2: sync.strategy = alone trains one worker: run.workers must be 1, it is 2"}},
 		{"grace", "[sync]\ngrace = \"2m\"", nil, []string{`run.toml:2: sync.grace = "2m": sync.grace = 2m must be at most sync.deadline = 1m`}},
 		{"heartbeat", "[mesh]\nheartbeat = \"5s\"", nil, []string{`run.toml:2: mesh.heartbeat = "5s": mesh.suspect_after = 5s must be longer than mesh.heartbeat = 5s, or every member is suspect`}},
@@ -261,7 +263,7 @@ func TestDuplicateKeyNamesItsLine(t *testing.T) {
 
 func TestValidateOfACodeMadeConfig(t *testing.T) {
 	c := Default()
-	c.Model.Heads, c.Inner.LR = 7, -1
+	c.Model.Width, c.Model.Heads, c.Inner.LR = 96, 7, -1
 	want := "inner.lr = -1.0: must be above 0 and at most 10\nmodel.heads = 7: model.heads = 7 must divide model.width = 96"
 	if err := c.Validate(); err == nil || err.Error() != want {
 		t.Errorf("got %v", err)
@@ -299,7 +301,7 @@ func TestIdentity(t *testing.T) {
 		t.Fatal(err)
 	}
 	a, b := Differences(base.Canonical(), other.Canonical())
-	if !reflect.DeepEqual(a, []string{"inner.lr=0.003"}) || !reflect.DeepEqual(b, []string{"inner.lr=0.1"}) {
+	if !reflect.DeepEqual(a, []string{fmt.Sprintf("inner.lr=%g", base.Inner.LR)}) || !reflect.DeepEqual(b, []string{"inner.lr=0.1"}) {
 		t.Errorf("Differences: %v %v", a, b)
 	}
 }

@@ -129,12 +129,19 @@ func (l *loader) layer(assign func()) {
 		return
 	}
 	old, now := strategyDefaults(before), strategyDefaults(after)
+	preset, _ := presetConfig(l.preset)
 	for _, k := range l.keys {
 		if _, follows := now[k.Name]; !follows || l.origins[k.Name].layer == l.layers {
 			continue
 		}
-		if k.value(&l.cfg).Interface() == old[k.Name] {
-			l.assign(k, now[k.Name], "default of sync.strategy = "+after)
+		value := k.value(&l.cfg).Interface()
+		tuned := k.Name != "sync.codec" && value == k.value(&preset).Interface() // for the preset's own strategy
+		if value == old[k.Name] || tuned {
+			next := now[k.Name]
+			if after == preset.Sync.Strategy {
+				next = k.value(&preset).Interface()
+			}
+			l.assign(k, next, "default of sync.strategy = "+after)
 		}
 	}
 	if after == Alone && l.origins["run.workers"].layer != l.layers {
