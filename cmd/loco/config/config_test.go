@@ -219,7 +219,7 @@ func TestErrors(t *testing.T) {
 		{"vocab", "[model]\nvocab = 255", nil, []string{"run.toml:2: model.vocab = 255: data.tokenizer = bytes needs at least 256"}},
 		{"micro batch", "[inner]\nmicro_batch = 3", nil, []string{"run.toml:2: inner.micro_batch = 3: inner.micro_batch = 3 must divide inner.batch = 8"}},
 		{"warmup", "[inner]\nwarmup = 301\n[run]\nrounds = 15", nil, []string{"run.toml:2: inner.warmup = 301: inner.warmup = 301 must be at most the run's 300 steps (run.rounds x sync.inner_steps)"}},
-		{"wsd tail", "[inner]\nwarmup = 20\nschedule = \"wsd\"\ndecay = 281\n[run]\nrounds = 15", nil, []string{"run.toml:4: inner.decay = 281: inner.warmup + inner.decay = 301 must be at most the run's 300 steps (run.rounds x sync.inner_steps)"}},
+		{"wsd tail", "[inner]\nschedule = \"wsd\"\ndecay = 281\n[run]\nrounds = 15", nil, []string{"run.toml:3: inner.decay = 281: inner.warmup + inner.decay = 301 must be at most the run's 300 steps (run.rounds x sync.inner_steps)"}},
 		{"tokens", "[run]\nrounds = 10000000\n[sync]\ninner_steps = 1000000\n[inner]\nbatch = 4096", nil, []string{
 			"run.toml:2: run.rounds = 10000000: run.workers x run.rounds x sync.inner_steps x inner.batch x model.context must be at most 1e18 tokens"}},
 		{"eval", "[run]\neval_tokens = 127\n[model]\ncontext = 128", nil, []string{"run.toml:2: run.eval_tokens = 127: must be at least one sequence, model.context = 128"}},
