@@ -1,8 +1,8 @@
 package kernels
 
 // AttentionBackward implements Device. It computes what [Reference.AttentionBackward]
-// states; the gradients of keys and values add query heads and then rows in ascending
-// order.
+// states. Each gradient is one chain: a query's over the keys, a key's and a value's
+// over the query heads that read them and then the rows, in ascending order.
 func (d *CPU) AttentionBackward(dqkv, delta, dout, out, lse, qkv Buffer, s AttentionShape) {
 	checkAttentionBackward(dqkv, delta, dout, out, lse, qkv, s)
 	const op = "attention backward"
@@ -13,64 +13,42 @@ func (d *CPU) AttentionBackward(dqkv, delta, dout, out, lse, qkv Buffer, s Atten
 	d.runAttention(s)
 }
 
-// panelBackward computes dq of up to tileRows rows of one head and adds what they
-// give to dk and dv.
-func (j *attentionJob) panelBackward(w *attentionScratch, head headViews, row int) {
-	d, count := j.s.HeadDim, min(tileRows, j.s.Seq-row)
-	packA(w.queries, j.qkv[head.at(row, head.q):], count, d, j.s.QKVWidth(), 1)
-	w.products(w.scores, w.queries, w.keys, row+count, j.scale)
-	packA(w.queries, j.dout[head.outAt(row):], count, d, j.s.OutWidth(), 1)
-	w.products(w.grads, w.queries, w.values, row+count, 1)
+// panelBackward computes dq of count rows of one head and adds what they give to dk
+// and dv.
+func (j *attentionJob) panelBackward(w *attentionScratch, head headViews, row, count int) {
+	d, stride, outStride := j.s.HeadDim, j.s.QKVWidth(), j.s.OutWidth()
+	queries, dout := j.qkv[head.at(row, head.q):], j.dout[head.outAt(row):]
+	j.products(w.scores, w.width, queries, stride, w.keys, row, count)
+	j.products(w.grads, w.width, dout, outStride, w.values, row, count)
 	for r := range count {
 		t := row + r
-		delta := dotLanes(j.dout[head.outAt(t):][:d], j.out[head.outAt(t):][:d])
+		delta := j.dot(dout[r*outStride:][:d], j.out[head.outAt(t):][:d])
 		j.delta[head.statistics+t] = delta
-		p := w.scores[r*w.width:][:t+1]
-		expOf(p, p, j.lse[head.statistics+t])
-		ds := w.grads[r*w.width:][:len(p)]
-		for u, v := range p {
-			ds[u] = float32(v*(ds[u]-delta)) * j.scale
-		}
+		j.scoreGrad(w.scores[r*w.width:][:t+1], w.grads[r*w.width:][:t+1], j.factor, j.lse[head.statistics+t], delta)
 	}
-	w.combine(j.dqkv[head.at(row, head.q):], w.grads, w.rows, j.qkv[head.at(row, head.k):], head.s, j.s.QKVWidth(), row, count)
-	j.scatter(head.at(0, head.v), w.scores, w.width, j.dout[head.outAt(row):], j.s.OutWidth(), row, count)
-	j.scatter(head.at(0, head.k), w.grads, w.width, j.qkv[head.at(row, head.q):], j.s.QKVWidth(), row, count)
+	j.combine(j.dqkv[head.at(row, head.q):], stride, w.grads, w.width, j.qkv[head.at(0, head.k):], row, count)
+	j.scatter(j.dqkv[head.at(0, head.v):], w.scores, w.width, dout, outStride, row, count)
+	j.scatter(j.dqkv[head.at(0, head.k):], w.grads, w.width, queries, stride, row, count)
 }
 
-// scatter adds weightsᵀ·x to the rows (T, D) of dqkv that begin at base: x is count
-// rows, stride apart, and row r of weights, width apart, ends at row+r.
-func (j *attentionJob) scatter(base int, weights []float32, width int, x []float32, stride, row, count int) {
-	d, step := j.s.HeadDim, j.s.QKVWidth()
-	whole := 0
-	if count == tileRows {
-		whole = row
-		x0, x1 := x[:d], x[stride:][:d]
-		x2, x3 := x[2*stride:][:d], x[3*stride:][:d]
-		w0, w1 := weights[:row], weights[width:][:row]
-		w2, w3 := weights[2*width:][:row], weights[3*width:][:row]
-		for u := range w0 {
-			addFour(j.dqkv[base+u*step:][:d], w0[u], w1[u], w2[u], w3[u], x0, x1, x2, x3)
-		}
+// scatter adds weightsᵀ·x to the rows (T, D) of a head in dqkv: x is count rows, xRow
+// apart, and row r of weights, width apart, ends at row+r.
+func (j *attentionJob) scatter(dst, weights []float32, width int, x []float32, xRow, row, count int) {
+	d, stride := j.s.HeadDim, j.s.QKVWidth()
+	sums := product{
+		c: dst, cRow: stride,
+		a: weights, aRow: 1, aCol: width,
+		b: x, bRow: xRow,
+		m: row, n: d, k: count, mode: productChain,
 	}
-	for u := whole; u < row+count; u++ {
-		dst := j.dqkv[base+u*step:][:d]
-		for r := max(0, u-row); r < count; r++ {
-			factor := weights[r*width+u]
-			for i, v := range x[r*stride:][:len(dst)] {
-				dst[i] += float32(factor * v)
-			}
+	j.product(&sums)
+	for r := 0; r < count; r += j.rows {
+		rows := min(j.rows, count-r)
+		j.diagonal(dst[(row+r)*stride:], stride, weights[r*width+row+r:], width, x[r*xRow:], xRow, rows, d, true)
+		if rest := r + rows; rest < count {
+			sums.c, sums.a, sums.b = dst[(row+r)*stride:], weights[rest*width+row+r:], x[rest*xRow:]
+			sums.m, sums.k = rows, count-rest
+			j.product(&sums)
 		}
-	}
-}
-
-// addFour adds a·x0, then b·x1, c·x2 and e·x3 to dst.
-func addFour(dst []float32, a, b, c, e float32, x0, x1, x2, x3 []float32) {
-	x0, x1, x2, x3 = x0[:len(dst)], x1[:len(dst)], x2[:len(dst)], x3[:len(dst)]
-	for i, v := range dst {
-		v += float32(a * x0[i])
-		v += float32(b * x1[i])
-		v += float32(c * x2[i])
-		v += float32(e * x3[i])
-		dst[i] = v
 	}
 }

@@ -5,16 +5,19 @@ import (
 	"runtime"
 )
 
-// CPU is a Device that computes in float32 on the machine's cores, in plain Go.
+// CPU is a Device that computes in float32 on the machine's cores: with AVX-512, or
+// AVX2 and FMA, where the processor has them, else in plain Go.
 //
-// The bits of every result are the same at any thread count and on every
-// architecture: work is cut into tasks that own their outputs or a fixed slot of
-// scratch memory, products that are added are rounded to float32 first so that no
-// compiler fuses them, and exp and log are this package's own.
+// The bits of every result are the same at any thread count, at any vector width and
+// on every architecture: work is cut into tasks that own their outputs or a fixed slot
+// of scratch memory, every sum has an order that does not depend on the width of
+// vectors, what is fused is said by the operation and not by a compiler, and exp and
+// log are this package's own.
 //
 // Its methods must not be called at the same time by several goroutines.
 type CPU struct {
 	threads int
+	path    *path
 	pool    *pool // nil with one thread
 	bytes   int64 // allocated by Alloc and AllocTokens
 
@@ -39,18 +42,21 @@ const maxThreads = 1024
 
 // NewCPU returns a device that computes with the given number of threads; 0 means as
 // many as Go may run at once (runtime.GOMAXPROCS).
-func NewCPU(threads int) (*CPU, error) {
+func NewCPU(threads int) (*CPU, error) { return newCPU(threads, allPaths()[0]) }
+
+func newCPU(threads int, p *path) (*CPU, error) {
 	if threads < 0 || threads > maxThreads {
 		return nil, fmt.Errorf("kernels: cpu with %d threads: want 1 to %d, or 0 for as many as the machine has", threads, maxThreads)
 	}
 	if threads == 0 {
 		threads = min(runtime.GOMAXPROCS(0), maxThreads)
 	}
-	d := &CPU{threads: threads}
+	d := &CPU{threads: threads, path: p}
 	if threads > 1 {
 		d.pool = newPool(threads)
 	}
-	d.matmul.panels = make([][]aStep, threads)
+	d.matmul.sums = make([][]float32, threads)
+	d.reduce.lanes = make([][lanes]float64, threads)
 	d.attention.scratch = make([]attentionScratch, threads)
 	return d, nil
 }
@@ -84,10 +90,11 @@ func cpuIDs(op string, t Tokens) []int32 {
 
 // Name implements Device.
 func (d *CPU) Name() string {
+	plural := "s"
 	if d.threads == 1 {
-		return "cpu (1 thread)"
+		plural = ""
 	}
-	return fmt.Sprintf("cpu (%d threads)", d.threads)
+	return fmt.Sprintf("cpu (%d thread%s, %s)", d.threads, plural, d.path.name)
 }
 
 // Close implements Device: it ends the threads and waits for them.

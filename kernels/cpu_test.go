@@ -22,20 +22,36 @@ func cpu(t testing.TB, threads int) *kernels.CPU {
 	return d
 }
 
+func cpuOn(t testing.TB, threads int, path string) *kernels.CPU {
+	t.Helper()
+	d, err := kernels.NewCPUOn(threads, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
 func TestConformance(t *testing.T) {
 	t.Run("reference", func(t *testing.T) {
 		kerneltest.Run(t, func(*testing.T) kernels.Device { return kernels.NewReference() })
 	})
-	t.Run("cpu 1 thread", func(t *testing.T) {
-		kerneltest.Run(t, func(t *testing.T) kernels.Device { return cpu(t, 1) })
-	})
-	t.Run("cpu 3 threads", func(t *testing.T) {
-		kerneltest.Run(t, func(t *testing.T) kernels.Device { return cpu(t, 3) })
-	})
+	for _, path := range kernels.Paths() {
+		for _, threads := range []int{1, 3} {
+			t.Run(fmt.Sprintf("%s/threads=%d", path, threads), func(t *testing.T) {
+				kerneltest.Run(t, func(t *testing.T) kernels.Device { return cpuOn(t, threads, path) })
+			})
+		}
+	}
 }
 
-func TestSameBitsAtAnyThreadCount(t *testing.T) {
-	kerneltest.SameBits(t, cpu(t, 1), cpu(t, 2), cpu(t, 3), cpu(t, 8))
+func TestSameBits(t *testing.T) {
+	var devices []kernels.Device
+	for _, path := range kernels.Paths() {
+		for _, threads := range []int{1, 2, 3, 8} {
+			devices = append(devices, cpuOn(t, threads, path))
+		}
+	}
+	kerneltest.SameBits(t, devices...)
 }
 
 func TestStepAllocatesNothing(t *testing.T) {
@@ -55,8 +71,11 @@ func TestStepAllocatesNothing(t *testing.T) {
 // TestStepBits pins three steps to the bit: every machine, of whatever architecture,
 // must give this hash. A change of an operation's order of arithmetic changes it.
 func TestStepBits(t *testing.T) {
-	for _, threads := range []int{1, 3} {
-		d := cpu(t, threads)
+	var devices []*kernels.CPU
+	for _, path := range kernels.Paths() {
+		devices = append(devices, cpuOn(t, 1, path), cpuOn(t, 3, path))
+	}
+	for _, d := range devices {
 		step, table := kerneltest.Step(t, d)
 		for range 3 {
 			step()
@@ -70,7 +89,7 @@ func TestStepBits(t *testing.T) {
 			}
 			hash = (hash ^ uint64(math.Float32bits(v))) * 1099511628211
 		}
-		if want := uint64(0xfb1c6d4ba1928f7a); hash != want {
+		if want := uint64(0x049fc6a627392708); hash != want {
 			t.Errorf("%s: hash of the table after three steps is %#x, want %#x", d.Name(), hash, want)
 		}
 		if err := d.Close(); err != nil {
@@ -88,7 +107,8 @@ func TestNewCPURefusesThreadCounts(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	for threads, want := range map[int]string{1: "cpu (1 thread)", 2: "cpu (2 threads)"} {
+	fastest := kernels.Paths()[0]
+	for threads, want := range map[int]string{1: "cpu (1 thread, " + fastest + ")", 2: "cpu (2 threads, " + fastest + ")"} {
 		d := cpu(t, threads)
 		if d.Name() != want {
 			t.Errorf("name %q, want %q", d.Name(), want)

@@ -7,8 +7,10 @@
 // # Determinism
 //
 // The result of every operation is a function of its operands alone: it does not
-// depend on the number of threads. Each output of a matmul accumulates over k in
-// ascending order; every reduction has a fixed tree that its doc comment states.
+// depend on the number of threads, nor on the width of the machine's vectors. Each
+// output of a matmul, and of the products in attention, is one chain of fused
+// multiply-adds over k in ascending order; every reduction has a fixed tree that its
+// doc comment states; nothing else is fused.
 //
 // # Shapes and errors
 //
@@ -62,7 +64,7 @@ type AdamWStep struct {
 // Operations are queued in the order of the calls; those that return a Go value
 // (Download, SquaredNorm, Sum) wait for everything before them.
 type Device interface {
-	// Name says what computes: "reference", "cpu (2 threads)".
+	// Name says what computes: "reference", "cpu (2 threads, AVX2)".
 	Name() string
 	// Close gives back memory and threads. The device must not be used after it.
 	Close() error
@@ -88,15 +90,17 @@ type Device interface {
 	Scale(x Buffer, s float32)
 	// Sum returns Σ x, added in float64 in the fixed tree of SquaredNorm.
 	Sum(x Buffer) float64
-	// SquaredNorm returns Σ x², in float64: sequentially within each chunk of 4096
-	// values, then the chunks in ascending order.
+	// SquaredNorm returns Σ x², in float64. Within each chunk of 4096 values, value i
+	// goes to lane i mod 32, each lane adds in ascending order from 0, and the lanes
+	// join by halves: lane l takes lane l+16, then l+8, l+4, l+2 and l+1. The chunks
+	// are then added in ascending order.
 	SquaredNorm(x Buffer) float64
 
 	// MatMul sets c to op(a)·op(b), or adds to it if accumulate is set: c is (m, n),
 	// op(a) is (m, k), op(b) is (k, n). With transA a is stored (k, m); with transB b
-	// is stored (n, k), as the weight of a linear layer is: y = x·Wᵀ. Each output
-	// sums over k in ascending order; with accumulate the sum is formed from 0 and
-	// then added to c.
+	// is stored (n, k), as the weight of a linear layer is: y = x·Wᵀ. Each output is one
+	// chain of fused multiply-adds, s = a·b + s rounded once, over k in ascending
+	// order from 0; with accumulate the finished chain is then added to c.
 	MatMul(c, a, b Buffer, m, n, k int, transA, transB, accumulate bool)
 
 	// RMSNorm sets out = x·rstd·weight for each of rows rows of width values, with

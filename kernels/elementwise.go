@@ -17,6 +17,7 @@ const (
 
 // elementwiseJob is one of the operations on whole vectors.
 type elementwiseJob struct {
+	*path
 	op     elementOp
 	dst, x []float32
 	factor float32
@@ -32,18 +33,27 @@ func (j *elementwiseJob) do(_, task int) {
 	case opCopy:
 		copy(dst, j.x[lo:hi])
 	case opAdd:
-		for i, v := range j.x[lo:hi][:len(dst)] {
-			dst[i] += v
-		}
+		j.add(dst, j.x[lo:hi])
 	case opScale:
-		for i := range dst {
-			dst[i] *= j.factor
-		}
+		j.scale(dst, j.factor)
+	}
+}
+
+func plainAdd(dst, x []float32) {
+	x = x[:len(dst)]
+	for i, v := range x {
+		dst[i] += v
+	}
+}
+
+func plainScale(x []float32, factor float32) {
+	for i := range x {
+		x[i] *= factor
 	}
 }
 
 func (d *CPU) each(op elementOp, dst, x []float32, factor float32) {
-	d.elementwise = elementwiseJob{op, dst, x, factor}
+	d.elementwise = elementwiseJob{d.path, op, dst, x, factor}
 	d.run(&d.elementwise, blocks(len(dst), elementBlock))
 }
 
@@ -67,64 +77,39 @@ func (d *CPU) Scale(x Buffer, s float32) { d.each(opScale, f32("scale", x), nil,
 
 // reduceJob sums x, or its squares, chunk by chunk.
 type reduceJob struct {
+	*path
 	x      []float32
 	square bool
-	sums   []float64 // of each chunk of sumChunk values
+	sums   []float64        // of each chunk of sumChunk values
+	lanes  [][lanes]float64 // by worker
 }
 
-// do sums four chunks side by side, so that the additions of one do not wait for
-// those of another.
-func (j *reduceJob) do(_, task int) {
-	first := task * elementBlock / sumChunk
+func (j *reduceJob) do(worker, task int) {
 	x := j.x[task*elementBlock : min((task+1)*elementBlock, len(j.x))]
-	if len(x) == elementBlock {
-		sum := sumFour
-		if j.square {
-			sum = squareFour
-		}
-		*(*[4]float64)(j.sums[first:]) = sum(x[:sumChunk], x[sumChunk:], x[2*sumChunk:], x[3*sumChunk:])
-		return
-	}
+	s := &j.lanes[worker]
 	for lo := 0; lo < len(x); lo += sumChunk {
-		s := 0.0
-		for _, v := range x[lo:min(lo+sumChunk, len(x))] {
-			if j.square {
-				s += float64(float64(v) * float64(v))
-			} else {
-				s += float64(v)
-			}
+		chunk := x[lo:min(lo+sumChunk, len(x))]
+		whole := len(chunk) / lanes * lanes
+		*s = [lanes]float64{}
+		if j.square {
+			j.squareLanes(s, chunk[:whole])
+		} else {
+			j.sumLanes(s, chunk[:whole])
 		}
-		j.sums[first+lo/sumChunk] = s
+		for l, v := range chunk[whole:] {
+			term := float64(v)
+			if j.square {
+				term *= term
+			}
+			s[l] += term
+		}
+		j.sums[task*elementBlock/sumChunk+lo/sumChunk] = joinLanes64(s)
 	}
-}
-
-func sumFour(a, b, c, e []float32) (s [4]float64) {
-	b, c, e = b[:len(a)], c[:len(a)], e[:len(a)]
-	var s0, s1, s2, s3 float64
-	for i := range a {
-		s0 += float64(a[i])
-		s1 += float64(b[i])
-		s2 += float64(c[i])
-		s3 += float64(e[i])
-	}
-	return [4]float64{s0, s1, s2, s3}
-}
-
-func squareFour(a, b, c, e []float32) (s [4]float64) {
-	b, c, e = b[:len(a)], c[:len(a)], e[:len(a)]
-	var s0, s1, s2, s3 float64
-	for i := range a {
-		s0 += float64(float64(a[i]) * float64(a[i]))
-		s1 += float64(float64(b[i]) * float64(b[i]))
-		s2 += float64(float64(c[i]) * float64(c[i]))
-		s3 += float64(float64(e[i]) * float64(e[i]))
-	}
-	return [4]float64{s0, s1, s2, s3}
 }
 
 func (d *CPU) total(x []float32, square bool) float64 {
 	j := &d.reduce
-	j.x, j.square = x, square
+	j.path, j.x, j.square = d.path, x, square
 	j.sums = grown(j.sums, blocks(len(x), sumChunk))
 	d.run(j, blocks(len(x), elementBlock))
 	total := 0.0
@@ -142,31 +127,38 @@ func (d *CPU) SquaredNorm(x Buffer) float64 { return d.total(f32("squared norm",
 
 // adamwJob is one AdamW step.
 type adamwJob struct {
+	*path
 	p, g, m, v []float32
-	step       AdamWStep
+	// constants are GradScale, Beta1, 1−Beta1, Beta2, 1−Beta2, LR·WeightDecay, LR,
+	// Correction1, Correction2 and Eps.
+	constants [10]float32
 }
 
 // AdamW implements Device.
 func (d *CPU) AdamW(p, g, m, v Buffer, step AdamWStep) {
 	checkAdamW(p, g, m, v)
-	d.adamw = adamwJob{f32("adamw", p), f32("adamw", g), f32("adamw", m), f32("adamw", v), step}
+	d.adamw = adamwJob{d.path, f32("adamw", p), f32("adamw", g), f32("adamw", m), f32("adamw", v), [10]float32{
+		step.GradScale, step.Beta1, 1 - step.Beta1, step.Beta2, 1 - step.Beta2, step.LR * step.WeightDecay,
+		step.LR, step.Correction1, step.Correction2, step.Eps,
+	}}
 	d.run(&d.adamw, blocks(p.Len(), elementBlock))
 }
 
 func (j *adamwJob) do(_, task int) {
 	lo := task * elementBlock
 	hi := min(lo+elementBlock, len(j.p))
-	p := j.p[lo:hi]
-	g, m, v := j.g[lo:hi][:len(p)], j.m[lo:hi][:len(p)], j.v[lo:hi][:len(p)]
-	s := j.step
-	rest1, rest2, decay := 1-s.Beta1, 1-s.Beta2, s.LR*s.WeightDecay
+	j.path.adamw(j.p[lo:hi], j.g[lo:hi], j.m[lo:hi], j.v[lo:hi], &j.constants)
+}
+
+func plainAdamW(p, g, m, v []float32, c *[10]float32) {
+	g, m, v = g[:len(p)], m[:len(p)], v[:len(p)]
 	for i, w := range p {
-		grad := g[i] * s.GradScale
-		mean := float32(s.Beta1*m[i]) + float32(rest1*grad)
-		square := float32(s.Beta2*v[i]) + float32(rest2*float32(grad*grad))
+		grad := g[i] * c[0]
+		mean := float32(c[1]*m[i]) + float32(c[2]*grad)
+		square := float32(c[3]*v[i]) + float32(c[4]*float32(grad*grad))
 		m[i], v[i] = mean, square
-		w -= float32(decay * w)
-		root := float32(math.Sqrt(float64(square / s.Correction2)))
-		p[i] = w - float32(s.LR*(mean/s.Correction1))/(root+s.Eps)
+		w -= float32(c[5] * w)
+		root := float32(math.Sqrt(float64(square / c[8])))
+		p[i] = w - float32(c[6]*(mean/c[7]))/(root+c[9])
 	}
 }

@@ -9,6 +9,7 @@ const (
 
 // embeddingJob is Embedding, or its backward pass.
 type embeddingJob struct {
+	*path
 	backward    bool
 	rows, table []float32
 	ids         []int32
@@ -19,7 +20,7 @@ type embeddingJob struct {
 func (d *CPU) Embedding(out, table Buffer, tokens Tokens, vocab, width int) {
 	ids := cpuIDs("embedding", tokens)
 	checkEmbedding("embedding", out, table, ids, vocab, width)
-	d.embedding = embeddingJob{false, f32("embedding", out), f32("embedding", table), ids, width}
+	d.embedding = embeddingJob{d.path, false, f32("embedding", out), f32("embedding", table), ids, width}
 	d.run(&d.embedding, blocks(len(ids), embeddingRows))
 }
 
@@ -28,7 +29,7 @@ func (d *CPU) EmbeddingBackward(dtable, dout Buffer, tokens Tokens, vocab, width
 	const op = "embedding backward"
 	ids := cpuIDs(op, tokens)
 	checkEmbedding(op, dout, dtable, ids, vocab, width)
-	d.embedding = embeddingJob{true, f32(op, dout), f32(op, dtable), ids, width}
+	d.embedding = embeddingJob{d.path, true, f32(op, dout), f32(op, dtable), ids, width}
 	d.run(&d.embedding, blocks(width, embeddingColumns))
 }
 
@@ -43,10 +44,6 @@ func (j *embeddingJob) do(_, task int) {
 	lo := task * embeddingColumns
 	hi := min(lo+embeddingColumns, j.width)
 	for r, id := range j.ids {
-		from := j.rows[r*j.width+lo : r*j.width+hi]
-		to := j.table[int(id)*j.width+lo:][:len(from)]
-		for i, v := range from {
-			to[i] += v
-		}
+		j.add(j.table[int(id)*j.width+lo:int(id)*j.width+hi], j.rows[r*j.width+lo:r*j.width+hi])
 	}
 }

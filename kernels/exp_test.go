@@ -84,7 +84,7 @@ func BenchmarkExp(b *testing.B) {
 		x[i] = float32(i) * -0.01
 	}
 	for b.Loop() {
-		expOf(y, x, 0.5)
+		plainExpSum(y, x, 0.5)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1024, "ns/value")
 }

@@ -5,19 +5,20 @@ const lossBlock = 16
 
 // lossJob is CrossEntropy.
 type lossJob struct {
+	*path
 	losses, logits []float32
 	targets        []int32
 	rows, vocab    int
 	scale          float32
 }
 
-// CrossEntropy implements Device. The sum over a row has the tree of the 8 lanes, and
+// CrossEntropy implements Device. The sum over a row has the tree of the lanes, and
 // its logarithm is taken in float64.
 func (d *CPU) CrossEntropy(losses, logits Buffer, targets Tokens, first, rows, vocab int, scale float32) {
 	const op = "cross-entropy"
 	ids := cpuIDs(op, targets)
 	checkCrossEntropy(losses, logits, ids, first, rows, vocab)
-	d.loss = lossJob{f32(op, losses)[first:], f32(op, logits), ids[first:], rows, vocab, scale}
+	d.loss = lossJob{d.path, f32(op, losses)[first:], f32(op, logits), ids[first:], rows, vocab, scale}
 	d.run(&d.loss, blocks(rows, lossBlock))
 }
 
@@ -29,14 +30,10 @@ func (j *lossJob) do(_, task int) {
 			j.losses[r] = 0
 			continue
 		}
-		highest, own := maxOf(row), row[target]
-		expOf(row, row, highest)
-		sum := sumLanes(row)
+		highest, own := j.greatest(row), row[target]
+		sum := j.expSum(row, row, highest)
 		j.losses[r] = float32(log64(float64(sum)) - float64(own-highest))
-		factor := j.scale / sum
-		for i := range row {
-			row[i] *= factor
-		}
+		j.path.scale(row, j.scale/sum)
 		row[target] -= j.scale
 	}
 }

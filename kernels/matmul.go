@@ -1,128 +1,130 @@
 package kernels
 
-// matmulJob is one matmul. It runs in two phases: first the tasks pack op(b), which
-// all of them then read; then each packs some rows of op(a) and computes their rows of
-// c. Sums are never split over k, so a panel is as long as k: scalar code asks so
-// little of the caches that blocking k would only cost a second pass over c.
+// matmulJob is one matmul. Where op(b)'s columns are not next to each other in memory
+// a first phase packs them into panels, which all tasks then read. A task computes a
+// block of c, for one block of k after the other, so that what it reads of b stays in
+// the first-level cache and what it reads of a in the second.
 type matmulJob struct {
+	*path
 	packing bool // in the first phase
 
 	c, a, b    []float32
 	m, n, k    int
 	aRow, aCol int // strides of op(a)
-	bRow, bCol int // strides of op(b)
+	transB     bool
 	accumulate bool
-	taskRows   int // rows of c a task, a multiple of tileRows
 
-	columns []bStep   // op(b): ⌈n/tileCols⌉ panels
-	panels  [][]aStep // by worker: taskRows/tileRows panels
+	first, last        int // columns of c in this pass
+	taskRows, taskCols int // of a task's block of c
+	taskDepth          int // values of k at a time
+
+	packed []float32   // op(b)'s columns first to last: panels of (k, cols)
+	sums   [][]float32 // by worker: a block of c whose chains are not finished
 }
 
 const (
-	packPanels  = 16 // panels of op(b) a packing task
-	maxTaskRows = 32 // keeps a task's panels in the second-level cache
+	packPanels = 4 // panels a packing task
+	// maxDepth values of k, for 12 rows of a and 32 columns of b, take 66 kB; with
+	// k in blocks each chain goes through memory between them.
+	maxDepth    = 384
+	maxTaskRows = 96
+	maxTaskCols = 256
+	// maxPacked values are packed at a time: 64 MiB.
+	maxPacked = 16 << 20
 )
 
 // MatMul implements Device.
 func (d *CPU) MatMul(c, a, b Buffer, m, n, k int, transA, transB, accumulate bool) {
 	checkMatMul(c, a, b, m, n, k)
+	if m == 0 || n == 0 {
+		return
+	}
 	j := &d.matmul
+	j.path = d.path
 	j.c, j.a, j.b = f32("matmul", c), f32("matmul", a), f32("matmul", b)
-	j.m, j.n, j.k, j.accumulate = m, n, k, accumulate
+	j.m, j.n, j.k, j.transB, j.accumulate = m, n, k, transB, accumulate
 	j.aRow, j.aCol = k, 1
 	if transA {
 		j.aRow, j.aCol = 1, m
 	}
-	j.bRow, j.bCol = n, 1
+	j.plan(d.threads)
+	width := n
 	if transB {
-		j.bRow, j.bCol = 1, k
+		width = max(maxPacked/max(k, 1)/j.cols, 1) * j.cols
 	}
-	// Four tasks a thread even out what other processes take from one of them.
-	perTask := blocks(blocks(m, tileRows), 4*d.threads) * tileRows
-	j.taskRows = min(perTask, maxTaskRows)
+	for j.first = 0; j.first < n; j.first += width {
+		j.last = min(j.first+width, n)
+		if panels := blocks(j.last-j.first, j.cols); transB {
+			j.packed = grown(j.packed, panels*j.cols*k)
+			j.packing = true
+			d.run(j, blocks(panels, packPanels))
+			j.packing = false
+		}
+		d.run(j, blocks(m, j.taskRows)*blocks(j.last-j.first, j.taskCols))
+	}
+}
 
-	steps := tileSteps(k)
-	j.columns = grown(j.columns, blocks(n, tileCols)*steps)
-	for w := range j.panels {
-		j.panels[w] = grown(j.panels[w], j.taskRows/tileRows*steps)
+// plan chooses the sizes of a task.
+func (j *matmulJob) plan(threads int) {
+	j.taskDepth = max(blocks(j.k, max(blocks(j.k, maxDepth), 1)), 1)
+	j.taskRows, j.taskCols = maxTaskRows, maxTaskCols
+	if threads > 1 {
+		// Four tasks a thread even out what other processes take from one of them.
+		for blocks(j.m, j.taskRows)*blocks(j.n, j.taskCols) < 4*threads && j.taskRows > 24 {
+			j.taskRows /= 2
+		}
 	}
-	j.packing = true
-	d.run(j, blocks(blocks(n, tileCols), packPanels))
-	j.packing = false
-	if m > 0 && n > 0 {
-		d.run(j, blocks(m, j.taskRows))
+	if j.accumulate && j.k > j.taskDepth {
+		for w := range j.sums {
+			j.sums[w] = grown(j.sums[w], j.taskRows*j.taskCols)
+		}
 	}
 }
 
 func (j *matmulJob) do(worker, task int) {
 	if j.packing {
-		j.pack(task)
+		col := j.first + task*packPanels*j.cols
+		count := min(packPanels*j.cols, j.last-col)
+		j.packTransposed(j.packed[(col-j.first)*j.k:], j.b[col*j.k:], j.k, count, j.k)
 		return
 	}
-	j.multiply(j.panels[worker], task*j.taskRows)
+	rows := blocks(j.m, j.taskRows)
+	row, col := task%rows*j.taskRows, j.first+task/rows*j.taskCols
+	j.block(worker, row, min(row+j.taskRows, j.m), col, min(col+j.taskCols, j.last))
 }
 
-// pack packs one task's columns of op(b).
-func (j *matmulJob) pack(task int) {
-	steps := tileSteps(j.k)
-	if steps == 0 {
-		return
+// block computes the block of c from (row, col) to before (rowEnd, colEnd).
+func (j *matmulJob) block(worker, row, rowEnd, col, colEnd int) {
+	x := product{
+		c: j.c[row*j.n+col:], cRow: j.n, aRow: j.aRow, aCol: j.aCol,
+		m: rowEnd - row, mode: productSet,
 	}
-	last := min((task+1)*packPanels, blocks(j.n, tileCols))
-	for panel := task * packPanels; panel < last; panel++ {
-		col := panel * tileCols
-		packB(j.columns[panel*steps:][:steps], j.b[col*j.bCol:], min(tileCols, j.n-col), j.k, j.bRow, j.bCol)
+	apart := j.accumulate && j.k > j.taskDepth
+	switch {
+	case apart:
+		x.c, x.cRow = j.sums[worker], j.taskCols
+	case j.accumulate:
+		x.mode = productAdd
 	}
-}
-
-// multiply computes the rows of c from row on that make one task.
-func (j *matmulJob) multiply(rows []aStep, row int) {
-	steps := tileSteps(j.k)
-	count := min(j.taskRows, j.m-row)
-	for i := 0; i < count && steps > 0; i += tileRows {
-		packA(rows[i/tileRows*steps:][:steps], j.a[(row+i)*j.aRow:], min(tileRows, count-i), j.k, j.aRow, j.aCol)
-	}
-	var t aTile
-	for i := 0; i < count; i += tileRows {
-		panel := rows[i/tileRows*steps:][:steps]
-		c := j.c[(row+i)*j.n : (row+min(i+tileRows, count))*j.n]
-		for col := 0; col < j.n; col += tileCols {
-			tile(&t, panel, j.columns[col/tileCols*steps:][:steps])
-			storeTile(c, &t, col, j.n, j.accumulate)
-		}
-	}
-}
-
-// storeTile writes, or adds, a tile to columns col and col+1 of c, whose rows of n
-// values are 1 to tileRows.
-func storeTile(c []float32, t *aTile, col, n int, accumulate bool) {
-	if len(c) < tileRows*n || col+1 >= n {
-		storeEdge(c, t, col, n, accumulate)
-		return
-	}
-	c0, c1 := c[col:][:2], c[n+col:][:2]
-	c2, c3 := c[2*n+col:][:2], c[3*n+col:][:2]
-	if accumulate {
-		c0[0], c0[1] = c0[0]+t[0], c0[1]+t[1]
-		c1[0], c1[1] = c1[0]+t[2], c1[1]+t[3]
-		c2[0], c2[1] = c2[0]+t[4], c2[1]+t[5]
-		c3[0], c3[1] = c3[0]+t[6], c3[1]+t[7]
-		return
-	}
-	c0[0], c0[1] = t[0], t[1]
-	c1[0], c1[1] = t[2], t[3]
-	c2[0], c2[1] = t[4], t[5]
-	c3[0], c3[1] = t[6], t[7]
-}
-
-func storeEdge(c []float32, t *aTile, col, n int, accumulate bool) {
-	for i := range len(c) / n {
-		for x := range min(tileCols, n-col) {
-			v := t[i*tileCols+x]
-			if accumulate {
-				v += c[i*n+col+x]
+	c := x.c
+	for p := 0; p < max(j.k, 1); p += j.taskDepth {
+		x.k = min(j.taskDepth, j.k-p)
+		x.a = j.a[row*j.aRow+p*j.aCol:]
+		for at := col; at < colEnd; at += j.cols {
+			x.n = min(j.cols, colEnd-at)
+			if j.transB {
+				x.b, x.bRow = j.packed[(at-j.first)*j.k+p*j.cols:], j.cols
+			} else {
+				x.b, x.bRow = j.b[p*j.n+at:], j.n
 			}
-			c[i*n+col+x] = v
+			x.c = c[at-col:]
+			j.product(&x)
+		}
+		x.mode = productChain
+	}
+	if apart {
+		for i := range rowEnd - row {
+			j.add(j.c[(row+i)*j.n+col:(row+i)*j.n+colEnd], c[i*j.taskCols:][:colEnd-col])
 		}
 	}
 }

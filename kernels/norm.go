@@ -9,6 +9,7 @@ const normBlock = 64
 // normJob is RMSNorm, or its backward pass, which runs in two phases: the rows, then
 // the sum over blocks of rows of what they add to dweight.
 type normJob struct {
+	*path
 	backward     bool
 	out, rstd, x []float32 // out is dx in the backward pass
 	weight, dout []float32
@@ -18,12 +19,12 @@ type normJob struct {
 	dweight      []float32
 }
 
-// RMSNorm implements Device. The mean of a row has the tree of the 8 lanes.
+// RMSNorm implements Device. The mean of a row has the tree of the lanes.
 func (d *CPU) RMSNorm(out, rstd, x, weight Buffer, rows, width int, eps float32) {
 	checkRMSNorm(out, rstd, x, weight, rows, width)
 	const op = "rmsnorm"
 	j := &d.norm
-	j.backward, j.rows, j.width, j.eps = false, rows, width, eps
+	j.path, j.backward, j.rows, j.width, j.eps = d.path, false, rows, width, eps
 	j.out, j.rstd, j.x, j.weight = f32(op, out), f32(op, rstd), f32(op, x), f32(op, weight)
 	d.run(j, blocks(rows, normBlock))
 }
@@ -34,19 +35,20 @@ func (d *CPU) RMSNormBackward(dx, dweight, dout, x, weight, rstd Buffer, rows, w
 	checkRMSNormBackward(dx, dweight, dout, x, weight, rstd, rows, width)
 	const op = "rmsnorm backward"
 	j := &d.norm
-	j.backward, j.rows, j.width = true, rows, width
+	j.path, j.backward, j.rows, j.width = d.path, true, rows, width
 	j.out, j.rstd, j.x, j.weight = f32(op, dx), f32(op, rstd), f32(op, x), f32(op, weight)
 	j.dweight, j.dout = f32(op, dweight), f32(op, dout)
 	count := blocks(rows, normBlock)
 	j.partial = grown(j.partial, count*width)
 	d.run(j, count)
-	for i := range width {
-		sum := float32(0)
-		for b := range count {
-			sum += j.partial[b*width+i]
-		}
-		j.dweight[i] += sum
+	if count == 0 {
+		return
 	}
+	sum := j.partial[:width]
+	for b := 1; b < count; b++ {
+		j.add(sum, j.partial[b*width:][:width])
+	}
+	j.add(j.dweight[:width], sum)
 }
 
 func (j *normJob) do(_, task int) {
@@ -61,28 +63,40 @@ func (j *normJob) do(_, task int) {
 	}
 	for r := lo; r < hi; r++ {
 		x := j.x[r*j.width:][:j.width]
-		rstd := 1 / float32(math.Sqrt(float64(dotLanes(x, x)/float32(j.width)+j.eps)))
+		rstd := 1 / float32(math.Sqrt(float64(j.dot(x, x)/float32(j.width)+j.eps)))
 		j.rstd[r] = rstd
-		out, w := j.out[r*j.width:][:len(x)], j.weight[:len(x)]
-		for i, v := range x {
-			out[i] = float32(v*rstd) * w[i]
-		}
+		j.normRow(j.out[r*j.width:][:j.width], x, j.weight[:j.width], rstd)
 	}
 }
 
 // rowBackward adds row r's share to dx and dweight.
 func (j *normJob) rowBackward(r int, dweight []float32) {
-	x := j.x[r*j.width:][:j.width]
-	dout, dx := j.dout[r*j.width:][:len(x)], j.out[r*j.width:][:len(x)]
-	w, rstd := j.weight[:len(x)], j.rstd[r]
-	dweight = dweight[:len(x)]
-	var lanes [8]float32
+	x, dout := j.x[r*j.width:][:j.width], j.dout[r*j.width:][:j.width]
+	w, rstd := j.weight[:j.width], j.rstd[r]
+	mean := j.normGradSum(dweight, dout, x, w, rstd) / float32(j.width)
+	j.normGrad(j.out[r*j.width:][:j.width], dout, x, w, rstd, mean)
+}
+
+func plainNormRow(out, x, w []float32, rstd float32) {
+	out, w = out[:len(x)], w[:len(x)]
+	for i, v := range x {
+		out[i] = float32(v*rstd) * w[i]
+	}
+}
+
+func plainNormGradSum(dweight, dout, x, w []float32, rstd float32) float32 {
+	dweight, dout, w = dweight[:len(x)], dout[:len(x)], w[:len(x)]
+	var s [lanes]float32
 	for i, v := range x {
 		normed := v * rstd
 		dweight[i] += float32(dout[i] * normed)
-		lanes[i&7] += float32(float32(dout[i]*w[i]) * normed)
+		s[i%lanes] += float32(float32(dout[i]*w[i]) * normed)
 	}
-	mean := joinLanes(&lanes) / float32(j.width)
+	return joinLanes(&s)
+}
+
+func plainNormGrad(dx, dout, x, w []float32, rstd, mean float32) {
+	dx, dout, w = dx[:len(x)], dout[:len(x)], w[:len(x)]
 	for i, v := range x {
 		dx[i] += float32(rstd * (float32(dout[i]*w[i]) - float32(float32(v*rstd)*mean)))
 	}
@@ -93,6 +107,7 @@ const ropeBlock = 64
 
 // ropeJob is RoPE.
 type ropeJob struct {
+	*path
 	qkv, cos, sin []float32
 	s             AttentionShape
 	sign          float32 // −1 rotates back
@@ -101,7 +116,7 @@ type ropeJob struct {
 // RoPE implements Device.
 func (d *CPU) RoPE(qkv, cos, sin Buffer, s AttentionShape, inverse bool) {
 	checkRoPE(qkv, cos, sin, s)
-	d.rotary = ropeJob{f32("rope", qkv), f32("rope", cos), f32("rope", sin), s, 1}
+	d.rotary = ropeJob{d.path, f32("rope", qkv), f32("rope", cos), f32("rope", sin), s, 1}
 	if inverse {
 		d.rotary.sign = -1
 	}
@@ -115,14 +130,17 @@ func (j *ropeJob) do(_, task int) {
 		cos, sin := j.cos[t*half:][:half], j.sin[t*half:][:half]
 		row := j.qkv[r*j.s.QKVWidth():]
 		for h := range j.s.Heads + j.s.KVHeads {
-			lo := row[h*j.s.HeadDim:][:half]
-			hi := row[h*j.s.HeadDim+half:][:half]
-			for i, c := range cos {
-				s := j.sign * sin[i]
-				a, b := lo[i], hi[i]
-				lo[i] = float32(a*c) - float32(b*s)
-				hi[i] = float32(b*c) + float32(a*s)
-			}
+			head := row[h*j.s.HeadDim:][:2*half]
+			j.rotate(head[:half], head[half:], cos, sin, j.sign)
 		}
+	}
+}
+
+func plainRotate(lo, hi, cos, sin []float32, sign float32) {
+	hi, cos, sin = hi[:len(lo)], cos[:len(lo)], sin[:len(lo)]
+	for i, a := range lo {
+		b, c, s := hi[i], cos[i], sign*sin[i]
+		lo[i] = float32(a*c) - float32(b*s)
+		hi[i] = float32(b*c) + float32(a*s)
 	}
 }

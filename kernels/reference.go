@@ -128,8 +128,8 @@ func (*Reference) Scale(x Buffer, s float32) {
 	}
 }
 
-// sumChunk is the number of values that Sum and SquaredNorm add one after the
-// other before the next chunk begins.
+// sumChunk is the number of values that Sum and SquaredNorm add in the tree of the
+// lanes before the next chunk begins.
 const sumChunk = 4096
 
 // Sum implements Device.
@@ -145,11 +145,11 @@ func (*Reference) SquaredNorm(x Buffer) float64 {
 func refSum(v []float64, term func(float64) float64) float64 {
 	total := 0.0
 	for lo := 0; lo < len(v); lo += sumChunk {
-		chunk := 0.0
-		for _, x := range v[lo:min(lo+sumChunk, len(v))] {
-			chunk += term(x)
+		var s [lanes]float64
+		for i, x := range v[lo:min(lo+sumChunk, len(v))] {
+			s[i%lanes] += term(x)
 		}
-		total += chunk
+		total += joinLanes64(&s)
 	}
 	return total
 }

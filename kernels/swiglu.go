@@ -5,6 +5,7 @@ const swigluBlock = 16
 
 // swigluJob is SwiGLU, or its backward pass when dout is set.
 type swigluJob struct {
+	*path
 	out, gateUp []float32 // out is dgateUp in the backward pass
 	dout        []float32
 	rows, width int
@@ -13,7 +14,7 @@ type swigluJob struct {
 // SwiGLU implements Device.
 func (d *CPU) SwiGLU(out, gateUp Buffer, rows, width int) {
 	checkSwiGLU(out, gateUp, rows, width)
-	d.swiglu = swigluJob{f32("swiglu", out), f32("swiglu", gateUp), nil, rows, width}
+	d.swiglu = swigluJob{d.path, f32("swiglu", out), f32("swiglu", gateUp), nil, rows, width}
 	d.run(&d.swiglu, blocks(rows, swigluBlock))
 }
 
@@ -22,7 +23,7 @@ func (d *CPU) SwiGLU(out, gateUp Buffer, rows, width int) {
 func (d *CPU) SwiGLUBackward(dgateUp, dout, gateUp Buffer, rows, width int) {
 	checkSwiGLUBackward(dgateUp, dout, gateUp, rows, width)
 	const op = "swiglu backward"
-	d.swiglu = swigluJob{f32(op, dgateUp), f32(op, gateUp), f32(op, dout), rows, width}
+	d.swiglu = swigluJob{d.path, f32(op, dgateUp), f32(op, gateUp), f32(op, dout), rows, width}
 	d.run(&d.swiglu, blocks(rows, swigluBlock))
 }
 
@@ -31,21 +32,29 @@ func (j *swigluJob) do(_, task int) {
 		gate := j.gateUp[2*r*j.width:][:j.width]
 		up := j.gateUp[(2*r+1)*j.width:][:len(gate)]
 		if j.dout == nil {
-			out := j.out[r*j.width:][:len(gate)]
-			for i, g := range gate {
-				out[i] = float32(g*sigmoid(g)) * up[i]
-			}
+			j.path.swiglu(j.out[r*j.width:][:j.width], gate, up)
 			continue
 		}
-		dout := j.dout[r*j.width:][:len(gate)]
-		dgate := j.out[2*r*j.width:][:len(gate)]
-		dup := j.out[(2*r+1)*j.width:][:len(gate)]
-		for i, g := range gate {
-			s := sigmoid(g)
-			silu, u := g*s, up[i]
-			dgate[i] = float32(dout[i]*u) * float32(s*(1+float32(g*(1-s))))
-			dup[i] = dout[i] * silu
-		}
+		dgate := j.out[2*r*j.width:][:j.width]
+		dup := j.out[(2*r+1)*j.width:][:j.width]
+		j.swigluGrad(dgate, dup, j.dout[r*j.width:][:j.width], gate, up)
+	}
+}
+
+func plainSwiglu(out, gate, up []float32) {
+	out, up = out[:len(gate)], up[:len(gate)]
+	for i, g := range gate {
+		out[i] = float32(g*sigmoid(g)) * up[i]
+	}
+}
+
+func plainSwigluGrad(dgate, dup, dout, gate, up []float32) {
+	dgate, dup, dout, up = dgate[:len(gate)], dup[:len(gate)], dout[:len(gate)], up[:len(gate)]
+	for i, g := range gate {
+		s, u := sigmoid(g), up[i]
+		silu := g * s
+		dgate[i] = float32(dout[i]*u) * float32(s*(1+float32(g*(1-s))))
+		dup[i] = dout[i] * silu
 	}
 }
 

@@ -78,13 +78,19 @@ func checkSums(t *testing.T, d kernels.Device) {
 		d.Upload(view, x)
 		var sum, squares float64
 		for lo := 0; lo < n; lo += 4096 {
-			var chunk, chunkSquares float64
-			for _, v := range x[lo:min(lo+4096, n)] {
-				chunk += float64(v)
-				chunkSquares += float64(float64(v) * float64(v))
+			var lanes, laneSquares [32]float64
+			for i, v := range x[lo:min(lo+4096, n)] {
+				lanes[i%32] += float64(v)
+				laneSquares[i%32] += float64(float64(v) * float64(v))
 			}
-			sum += chunk
-			squares += chunkSquares
+			for half := 16; half > 0; half /= 2 {
+				for l := range half {
+					lanes[l] += lanes[l+half]
+					laneSquares[l] += laneSquares[l+half]
+				}
+			}
+			sum += lanes[0]
+			squares += laneSquares[0]
 		}
 		if got := d.Sum(view); got != sum {
 			t.Errorf("sum of %d values = %v, want %v", n, got, sum)
