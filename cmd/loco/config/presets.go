@@ -15,7 +15,7 @@ const (
 
 func presets() []preset {
 	return []preset{
-		{defaultPreset, "a hundred thousand parameters on Go's own source text, two minutes on a laptop", nil},
+		{defaultPreset, "three hundred thousand parameters on Go's own source text, two minutes on a laptop", nil},
 		home60M(), diloco150M(), noloco125M(), openDiLoCo1B(), intellect1(),
 	}
 }
