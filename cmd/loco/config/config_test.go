@@ -285,7 +285,7 @@ func TestIdentity(t *testing.T) {
 	}
 	same := []string{"run.name=x", "run.eval_every=3", "run.report_every=9", "run.restarts=1", "model.checkpointing=true", "data.source=/tmp", "inner.threads=3",
 		"inner.micro_batch=4", "sync.deadline=2m", "sync.grace=1s", "mesh.mdns=true", "checkpoint.keep=9", "metrics.listen=:1"}
-	differ := []string{"run.seed=2", "run.rounds=16", "run.workers=5", "model.layers=3", "data.heldout=0.1", "data.max_bytes=9", "inner.lr=0.1", "inner.batch=16",
+	differ := []string{"run.seed=2", "run.rounds=16", "run.workers=5", "model.layers=7", "data.heldout=0.1", "data.max_bytes=9", "inner.lr=0.1", "inner.batch=16",
 		"sync.strategy=ddp", "sync.codec=bf16", "sync.inner_steps=21", "sync.max_lag=3", "sync.gamma=0.6"}
 	for _, set := range append(same, differ...) {
 		c, err := Load("", []string{set})
