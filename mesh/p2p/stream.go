@@ -33,7 +33,7 @@ func (m *Mesh) Open(ctx context.Context, to mesh.ID, protocol string) (mesh.Stre
 		return nil, fmt.Errorf("p2p: open %s to %s: %w", protocol, to, err)
 	}
 	addrs, _ := m.lastAddrs(id)
-	if err := m.reach(ctx, peer.AddrInfo{ID: id, Addrs: addrs}); err != nil {
+	if err := m.reachLive(ctx, peer.AddrInfo{ID: id, Addrs: addrs}); err != nil {
 		return nil, fmt.Errorf("p2p: open %s to %s: %w", protocol, to, err)
 	}
 	s, err := m.openRaw(ctx, id, m.protocol(protocol))
@@ -46,6 +46,37 @@ func (m *Mesh) Open(ctx context.Context, to mesh.ID, protocol string) (mesh.Stre
 		return nil, fmt.Errorf("p2p: open %s to %s: connection lost", protocol, to)
 	}
 	return &stream{s: s, mesh: m, link: l}, nil
+}
+
+// reachLive is reach for as long as it makes sense: it ends when the peer is found
+// dead, and when the peer itself connects. A dial over UDP, which nobody refuses, would
+// otherwise hold up what is meant for the peer's next process.
+func (m *Mesh) reachLive(ctx context.Context, info peer.AddrInfo) error {
+	if m.passed(info.ID) {
+		return nil
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	m.spawn(func() {
+		for ctx.Err() == nil {
+			_, changed := m.View()
+			if _, err := m.openable(mesh.ID(info.ID.String())); err != nil || m.passed(info.ID) {
+				cancel(err)
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+			}
+		}
+	})
+	err := m.reach(ctx, info)
+	if err == nil || m.passed(info.ID) {
+		return nil
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
 }
 
 // openable returns the peer ID of a member that streams may be opened to.
