@@ -32,9 +32,9 @@ const (
 	packPanels = 4 // panels a packing task
 	// maxDepth values of k, for 12 rows of a and 32 columns of b, take 66 kB; with
 	// k in blocks each chain goes through memory between them.
-	maxDepth    = 384
+	maxDepth    = 256
 	minTaskRows = 48
-	maxTaskRows = 96
+	maxTaskRows = 192
 	maxTaskCols = 512
 	// maxPacked values are packed at a time: 64 MiB.
 	maxPacked = 16 << 20

@@ -129,6 +129,9 @@ func (s *isa) tile(o *operands, name string, rows int) {
 		}
 	}
 	o.chain(s, name, acc)
+	if rows > 4 {
+		o.prefetch(s, rows)
+	}
 	bases := o.rowBases(rows)
 	pb, k := GP64(), GP64()
 	MOVQ(o.bStart, pb)
@@ -192,12 +195,25 @@ func (o *operands) unrolled(s *isa, name string, acc [][]reg.VecVirtual, bases [
 	rows := []Mem{
 		{Base: pb}, {Base: pb, Index: o.bRow, Scale: 1}, {Base: pb, Index: o.bRow, Scale: 2}, {Base: pb, Index: o.bRow3, Scale: 1},
 	}
+	ahead := GP64()
+	MOVQ(o.bRow, ahead)
+	SHLQ(U8(5), ahead)
+	ADDQ(pb, ahead)
 	SUBQ(U8(4), k)
 	JL(LabelRef(name + "rest"))
 	Label(name + "four")
 	for u, row := range rows {
+		next := row
+		next.Base = ahead
+		for v := range o.masks {
+			next.Disp = 64 * v
+			if s.wide || v == 0 {
+				PREFETCHT0(next)
+			}
+		}
 		o.step(s, acc, bases, row, 4*u)
 	}
+	LEAQ(Mem{Base: ahead, Index: o.bRow, Scale: 4}, ahead)
 	for _, base := range bases {
 		ADDQ(U8(16), base)
 	}
@@ -252,6 +268,20 @@ func (o *operands) chain(s *isa, name string, acc [][]reg.VecVirtual) {
 		}
 	}
 	Label(name + "fresh")
+}
+
+// prefetch asks for the lines of c that the tile is to write.
+func (o *operands) prefetch(s *isa, rows int) {
+	row := GP64()
+	MOVQ(o.c, row)
+	for i := range rows {
+		for v := 0; v < len(o.masks)*s.lanes; v += 16 {
+			PREFETCHT0(Mem{Base: row, Disp: 4 * v})
+		}
+		if i < rows-1 {
+			ADDQ(o.cRow, row)
+		}
+	}
 }
 
 const (
