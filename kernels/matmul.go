@@ -40,10 +40,11 @@ const (
 	maxPacked = 16 << 20
 	// rowGap keeps rows from competing for the same few places in the cache.
 	rowGap = 16
-	// Below these numbers of rows, or columns, that read it, packing a value costs
-	// more than it saves.
+	// A value is packed where at least so many rows, or columns, read it. A narrow
+	// op(b) is fast where it is, unless it is transposed.
 	packRows    = 96
 	packColumns = 96
+	narrow      = 256
 )
 
 // MatMul implements Device.
@@ -76,7 +77,7 @@ func (d *CPU) MatMul(c, a, b Buffer, m, n, k int, transA, transB, accumulate boo
 // plan chooses the sizes of a task and what is packed.
 func (j *matmulJob) plan(threads int) {
 	vector := j.panel != nil
-	j.packB = j.transB || vector && j.m >= packRows
+	j.packB = j.transB || vector && j.m >= packRows && j.n > narrow
 	j.packA = vector && j.n >= packColumns && (j.transA || j.k%256 == 0)
 	j.taskDepth = max(blocks(j.k, max(blocks(j.k, maxDepth), 1)), 1)
 	j.taskRows, j.taskCols = maxTaskRows, maxTaskCols
