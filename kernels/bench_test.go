@@ -43,6 +43,7 @@ func rate(b *testing.B, d *kernels.CPU, threads int, flop float64, f func()) {
 	}
 	gflops := flop / best.Seconds() / 1e9
 	b.ReportMetric(gflops, "best-GFLOP/s")
+	b.ReportMetric(best.Seconds()*1e3, "best-ms")
 	if peak := d.Peak() * float64(threads); peak > 0 {
 		b.ReportMetric(100*gflops/peak, "%peak")
 	}

@@ -29,7 +29,7 @@ func (p *path) product(x *product) {
 	case x.k == 0:
 		x.nothing()
 	case p.panel == nil:
-		plainProduct(x)
+		p.plainProduct(x)
 	default:
 		// The assembly reads up to these.
 		_, _, _ = x.c[(x.m-1)*x.cRow+x.n-1], x.a[(x.m-1)*x.aRow+(x.k-1)*x.aCol], x.b[(x.k-1)*x.bRow+x.n-1]
@@ -119,11 +119,15 @@ func (p *path) turn(dst []float32, dstRow int, src []float32, srcRow, n, k int) 
 }
 
 // plainProduct works in tiles of 4×2 outputs, whose sums stay in registers.
-func plainProduct(x *product) {
+func (p *path) plainProduct(x *product) {
 	for i := 0; i < x.m; i += 4 {
 		for j := 0; j < x.n; j += 2 {
 			if i+4 <= x.m && j+2 <= x.n {
-				x.tile(i, j)
+				if p.fused {
+					x.fusedTile(i, j)
+				} else {
+					x.tile(i, j)
+				}
 				continue
 			}
 			for r := i; r < min(i+4, x.m); r++ {

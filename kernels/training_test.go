@@ -111,7 +111,7 @@ func BenchmarkTrainingStep(b *testing.B) {
 	}{{"L2C96T128B8", small, 8}, {"L4C128T128B8", model.Default(), 8}, {"L6C384V4096T256B8", gpt, 8}} {
 		for _, path := range kernels.Paths() {
 			b.Run(c.name+"/"+path, func(b *testing.B) {
-				d := cpuOn(b, 0, path)
+				d := cpuOn(b, 1, path)
 				defer d.Close()
 				s := newTraining(b, d, c.cfg, c.batch)
 				tokens := float64(s.m.Rows())
