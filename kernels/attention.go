@@ -92,25 +92,31 @@ func (j *attentionJob) do(worker, task int) {
 }
 
 func clearHead(dqkv []float32, head headViews, col int) {
-	for t := range head.s.Seq {
-		clear(dqkv[head.at(t, col):][:head.s.HeadDim])
+	at, stride, d := head.at(0, col), head.s.QKVWidth(), head.s.HeadDim
+	for range head.s.Seq {
+		clear(dqkv[at : at+d])
+		at += stride
 	}
 }
 
 // panel computes count rows of one head's output.
 func (j *attentionJob) panel(w *attentionScratch, head headViews, row, count int) {
 	j.products(w.scores, w.width, j.qkv[head.at(row, head.q):], j.s.QKVWidth(), w.keys, row, count)
-	var inverse [panelRows]float32
+	var highest, sum [panelRows]float32
 	for r := range count {
 		scores := w.scores[r*w.width:][:row+r+1]
-		highest := j.scaleGreatest(scores, j.factor)
-		sum := j.expSum(scores, scores, highest)
-		j.lse[head.statistics+row+r] = float32(float64(highest) + log64(float64(sum)))
-		inverse[r] = 1 / sum
+		highest[r] = j.scaleGreatest(scores, j.factor)
+		sum[r] = j.expSum(scores, scores, highest[r])
 	}
-	j.combine(j.out[head.outAt(row):], j.s.OutWidth(), w.scores, w.width, j.qkv[head.at(0, head.v):], row, count)
+	// A loop of its own, because logarithms that do not wait for each other overlap.
+	lse := j.lse[head.statistics+row:][:count]
+	for r := range lse {
+		lse[r] = float32(float64(highest[r]) + log64(float64(sum[r])))
+	}
+	out, stride := j.out[head.outAt(row):], j.s.OutWidth()
+	j.combine(out, stride, w.scores, w.width, j.qkv[head.at(0, head.v):], row, count)
 	for r := range count {
-		j.scale(j.out[head.outAt(row+r):][:j.s.HeadDim], inverse[r])
+		j.scale(out[r*stride:][:j.s.HeadDim], 1/sum[r])
 	}
 }
 

@@ -20,11 +20,11 @@ func (j *attentionJob) panelBackward(w *attentionScratch, head headViews, row, c
 	queries, dout := j.qkv[head.at(row, head.q):], j.dout[head.outAt(row):]
 	j.products(w.scores, w.width, queries, stride, w.keys, row, count)
 	j.products(w.grads, w.width, dout, outStride, w.values, row, count)
+	out, lse, delta := j.out[head.outAt(row):], j.lse[head.statistics+row:][:count], j.delta[head.statistics+row:][:count]
 	for r := range count {
-		t := row + r
-		delta := j.dot(dout[r*outStride:][:d], j.out[head.outAt(t):][:d])
-		j.delta[head.statistics+t] = delta
-		j.scoreGrad(w.scores[r*w.width:][:t+1], w.grads[r*w.width:][:t+1], j.factor, j.lse[head.statistics+t], delta)
+		delta[r] = j.dot(dout[r*outStride:][:d], out[r*outStride:][:d])
+		seen := row + r + 1
+		j.scoreGrad(w.scores[r*w.width:][:seen], w.grads[r*w.width:][:seen], j.factor, lse[r], delta[r])
 	}
 	j.combine(j.dqkv[head.at(row, head.q):], stride, w.grads, w.width, j.qkv[head.at(0, head.k):], row, count)
 	j.scatter(j.dqkv[head.at(0, head.v):], w.scores, w.width, dout, outStride, row, count)

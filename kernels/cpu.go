@@ -55,7 +55,7 @@ func newCPU(threads int, p *path) (*CPU, error) {
 	if threads > 1 {
 		d.pool = newPool(threads)
 	}
-	d.matmul.sums = make([][]float32, threads)
+	d.matmul.scratch = make([]matmulScratch, threads)
 	d.reduce.lanes = make([][lanes]float64, threads)
 	d.attention.scratch = make([]attentionScratch, threads)
 	return d, nil

@@ -55,8 +55,11 @@ func TestSameBits(t *testing.T) {
 }
 
 func TestStepAllocatesNothing(t *testing.T) {
-	for _, threads := range []int{1, 2} {
-		d := cpu(t, threads)
+	var devices []*kernels.CPU
+	for _, path := range kernels.Paths() {
+		devices = append(devices, cpuOn(t, 1, path), cpuOn(t, 2, path))
+	}
+	for _, d := range devices {
 		step, _ := kerneltest.Step(t, d)
 		step() // grows the scratch memory
 		if n := testing.AllocsPerRun(5, step); n != 0 {
@@ -174,9 +177,11 @@ func FuzzMatMul(f *testing.F) {
 	f.Add(uint8(33), uint8(65), uint8(17), uint8(7))
 	f.Add(uint8(0), uint8(1), uint8(0), uint8(4))
 	f.Fuzz(func(t *testing.T, m, n, k, form uint8) {
-		d := cpu(t, 1+int(form>>3&1))
-		defer d.Close()
-		kerneltest.CheckMatMul(t, d, int(m%80), int(n%80), int(k%80), form&1 != 0, form&2 != 0, form&4 != 0)
+		for _, path := range kernels.Paths() {
+			d := cpuOn(t, 1+int(form>>3&1), path)
+			kerneltest.CheckMatMul(t, d, int(m%80), int(n%80), int(k%80), form&1 != 0, form&2 != 0, form&4 != 0)
+			d.Close()
+		}
 	})
 }
 
@@ -184,11 +189,14 @@ func FuzzAttention(f *testing.F) {
 	f.Add(uint8(1), uint8(9), uint8(2), uint8(2), uint8(4))
 	f.Add(uint8(2), uint8(64), uint8(1), uint8(4), uint8(16))
 	f.Fuzz(func(t *testing.T, batch, seq, kvHeads, group, headDim uint8) {
-		d := cpu(t, 1+int(seq&1))
-		defer d.Close()
 		kv := 1 + int(kvHeads%3)
-		kerneltest.CheckAttention(t, d, kernels.AttentionShape{
+		s := kernels.AttentionShape{
 			Batch: int(batch % 3), Seq: int(seq % 70), KVHeads: kv, Heads: kv * (1 + int(group%4)), HeadDim: 1 + int(headDim%33),
-		})
+		}
+		for _, path := range kernels.Paths() {
+			d := cpuOn(t, 1+int(seq&1), path)
+			kerneltest.CheckAttention(t, d, s)
+			d.Close()
+		}
 	})
 }

@@ -59,9 +59,13 @@ func log64(x float64) float64 {
 	m := math.Float64frombits(bits - uint64(e)<<52)
 	s := (m - 1) / (m + 1)
 	z := float64(s * s)
-	p := 1.0/15 + float64(z/17)
-	for _, c := range [...]float64{1.0 / 13, 1.0 / 11, 1.0 / 9, 1.0 / 7, 1.0 / 5, 1.0 / 3, 1} {
-		p = c + float64(z*p)
-	}
+	p := 1.0/15 + float64(z*(1.0/17))
+	p = 1.0/13 + float64(z*p)
+	p = 1.0/11 + float64(z*p)
+	p = 1.0/9 + float64(z*p)
+	p = 1.0/7 + float64(z*p)
+	p = 1.0/5 + float64(z*p)
+	p = 1.0/3 + float64(z*p)
+	p = 1 + float64(z*p)
 	return float64(float64(e)*math.Ln2) + float64(2*float64(s*p))
 }

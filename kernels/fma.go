@@ -9,29 +9,18 @@ import "math"
 // between two float32 values, which fuse therefore looks for.
 
 // fuse returns p + c rounded once to float32, where p is the exact product of two
-// float32 values and c a float32 value.
+// float32 values and c a float32 value. It is short enough to be inlined.
 func fuse(p, c float64) float64 {
 	s := p + c
 	// The middle between two float32 values, normal or not, has 25 significant bits
 	// at most, so the low 28 of float64's 53 are zero.
-	if math.Float64bits(s)<<36 == 0 {
-		s = unround(s, p, c)
+	if b := math.Float64bits(s); b<<36 == 0 {
+		// Knuth's two-sum: p + c = s + rest exactly. Where the sum is not exact, a
+		// neighbour of s lies on the right side of the middle.
+		back := s - p
+		if rest := (p - (s - back)) + (c - back); rest > 0 || rest < 0 {
+			s = math.Float64frombits(b + 1 - (b^math.Float64bits(rest))>>63<<1)
+		}
 	}
 	return float64(float32(s))
-}
-
-// unround returns a float64 on the same side of every middle as the exact p + c, of
-// which s is the rounded sum: s itself where it is exact, else its neighbour towards
-// the exact sum.
-func unround(s, p, c float64) float64 {
-	// Knuth's two-sum: p + c = s + rest exactly.
-	back := s - p
-	rest := (p - (s - back)) + (c - back)
-	switch {
-	case rest > 0:
-		return math.Nextafter(s, math.Inf(1))
-	case rest < 0:
-		return math.Nextafter(s, math.Inf(-1))
-	}
-	return s // exact, or not finite
 }

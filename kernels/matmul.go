@@ -1,36 +1,50 @@
 package kernels
 
-// matmulJob is one matmul. Where op(b)'s columns are not next to each other in memory
-// a first phase packs them into panels, which all tasks then read. A task computes a
-// block of c, for one block of k after the other, so that what it reads of b stays in
-// the first-level cache and what it reads of a in the second.
+// matmulJob is one matmul. It runs in two phases: first the tasks pack op(b) into
+// panels, which all of them then read; then each computes a block of c, for one block
+// of k after the other, so that what it reads of a panel stays in the first-level cache
+// and what it reads of op(a) in the second.
 type matmulJob struct {
 	*path
 	packing bool // in the first phase
 
-	c, a, b    []float32
-	m, n, k    int
-	aRow, aCol int // strides of op(a)
-	transB     bool
-	accumulate bool
+	c, a, b        []float32
+	m, n, k        int
+	transA, transB bool
+	accumulate     bool
 
-	first, last        int // columns of c in this pass
-	taskRows, taskCols int // of a task's block of c
-	taskDepth          int // values of k at a time
+	packA, packB       bool // or read where they are
+	first, last        int  // columns of c in this pass
+	taskRows, taskCols int  // of a task's block of c
+	taskDepth          int  // values of k at a time
 
-	packed []float32   // op(b)'s columns first to last: panels of (k, cols)
-	sums   [][]float32 // by worker: a block of c whose chains are not finished
+	columns []float32       // op(b)'s columns first to last: panels of (k, cols)
+	scratch []matmulScratch // by worker
+}
+
+// matmulScratch is what a task needs.
+type matmulScratch struct {
+	rows []float32 // its block of op(a): (taskRows, taskDepth), rows rowGap further apart
+	sums []float32 // its block of c (taskRows, taskCols), while chains are not finished
 }
 
 const (
 	packPanels = 4 // panels a packing task
 	// maxDepth values of k, for 12 rows of a and 32 columns of b, take 66 kB; with
 	// k in blocks each chain goes through memory between them.
-	maxDepth    = 384
-	maxTaskRows = 96
-	maxTaskCols = 256
+	maxDepth    = 256
+	minTaskRows = 48
+	maxTaskRows = 192
+	maxTaskCols = 512
 	// maxPacked values are packed at a time: 64 MiB.
 	maxPacked = 16 << 20
+	// rowGap keeps rows from competing for the same few places in the cache.
+	rowGap = 16
+	// A value is packed where at least so many rows, or columns, read it. A narrow
+	// op(b) is fast where it is, unless it is transposed.
+	packRows    = 96
+	packColumns = 96
+	narrow      = 256
 )
 
 // MatMul implements Device.
@@ -42,20 +56,16 @@ func (d *CPU) MatMul(c, a, b Buffer, m, n, k int, transA, transB, accumulate boo
 	j := &d.matmul
 	j.path = d.path
 	j.c, j.a, j.b = f32("matmul", c), f32("matmul", a), f32("matmul", b)
-	j.m, j.n, j.k, j.transB, j.accumulate = m, n, k, transB, accumulate
-	j.aRow, j.aCol = k, 1
-	if transA {
-		j.aRow, j.aCol = 1, m
-	}
+	j.m, j.n, j.k, j.transA, j.transB, j.accumulate = m, n, k, transA, transB, accumulate
 	j.plan(d.threads)
 	width := n
-	if transB {
+	if j.packB {
 		width = max(maxPacked/max(k, 1)/j.cols, 1) * j.cols
 	}
 	for j.first = 0; j.first < n; j.first += width {
 		j.last = min(j.first+width, n)
-		if panels := blocks(j.last-j.first, j.cols); transB {
-			j.packed = grown(j.packed, panels*j.cols*k)
+		if panels := blocks(j.last-j.first, j.cols); j.packB {
+			j.columns = grown(j.columns, panels*j.cols*k)
 			j.packing = true
 			d.run(j, blocks(panels, packPanels))
 			j.packing = false
@@ -64,67 +74,98 @@ func (d *CPU) MatMul(c, a, b Buffer, m, n, k int, transA, transB, accumulate boo
 	}
 }
 
-// plan chooses the sizes of a task.
+// plan chooses the sizes of a task and what is packed.
 func (j *matmulJob) plan(threads int) {
+	vector := j.panel != nil
+	j.packB = j.transB || vector && j.m >= packRows && j.n > narrow
+	j.packA = vector && j.n >= packColumns && (j.transA || j.k%256 == 0)
 	j.taskDepth = max(blocks(j.k, max(blocks(j.k, maxDepth), 1)), 1)
 	j.taskRows, j.taskCols = maxTaskRows, maxTaskCols
 	if threads > 1 {
 		// Four tasks a thread even out what other processes take from one of them.
-		for blocks(j.m, j.taskRows)*blocks(j.n, j.taskCols) < 4*threads && j.taskRows > 24 {
+		for blocks(j.m, j.taskRows)*blocks(j.n, j.taskCols) < 4*threads && j.taskRows > minTaskRows {
 			j.taskRows /= 2
 		}
 	}
-	if j.accumulate && j.k > j.taskDepth {
-		for w := range j.sums {
-			j.sums[w] = grown(j.sums[w], j.taskRows*j.taskCols)
+	for w := range j.scratch {
+		s := &j.scratch[w]
+		if j.packA {
+			s.rows = grown(s.rows, j.taskRows*(j.taskDepth+rowGap))
+		}
+		if j.apart() {
+			s.sums = grown(s.sums, j.taskRows*j.taskCols)
 		}
 	}
 }
+
+// apart says whether chains are finished in scratch memory before they are added to c.
+func (j *matmulJob) apart() bool { return j.accumulate && j.k > j.taskDepth }
 
 func (j *matmulJob) do(worker, task int) {
 	if j.packing {
 		col := j.first + task*packPanels*j.cols
 		count := min(packPanels*j.cols, j.last-col)
-		j.packTransposed(j.packed[(col-j.first)*j.k:], j.b[col*j.k:], j.k, count, j.k)
+		dst := j.columns[(col-j.first)*j.k:]
+		if j.transB {
+			j.packTransposed(dst, j.b[col*j.k:], j.k, count, j.k)
+		} else {
+			j.pack(dst, j.b[col:], j.n, count, j.k)
+		}
 		return
 	}
 	rows := blocks(j.m, j.taskRows)
 	row, col := task%rows*j.taskRows, j.first+task/rows*j.taskCols
-	j.block(worker, row, min(row+j.taskRows, j.m), col, min(col+j.taskCols, j.last))
+	j.block(&j.scratch[worker], row, min(j.taskRows, j.m-row), col, min(col+j.taskCols, j.last))
 }
 
-// block computes the block of c from (row, col) to before (rowEnd, colEnd).
-func (j *matmulJob) block(worker, row, rowEnd, col, colEnd int) {
-	x := product{
-		c: j.c[row*j.n+col:], cRow: j.n, aRow: j.aRow, aCol: j.aCol,
-		m: rowEnd - row, mode: productSet,
-	}
-	apart := j.accumulate && j.k > j.taskDepth
-	switch {
-	case apart:
-		x.c, x.cRow = j.sums[worker], j.taskCols
-	case j.accumulate:
+// block computes the block of c of count rows from row on and of the columns from col
+// to before end.
+func (j *matmulJob) block(s *matmulScratch, row, count, col, end int) {
+	x := product{c: j.c[row*j.n+col:], cRow: j.n, m: count, mode: productSet}
+	if j.apart() {
+		x.c, x.cRow = s.sums, j.taskCols
+	} else if j.accumulate {
 		x.mode = productAdd
 	}
 	c := x.c
 	for p := 0; p < max(j.k, 1); p += j.taskDepth {
 		x.k = min(j.taskDepth, j.k-p)
-		x.a = j.a[row*j.aRow+p*j.aCol:]
-		for at := col; at < colEnd; at += j.cols {
-			x.n = min(j.cols, colEnd-at)
-			if j.transB {
-				x.b, x.bRow = j.packed[(at-j.first)*j.k+p*j.cols:], j.cols
-			} else {
-				x.b, x.bRow = j.b[p*j.n+at:], j.n
+		j.operandA(&x, s, row, p)
+		for at := col; at < end; at += j.cols {
+			x.n = min(j.cols, end-at)
+			x.b, x.bRow = j.b, j.n
+			if j.packB {
+				x.b, x.bRow = j.columns[(at-j.first)*j.k+p*j.cols:], j.cols
+			} else if x.k > 0 {
+				x.b = j.b[p*j.n+at:]
 			}
 			x.c = c[at-col:]
 			j.product(&x)
 		}
 		x.mode = productChain
 	}
-	if apart {
-		for i := range rowEnd - row {
-			j.add(j.c[(row+i)*j.n+col:(row+i)*j.n+colEnd], c[i*j.taskCols:][:colEnd-col])
+	if j.apart() {
+		for i := range count {
+			j.add(j.c[(row+i)*j.n+col:(row+i)*j.n+end], c[i*j.taskCols:][:end-col])
 		}
+	}
+}
+
+// operandA makes x read op(a)'s rows from row on and its values of k from p on.
+func (j *matmulJob) operandA(x *product, s *matmulScratch, row, p int) {
+	switch {
+	case x.k == 0:
+	case j.transA && j.packA:
+		x.a, x.aRow, x.aCol = s.rows, x.k+rowGap, 1
+		j.turn(s.rows, x.aRow, j.a[p*j.m+row:], j.m, x.k, x.m)
+	case j.transA:
+		x.a, x.aRow, x.aCol = j.a[p*j.m+row:], 1, j.m
+	case j.packA:
+		x.a, x.aRow, x.aCol = s.rows, x.k+rowGap, 1
+		for i := range x.m {
+			copy(s.rows[i*x.aRow:][:x.k], j.a[(row+i)*j.k+p:])
+		}
+	default:
+		x.a, x.aRow, x.aCol = j.a[row*j.k+p:], j.k, 1
 	}
 }

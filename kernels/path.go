@@ -18,6 +18,8 @@ type path struct {
 	panel     func(c *float32, cRow int, a *float32, aRow, aCol int, b *float32, bRow, m, n, k, mode int)
 	triangle  func(c *float32, cRow int, w *float32, wRow int, x *float32, xRow, count, n int)
 	triangleT func(c *float32, cRow int, w *float32, wRow int, x *float32, xRow, count, n int)
+	// fused makes products use fusedTile where panel is nil.
+	fused bool
 	// transpose turns square rows of src, squares·square long, into as many rows of
 	// dst, square long.
 	transpose func(dst *float32, dstRow int, src *float32, srcRow, squares int)
@@ -64,4 +66,12 @@ var plainPath = path{
 }
 
 // allPaths returns the paths that this machine can run, the fastest first.
-func allPaths() []*path { return append(vectorPaths(), &plainPath) }
+func allPaths() []*path {
+	paths := vectorPaths()
+	if compilerFuses() {
+		fused := plainPath
+		fused.name, fused.fused = "Go with FMA", true
+		paths = append(paths, &fused)
+	}
+	return append(paths, &plainPath)
+}

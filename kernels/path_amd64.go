@@ -6,6 +6,9 @@ import "golang.org/x/sys/cpu"
 
 //go:generate go -C _asm run . -out ../vector_amd64.s -stubs ../vector_amd64.go -pkg kernels
 
+// builtWithAssembly says whether vectorPaths can find any.
+const builtWithAssembly = true
+
 // vectorPaths returns the assembly that this CPU can run, the fastest first.
 func vectorPaths() []*path {
 	x := &cpu.X86

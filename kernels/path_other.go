@@ -2,5 +2,8 @@
 
 package kernels
 
+// builtWithAssembly says whether vectorPaths can find any.
+const builtWithAssembly = false
+
 // vectorPaths returns the assembly that this CPU can run: none was built in.
 func vectorPaths() []*path { return nil }

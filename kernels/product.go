@@ -29,7 +29,7 @@ func (p *path) product(x *product) {
 	case x.k == 0:
 		x.nothing()
 	case p.panel == nil:
-		plainProduct(x)
+		p.plainProduct(x)
 	default:
 		// The assembly reads up to these.
 		_, _, _ = x.c[(x.m-1)*x.cRow+x.n-1], x.a[(x.m-1)*x.aRow+(x.k-1)*x.aCol], x.b[(x.k-1)*x.bRow+x.n-1]
@@ -82,17 +82,29 @@ func (p *path) diagonal(c []float32, cRow int, w []float32, wRow int, x []float3
 // with the rows as columns. Columns past n stay as they are: no product reads them.
 func (p *path) packTransposed(dst, src []float32, srcRow, n, k int) {
 	for j := 0; j < n; j += p.cols {
-		p.packPanel(dst[j*k:][:k*p.cols], src[j*srcRow:], srcRow, min(p.cols, n-j), k)
+		p.turn(dst[j*k:][:k*p.cols], p.cols, src[j*srcRow:], srcRow, min(p.cols, n-j), k)
 	}
 }
 
-func (p *path) packPanel(dst, src []float32, srcRow, n, k int) {
+// pack packs the matrix (k, n) in src, srcRow apart, as panels of (k, cols).
+func (p *path) pack(dst, src []float32, srcRow, n, k int) {
+	for j := 0; j < n; j += p.cols {
+		panel, width := dst[j*k:][:k*p.cols], min(p.cols, n-j)
+		for l := range k {
+			copy(panel[l*p.cols:][:p.cols], src[l*srcRow+j:][:width])
+		}
+	}
+}
+
+// turn sets dst (k, n) to the transposed src (n, k); their rows are dstRow and srcRow
+// apart.
+func (p *path) turn(dst []float32, dstRow int, src []float32, srcRow, n, k int) {
 	row, whole := 0, 0
 	if p.square > 0 {
 		whole = k / p.square * p.square
 		for ; row+p.square <= n && whole > 0; row += p.square {
-			_ = src[(row+p.square-1)*srcRow+k-1]
-			p.transpose(&dst[row], 4*p.cols, &src[row*srcRow], 4*srcRow, whole/p.square)
+			_, _ = src[(row+p.square-1)*srcRow+k-1], dst[(whole-1)*dstRow+row+p.square-1]
+			p.transpose(&dst[row], 4*dstRow, &src[row*srcRow], 4*srcRow, whole/p.square)
 		}
 	}
 	for i := range n {
@@ -101,17 +113,21 @@ func (p *path) packPanel(dst, src []float32, srcRow, n, k int) {
 			first = whole
 		}
 		for l, v := range src[i*srcRow:][:k][first:] {
-			dst[(first+l)*p.cols+i] = v
+			dst[(first+l)*dstRow+i] = v
 		}
 	}
 }
 
 // plainProduct works in tiles of 4×2 outputs, whose sums stay in registers.
-func plainProduct(x *product) {
+func (p *path) plainProduct(x *product) {
 	for i := 0; i < x.m; i += 4 {
 		for j := 0; j < x.n; j += 2 {
 			if i+4 <= x.m && j+2 <= x.n {
-				x.tile(i, j)
+				if p.fused {
+					x.fusedTile(i, j)
+				} else {
+					x.tile(i, j)
+				}
 				continue
 			}
 			for r := i; r < min(i+4, x.m); r++ {

@@ -12,11 +12,12 @@ import (
 // not use stay in the arguments' memory, where they are updated.
 type operands struct {
 	a, aRow, aRow3, aCol reg.GPVirtual
-	b, bRow              reg.GPVirtual
+	b, bRow, bRow3       reg.GPVirtual
 	c, cRow              reg.GPVirtual
 	aStart, bStart       Mem
 	m, k, mode           Mem
 	masks                []*mask // of the columns; nil where a register is full
+	along                bool    // the values of a row of a are next to each other
 }
 
 const panelSignature = "func(c *float32, cRow int, a *float32, aRow int, aCol int, b *float32, bRow int, m int, n int, k int, mode int)"
@@ -53,29 +54,44 @@ func (s *isa) panel() {
 	o.aRow3 = GP64()
 	LEAQ(Mem{Base: o.aRow, Index: o.aRow, Scale: 2}, o.aRow3)
 
+	CMPQ(o.aCol, U8(4))
+	JNE(LabelRef("strided"))
+	o.along = true
+	o.bRow3 = GP64()
+	LEAQ(Mem{Base: o.bRow, Index: o.bRow, Scale: 2}, o.bRow3)
+	s.columns(o, "along", n)
+	Label("strided")
+	o.along = false
+	s.columns(o, "strided", n)
+}
+
+// columns emits the tiles for a whole panel of columns and for a part of one.
+func (s *isa) columns(o *operands, name string, n reg.GPVirtual) {
+	part := name + "part"
 	if s.wide {
-		narrow := "narrow"
 		CMPQ(n, U8(16))
-		JLE(LabelRef(narrow))
-		SUBQ(U8(16), n)
-		o.masks = []*mask{nil, {k: columnMask(n)}}
-		s.tiles(o, "wide", 12, 8, 4, 2, 1)
+		JLE(LabelRef(part))
+		rest := GP64()
+		MOVQ(n, rest)
+		SUBQ(U8(16), rest)
+		o.masks = []*mask{nil, {k: columnMask(rest)}}
+		s.tiles(o, name, 12, 8, 4, 2, 1)
 		end()
-		Label(narrow)
+		Label(part)
 		o.masks = []*mask{{k: columnMask(n)}}
-		s.tiles(o, "narrow", 12, 8, 4, 2, 1)
+		s.tiles(o, part, 12, 8, 4, 2, 1)
 		end()
 		return
 	}
 	CMPQ(n, U8(16))
-	JL(LabelRef("part"))
+	JL(LabelRef(part))
 	o.masks = []*mask{nil, nil}
-	s.tiles(o, "whole", 6, 4, 2, 1)
+	s.tiles(o, name, 6, 4, 2, 1)
 	end()
-	Label("part")
+	Label(part)
 	o.masks = s.masks(n)[:2]
-	// Only now: two mask registers leave room for four rows.
-	s.tiles(o, "part", 4, 2, 1)
+	// The masks' registers leave room for four rows.
+	s.tiles(o, part, 4, 2, 1)
 	end()
 }
 
@@ -113,21 +129,25 @@ func (s *isa) tile(o *operands, name string, rows int) {
 		}
 	}
 	o.chain(s, name, acc)
+	if rows > 4 {
+		o.prefetch(s, rows)
+	}
 	bases := o.rowBases(rows)
 	pb, k := GP64(), GP64()
 	MOVQ(o.bStart, pb)
 	MOVQ(o.k, k)
-	step := func() {
-		o.step(s, acc, bases, pb)
+	if o.along {
+		o.unrolled(s, name, acc, bases, pb, k)
+	} else {
+		Label(name + "k")
+		o.step(s, acc, bases, Mem{Base: pb}, 0)
 		for _, base := range bases {
 			ADDQ(o.aCol, base)
 		}
 		ADDQ(o.bRow, pb)
+		DECQ(k)
+		JNZ(LabelRef(name + "k"))
 	}
-	Label(name + "k")
-	step()
-	DECQ(k)
-	JNZ(LabelRef(name + "k"))
 	o.finish(s, name, acc)
 	// The next tile's rows.
 	next := GP64()
@@ -169,15 +189,64 @@ func (o *operands) rowAt(bases []reg.GPVirtual, i int) Mem {
 	return m
 }
 
-// step emits one k.
-func (o *operands) step(s *isa, acc [][]reg.VecVirtual, bases []reg.GPVirtual, pb reg.GPVirtual) {
+// unrolled emits the loop over k four at a time: scalar additions compete with the
+// fused multiply-adds for two of the ports.
+func (o *operands) unrolled(s *isa, name string, acc [][]reg.VecVirtual, bases []reg.GPVirtual, pb, k reg.GPVirtual) {
+	rows := []Mem{
+		{Base: pb}, {Base: pb, Index: o.bRow, Scale: 1}, {Base: pb, Index: o.bRow, Scale: 2}, {Base: pb, Index: o.bRow3, Scale: 1},
+	}
+	ahead := GP64()
+	MOVQ(o.bRow, ahead)
+	SHLQ(U8(5), ahead)
+	ADDQ(pb, ahead)
+	SUBQ(U8(4), k)
+	JL(LabelRef(name + "rest"))
+	Label(name + "four")
+	for u, row := range rows {
+		next := row
+		next.Base = ahead
+		for v := range o.masks {
+			next.Disp = 64 * v
+			if s.wide || v == 0 {
+				PREFETCHT0(next)
+			}
+		}
+		o.step(s, acc, bases, row, 4*u)
+	}
+	LEAQ(Mem{Base: ahead, Index: o.bRow, Scale: 4}, ahead)
+	for _, base := range bases {
+		ADDQ(U8(16), base)
+	}
+	LEAQ(Mem{Base: pb, Index: o.bRow, Scale: 4}, pb)
+	SUBQ(U8(4), k)
+	JGE(LabelRef(name + "four"))
+	Label(name + "rest")
+	ADDQ(U8(4), k)
+	JZ(LabelRef(name + "summed"))
+	Label(name + "k")
+	o.step(s, acc, bases, rows[0], 0)
+	for _, base := range bases {
+		ADDQ(U8(4), base)
+	}
+	ADDQ(o.bRow, pb)
+	DECQ(k)
+	JNZ(LabelRef(name + "k"))
+	Label(name + "summed")
+}
+
+// step emits one k: row is its row of b, disp its place after the bases of a.
+func (o *operands) step(s *isa, acc [][]reg.VecVirtual, bases []reg.GPVirtual, row Mem, disp int) {
 	columns := s.vecs(len(o.masks))
 	for v, k := range o.masks {
-		s.load(Mem{Base: pb, Disp: 4 * s.lanes * v}, k, columns[v])
+		at := row
+		at.Disp = 4 * s.lanes * v
+		s.load(at, k, columns[v])
 	}
 	for i := range acc {
 		factor := s.vec()
-		VBROADCASTSS(o.rowAt(bases, i), factor)
+		at := o.rowAt(bases, i)
+		at.Disp = disp
+		VBROADCASTSS(at, factor)
 		for v := range columns {
 			VFMADD231PS(factor, columns[v], acc[i][v])
 		}
@@ -199,6 +268,20 @@ func (o *operands) chain(s *isa, name string, acc [][]reg.VecVirtual) {
 		}
 	}
 	Label(name + "fresh")
+}
+
+// prefetch asks for the lines of c that the tile is to write.
+func (o *operands) prefetch(s *isa, rows int) {
+	row := GP64()
+	MOVQ(o.c, row)
+	for i := range rows {
+		for v := 0; v < len(o.masks)*s.lanes; v += 16 {
+			PREFETCHT0(Mem{Base: row, Disp: 4 * v})
+		}
+		if i < rows-1 {
+			ADDQ(o.cRow, row)
+		}
+	}
 }
 
 const (
