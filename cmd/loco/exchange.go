@@ -36,8 +36,9 @@ type gossiper interface {
 // exchange plugs gossip into the trainer.
 type exchange struct {
 	gossiper
-	meters *meters
-	log    *slog.Logger
+	codec, stateCodec string // of pseudo-gradients and of weights
+	meters            *meters
+	log               *slog.Logger
 }
 
 // newExchange makes the averager of the run's strategy. share copies the trainer's
@@ -56,7 +57,7 @@ func newExchange(cfg *config.Config, m mesh.Mesh, worker int, share func() (goss
 		Deadline: cfg.Sync.Deadline.Std(), Grace: cfg.Sync.Grace.Std(),
 		Seed: cfg.Run.Seed, MaxLag: cfg.Sync.MaxLag, State: share, Logger: log,
 	}
-	x := &exchange{meters: meters, log: log}
+	x := &exchange{codec: c.Name(), stateCodec: state.Name(), meters: meters, log: log}
 	if cfg.Sync.Strategy == config.NoLoCo {
 		x.gossiper, err = gossip.NewPairs(g)
 	} else {
@@ -67,9 +68,9 @@ func newExchange(cfg *config.Config, m mesh.Mesh, worker int, share func() (goss
 
 // Average is the trainer's way to the others.
 func (x *exchange) Average(ctx context.Context, round uint64, part trainer.Part, vec []float32, weight float64, digest [32]byte) (trainer.Outcome, error) {
-	g := gossip.Delta
+	g, codec := gossip.Delta, x.codec
 	if part == trainer.Slow {
-		g = gossip.Slow
+		g, codec = gossip.Slow, x.stateCodec
 	}
 	out, err := x.gossiper.Average(ctx, round, g, vec, weight, digest)
 	for n := 1; errors.Is(err, gossip.ErrDeadline) && n < deadlinesMax && ctx.Err() == nil; n++ {
@@ -78,6 +79,8 @@ func (x *exchange) Average(ctx context.Context, round uint64, part trainer.Part,
 		x.log.Warn("still waiting for the others", "round", round+1, "deadlines", n, "error", err)
 		out, err = x.gossiper.Average(ctx, round, g, vec, weight, digest)
 	}
+	x.meters.bytes.WithLabelValues("sent", codec, "direct").Add(float64(out.BytesSent))
+	x.meters.bytes.WithLabelValues("received", codec, "direct").Add(float64(out.BytesReceived))
 	for _, r := range out.Rejected {
 		x.meters.rejected.Inc()
 		x.log.Warn("left out of a round", "round", round+1, "who", r)

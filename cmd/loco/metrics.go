@@ -94,12 +94,12 @@ func newMeters(spec *spec, worker int, peakFLOPs float64, view func() []mesh.Mem
 }
 
 // observe brings the metrics up to an event of the trainer.
-func (m *meters) observe(event any, codec string) {
+func (m *meters) observe(event any) {
 	switch e := event.(type) {
 	case *trainer.StepEvent:
 		m.observeStep(e)
 	case *trainer.RoundEvent:
-		m.observeRound(e, codec)
+		m.observeRound(e)
 	case *trainer.EvalEvent:
 		m.heldout.Set(e.HeldoutLoss)
 		m.phases.WithLabelValues("eval").Observe(e.Seconds)
@@ -124,7 +124,7 @@ func (m *meters) observeStep(e *trainer.StepEvent) {
 	m.peakShare.Set(rate * m.flopsPerToken / m.peakFLOPs)
 }
 
-func (m *meters) observeRound(e *trainer.RoundEvent, codec string) {
+func (m *meters) observeRound(e *trainer.RoundEvent) {
 	result := "averaged"
 	if e.Group < 2 {
 		result = "alone"
@@ -134,8 +134,6 @@ func (m *meters) observeRound(e *trainer.RoundEvent, codec string) {
 	m.group.Set(float64(e.Group))
 	m.deltaNorm.Set(e.DeltaNorm)
 	m.retries.Add(float64(max(0, e.Attempts-1)))
-	m.bytes.WithLabelValues("sent", codec, "direct").Add(float64(e.BytesSent))
-	m.bytes.WithLabelValues("received", codec, "direct").Add(float64(e.BytesReceived))
 	for phase, s := range map[string]float64{
 		"inner": e.Seconds.Inner, "wait": e.Seconds.Wait, "encode": e.Seconds.Encode,
 		"transfer": e.Seconds.Transfer, "decode": e.Seconds.Decode, "outer": e.Seconds.Outer,

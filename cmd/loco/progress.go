@@ -70,6 +70,10 @@ func (d *display) show(event any) {
 		d.bar.SetCurrent(int64(d.meanStep()))
 	}
 	switch e := event.(type) {
+	case *peersEvent:
+		if planned := d.board.cfg.Run.Workers; d.board.only && e.Ready < planned {
+			d.println(fmt.Sprintf("%d of %d workers are ready; starting without the rest after mesh.join_timeout = %s", e.Ready, planned, d.board.cfg.Mesh.JoinTimeout))
+		}
 	case *trainer.RoundEvent:
 		if d.bar == nil && e.Round > d.printed && (e.Round >= d.printed+d.every || time.Since(d.spoke) > lineTime) {
 			d.printed, d.spoke = e.Round, time.Now()

@@ -122,6 +122,9 @@ func (l *localRun) run(ctx context.Context) (*summary, error) {
 	}
 	fmt.Fprintf(l.out, "loco: %s, %s parameters, %d workers, %s\n", l.cfg.Sync.Strategy, formatCount(float64(spec.parameters())), l.cfg.Run.Workers, l.dir)
 	set, err := spec.prepareData(ctx)
+	if err != nil && ctx.Err() != nil {
+		return nil, trainer.ErrStopped
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -287,6 +290,10 @@ func (l *localRun) stopAll() {
 func (l *localRun) finish(ctx context.Context, spec *spec, seconds float64, before *summary) (*summary, error) {
 	l.display.close()
 	s := l.board.summarise(spec.parameters(), seconds, before)
+	if s.Checkpoint == "" && l.stopping {
+		fmt.Fprintln(l.out, "stopped before anything was trained")
+		return &s, nil
+	}
 	if s.Checkpoint == "" {
 		return nil, fmt.Errorf("no worker reached a checkpoint; see the logs in %s", filepath.Join(l.dir, "worker-*", "log.jsonl"))
 	}
@@ -343,5 +350,3 @@ func (l *localRun) farewell(s *summary) error {
 func indent(text string) string {
 	return "  | " + strings.ReplaceAll(strings.Trim(text, "\n"), "\n", "\n  | ")
 }
-
-var _ trainer.Averager = (*exchange)(nil)

@@ -114,10 +114,14 @@ func (w *worker) run(stop context.Context, number int) (err error) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(stop))
 	defer cancel()
 	defer func() { err = errors.Join(err, w.close()) }()
-	if err := w.open(stop, number); err != nil {
-		return err
+	err = w.open(stop, number)
+	if err == nil {
+		err = w.enter(stop)
 	}
-	if err := w.enter(stop); err != nil {
+	if err != nil && stop.Err() != nil {
+		return trainer.ErrStopped // before it began
+	}
+	if err != nil {
 		return err
 	}
 	w.began = time.Now()
@@ -336,7 +340,7 @@ func (w *worker) resume() error {
 
 // report takes the trainer's events.
 func (w *worker) report(event any) {
-	w.meters.observe(event, w.spec.cfg.Sync.Codec)
+	w.meters.observe(event)
 	round, step, tokens := w.trainer.Position()
 	w.status.Round, w.status.Step, w.status.Tokens = round, step, tokens
 	recorded := true
