@@ -322,32 +322,16 @@ func (a *AllReduce) onFrame(from mesh.ID, h header, payload []byte) (keep bool, 
 // await returns the data plane that a frame is for, waiting for it where the peer is
 // ahead, or nil where it is over.
 func (a *AllReduce) await(h header) *reduction {
-	var timeout <-chan time.Time
-	for {
+	return await(a.links, a.cfg.Grace, func() (work *reduction, wait bool, changed <-chan struct{}) {
 		a.mu.Lock()
-		m, changed := a.rounds, a.changed
+		defer a.mu.Unlock()
 		if work := a.now; work != nil && work.round == h.Round && work.number == h.Attempt {
-			a.mu.Unlock()
-			return work
+			return work, false, nil
 		}
+		m := a.rounds
 		over := m.over(h.Round) || m.own.round > h.Round || m.own.round == h.Round && m.own.last >= h.Attempt
-		a.mu.Unlock()
-		if over {
-			return nil
-		}
-		if timeout == nil {
-			t := time.NewTimer(a.cfg.Grace)
-			defer t.Stop()
-			timeout = t.C
-		}
-		select {
-		case <-changed:
-		case <-timeout:
-			return nil
-		case <-a.links.ctx.Done():
-			return nil
-		}
-	}
+		return nil, !over, a.changed
+	})
 }
 
 // onBad blames a peer for what it sent in the attempt under way.

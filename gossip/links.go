@@ -284,3 +284,27 @@ func (l *links) values(n int) []float32 {
 }
 
 func (l *links) recycleValues(v []float32) { l.floats.Put(&v) }
+
+// await calls find until it returns something or says that there is nothing to wait for,
+// again at each change, and gives up after grace.
+func await[T any](l *links, grace time.Duration, find func() (found *T, wait bool, changed <-chan struct{})) *T {
+	var timeout <-chan time.Time
+	for {
+		found, wait, changed := find()
+		if found != nil || !wait {
+			return found
+		}
+		if timeout == nil { // most frames need none
+			t := time.NewTimer(grace)
+			defer t.Stop()
+			timeout = t.C
+		}
+		select {
+		case <-changed:
+		case <-timeout:
+			return nil
+		case <-l.ctx.Done():
+			return nil
+		}
+	}
+}

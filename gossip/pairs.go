@@ -234,35 +234,18 @@ func (p *Pairs) onFrame(from mesh.ID, h header, payload []byte) (keep bool, err 
 // await returns the exchange that a frame is for: the peer may send before its Accept
 // has been seen here. Control and data cross on two streams.
 func (p *Pairs) await(from mesh.ID, h header) *swap {
-	var timeout <-chan time.Time
-	for {
+	return await(p.links, p.cfg.Grace, func() (w *swap, wait bool, changed <-chan struct{}) {
 		p.mu.Lock()
-		var w *swap
-		asked := false
-		if c, s := p.calls[h.Part], p.pairing.seeks[h.Part]; c != nil && s != nil {
-			if c.now != nil && c.now.peer == from && c.now.number == h.Attempt {
-				w = c.now
-			}
-			asked = s.peer == from && s.number == h.Attempt
+		defer p.mu.Unlock()
+		c, s := p.calls[h.Part], p.pairing.seeks[h.Part]
+		if c == nil || s == nil {
+			return nil, false, nil
 		}
-		changed := p.changed
-		p.mu.Unlock()
-		if w != nil || !asked {
-			return w
+		if c.now != nil && c.now.peer == from && c.now.number == h.Attempt {
+			return c.now, false, nil
 		}
-		if timeout == nil {
-			t := time.NewTimer(p.cfg.Grace)
-			defer t.Stop()
-			timeout = t.C
-		}
-		select {
-		case <-changed:
-		case <-timeout:
-			return nil
-		case <-p.links.ctx.Done():
-			return nil
-		}
-	}
+		return nil, s.peer == from && s.number == h.Attempt, p.changed
+	})
 }
 
 // onBad blames a peer for what it sent.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
-	"fmt"
 	"reflect"
 	"strings"
 	"sync/atomic"
@@ -242,13 +241,5 @@ func TestConfigIsChecked(t *testing.T) {
 				t.Errorf("%s: error %v", name, err)
 			}
 		}
-	}
-}
-
-func TestAloneLeavesTheVector(t *testing.T) {
-	x := vector(1, 1, 100)
-	out, err := NewAlone(Config{Worker: 6}).Average(context.Background(), 1, Delta, x, 1, [32]byte{})
-	if err != nil || fmt.Sprint(out.Members) != "[6]" || !sameBits(x, vector(1, 1, 100)) {
-		t.Errorf("members %v, error %v", out.Members, err)
 	}
 }
