@@ -65,7 +65,7 @@ func (d *CPU) MatMul(c, a, b Buffer, m, n, k int, transA, transB, accumulate boo
 	for j.first = 0; j.first < n; j.first += width {
 		j.last = min(j.first+width, n)
 		if panels := blocks(j.last-j.first, j.cols); j.packB {
-			j.columns = grown(j.columns, panels*j.cols*k)
+			j.columns = grownFloats(j.columns, panels*j.cols*k)
 			j.packing = true
 			d.run(j, blocks(panels, packPanels))
 			j.packing = false
@@ -90,10 +90,10 @@ func (j *matmulJob) plan(threads int) {
 	for w := range j.scratch {
 		s := &j.scratch[w]
 		if j.packA {
-			s.rows = grown(s.rows, j.taskRows*(j.taskDepth+rowGap))
+			s.rows = grownFloats(s.rows, j.taskRows*(j.taskDepth+rowGap))
 		}
 		if j.apart() {
-			s.sums = grown(s.sums, j.taskRows*j.taskCols)
+			s.sums = grownFloats(s.sums, j.taskRows*j.taskCols)
 		}
 	}
 }
