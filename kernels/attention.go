@@ -59,11 +59,11 @@ func (w *attentionScratch) grow(s AttentionShape, cols int, backward bool) {
 	// Rows an odd number of cache lines apart do not compete for the same few places
 	// in the cache.
 	w.width = blocks(s.Seq, 32)*32 + 16
-	w.keys = grown(w.keys, packed)
-	w.scores = grown(w.scores, panelRows*w.width)
+	w.keys = grownFloats(w.keys, packed)
+	w.scores = grownFloats(w.scores, panelRows*w.width)
 	if backward {
-		w.values = grown(w.values, packed)
-		w.grads = grown(w.grads, panelRows*w.width)
+		w.values = grownFloats(w.values, packed)
+		w.grads = grownFloats(w.grads, panelRows*w.width)
 	}
 }
 

@@ -117,7 +117,7 @@ func (d *CPU) Alloc(n int) (Buffer, error) {
 		return nil, err
 	}
 	d.bytes += 4 * int64(n)
-	return &cpuBuffer{make([]float32, n)}, nil
+	return &cpuBuffer{floats(n)}, nil
 }
 
 // AllocTokens implements Device.
@@ -159,6 +159,14 @@ func (d *CPU) run(j job, tasks int) {
 	if tasks > 0 {
 		d.pool.run(j, tasks)
 	}
+}
+
+// grownFloats is grown for values, which may be many.
+func grownFloats(s []float32, n int) []float32 {
+	if cap(s) < n {
+		return floats(n)
+	}
+	return s[:n]
 }
 
 // blocks is the number of tasks that n items make when each takes size of them.

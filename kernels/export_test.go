@@ -14,14 +14,14 @@ func BestTime(count int, f func()) time.Duration {
 	return best
 }
 
-// Peak returns the rate of d's fused multiply-adds on registers, in GFLOP/s of one
-// thread; 0 in plain Go.
+// Peak returns the rate of d's fused multiply-adds on registers at this moment, in
+// GFLOP/s of one thread; 0 in plain Go.
 func (d *CPU) Peak() float64 {
 	if d.path.peak == nil {
 		return 0
 	}
-	const turns = 1 << 14
-	best := BestTime(40, func() { d.path.peak(turns) })
+	const turns = 1 << 12
+	best := BestTime(3, func() { d.path.peak(turns) })
 	return turns * float64(d.path.peakFlop) / best.Seconds() / 1e9
 }
 

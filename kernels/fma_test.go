@@ -49,7 +49,11 @@ func TestFuseRoundsOnce(t *testing.T) {
 		}
 		return x
 	}
-	for range 400_000 {
+	rounds := 400_000
+	if testing.Short() {
+		rounds = 40_000
+	}
+	for range rounds {
 		a, b, c := values[next(len(values))], values[next(len(values))], values[next(len(values))]
 		checkFuse(t, a, sign(b), sign(c))
 		if t.Failed() {

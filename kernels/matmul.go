@@ -30,7 +30,7 @@ type matmulScratch struct {
 
 const (
 	packPanels = 4 // panels a packing task
-	// maxDepth values of k, for 12 rows of a and 32 columns of b, take 66 kB; with
+	// maxDepth values of k, for 12 rows of a and 32 columns of b, take 45 kB; with
 	// k in blocks each chain goes through memory between them.
 	maxDepth    = 256
 	minTaskRows = 48
@@ -40,8 +40,8 @@ const (
 	maxPacked = 16 << 20
 	// rowGap keeps rows from competing for the same few places in the cache.
 	rowGap = 16
-	// A value is packed where at least so many rows, or columns, read it. A narrow
-	// op(b) is fast where it is, unless it is transposed.
+	// A value is packed where at least so many rows, or columns, read it. Rows of a
+	// are fast where they are, and so is a narrow op(b), unless they are transposed.
 	packRows    = 96
 	packColumns = 96
 	narrow      = 256
@@ -65,7 +65,7 @@ func (d *CPU) MatMul(c, a, b Buffer, m, n, k int, transA, transB, accumulate boo
 	for j.first = 0; j.first < n; j.first += width {
 		j.last = min(j.first+width, n)
 		if panels := blocks(j.last-j.first, j.cols); j.packB {
-			j.columns = grown(j.columns, panels*j.cols*k)
+			j.columns = grownFloats(j.columns, panels*j.cols*k)
 			j.packing = true
 			d.run(j, blocks(panels, packPanels))
 			j.packing = false
@@ -78,7 +78,7 @@ func (d *CPU) MatMul(c, a, b Buffer, m, n, k int, transA, transB, accumulate boo
 func (j *matmulJob) plan(threads int) {
 	vector := j.panel != nil
 	j.packB = j.transB || vector && j.m >= packRows && j.n > narrow
-	j.packA = vector && j.n >= packColumns && (j.transA || j.k%256 == 0)
+	j.packA = vector && j.transA && j.n >= packColumns
 	j.taskDepth = max(blocks(j.k, max(blocks(j.k, maxDepth), 1)), 1)
 	j.taskRows, j.taskCols = maxTaskRows, maxTaskCols
 	if threads > 1 {
@@ -90,10 +90,10 @@ func (j *matmulJob) plan(threads int) {
 	for w := range j.scratch {
 		s := &j.scratch[w]
 		if j.packA {
-			s.rows = grown(s.rows, j.taskRows*(j.taskDepth+rowGap))
+			s.rows = grownFloats(s.rows, j.taskRows*(j.taskDepth+rowGap))
 		}
 		if j.apart() {
-			s.sums = grown(s.sums, j.taskRows*j.taskCols)
+			s.sums = grownFloats(s.sums, j.taskRows*j.taskCols)
 		}
 	}
 }
@@ -155,16 +155,11 @@ func (j *matmulJob) block(s *matmulScratch, row, count, col, end int) {
 func (j *matmulJob) operandA(x *product, s *matmulScratch, row, p int) {
 	switch {
 	case x.k == 0:
-	case j.transA && j.packA:
+	case j.packA:
 		x.a, x.aRow, x.aCol = s.rows, x.k+rowGap, 1
 		j.turn(s.rows, x.aRow, j.a[p*j.m+row:], j.m, x.k, x.m)
 	case j.transA:
 		x.a, x.aRow, x.aCol = j.a[p*j.m+row:], 1, j.m
-	case j.packA:
-		x.a, x.aRow, x.aCol = s.rows, x.k+rowGap, 1
-		for i := range x.m {
-			copy(s.rows[i*x.aRow:][:x.k], j.a[(row+i)*j.k+p:])
-		}
 	default:
 		x.a, x.aRow, x.aCol = j.a[row*j.k+p:], j.k, 1
 	}

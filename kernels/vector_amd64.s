@@ -4899,16 +4899,19 @@ blocks:
 rest:
 	TESTQ     DX, DX
 	JZ        done
-	MOVQ      $-1, SI
-	BZHIQ     DX, SI, SI
-	KMOVW     SI, K1
-	SHRQ      $0x10, SI
-	KMOVW     SI, K2
-	SHRQ      $0x10, SI
+	MOVQ      DX, SI
+	MOVQ      $-1, DI
+	BZHIQ     SI, DI, DI
+	KMOVW     DI, K1
+	SHRQ      $0x10, DI
+	KMOVW     DI, K2
+	SHRQ      $0x10, DI
 	VMOVUPS.Z (AX)(BX*1), K1, Z0
 	VMOVUPS.Z (CX)(BX*1), K1, Z1
 	VADDPS    Z1, Z0, Z0
 	VMOVUPS   Z0, K1, (AX)(BX*1)
+	CMPQ      DX, $0x10
+	JLE       done
 	VMOVUPS.Z 64(AX)(BX*1), K2, Z0
 	VMOVUPS.Z 64(CX)(BX*1), K2, Z1
 	VADDPS    Z1, Z0, Z0
@@ -4942,15 +4945,18 @@ blocks:
 rest:
 	TESTQ     CX, CX
 	JZ        done
-	MOVQ      $-1, BX
-	BZHIQ     CX, BX, BX
-	KMOVW     BX, K1
-	SHRQ      $0x10, BX
-	KMOVW     BX, K2
-	SHRQ      $0x10, BX
+	MOVQ      CX, BX
+	MOVQ      $-1, SI
+	BZHIQ     BX, SI, SI
+	KMOVW     SI, K1
+	SHRQ      $0x10, SI
+	KMOVW     SI, K2
+	SHRQ      $0x10, SI
 	VMOVUPS.Z (AX)(DX*1), K1, Z1
 	VMULPS    Z0, Z1, Z1
 	VMOVUPS   Z1, K1, (AX)(DX*1)
+	CMPQ      CX, $0x10
+	JLE       done
 	VMOVUPS.Z 64(AX)(DX*1), K2, Z1
 	VMULPS    Z0, Z1, Z1
 	VMOVUPS   Z1, K2, 64(AX)(DX*1)
@@ -4987,16 +4993,19 @@ blocks:
 rest:
 	TESTQ     DX, DX
 	JZ        done
-	MOVQ      $-1, SI
-	BZHIQ     DX, SI, SI
-	KMOVW     SI, K1
-	SHRQ      $0x10, SI
-	KMOVW     SI, K2
-	SHRQ      $0x10, SI
+	MOVQ      DX, SI
+	MOVQ      $-1, DI
+	BZHIQ     SI, DI, DI
+	KMOVW     DI, K1
+	SHRQ      $0x10, DI
+	KMOVW     DI, K2
+	SHRQ      $0x10, DI
 	VMOVUPS.Z (AX)(BX*1), K1, Z2
 	VMOVUPS.Z (CX)(BX*1), K1, Z3
 	VMULPS    Z3, Z2, Z2
 	VADDPS    Z2, Z0, K1, Z0
+	CMPQ      DX, $0x10
+	JLE       done
 	VMOVUPS.Z 64(AX)(BX*1), K2, Z2
 	VMOVUPS.Z 64(CX)(BX*1), K2, Z3
 	VMULPS    Z3, Z2, Z2
@@ -5040,14 +5049,17 @@ blocks:
 rest:
 	TESTQ     CX, CX
 	JZ        done
-	MOVQ      $-1, BX
-	BZHIQ     CX, BX, BX
-	KMOVW     BX, K1
-	SHRQ      $0x10, BX
-	KMOVW     BX, K2
-	SHRQ      $0x10, BX
+	MOVQ      CX, BX
+	MOVQ      $-1, SI
+	BZHIQ     BX, SI, SI
+	KMOVW     SI, K1
+	SHRQ      $0x10, SI
+	KMOVW     SI, K2
+	SHRQ      $0x10, SI
 	VMOVUPS.Z (AX)(DX*1), K1, Z2
 	VMAXPS    Z2, Z1, K1, Z1
+	CMPQ      CX, $0x10
+	JLE       done
 	VMOVUPS.Z 64(AX)(DX*1), K2, Z2
 	VMAXPS    Z2, Z0, K2, Z0
 
@@ -5095,16 +5107,19 @@ blocks:
 rest:
 	TESTQ     CX, CX
 	JZ        done
-	MOVQ      $-1, BX
-	BZHIQ     CX, BX, BX
-	KMOVW     BX, K1
-	SHRQ      $0x10, BX
-	KMOVW     BX, K2
-	SHRQ      $0x10, BX
+	MOVQ      CX, BX
+	MOVQ      $-1, SI
+	BZHIQ     BX, SI, SI
+	KMOVW     SI, K1
+	SHRQ      $0x10, SI
+	KMOVW     SI, K2
+	SHRQ      $0x10, SI
 	VMOVUPS.Z (AX)(DX*1), K1, Z3
 	VMULPS    Z1, Z3, Z3
 	VMOVUPS   Z3, K1, (AX)(DX*1)
 	VMAXPS    Z3, Z2, K1, Z2
+	CMPQ      CX, $0x10
+	JLE       done
 	VMOVUPS.Z 64(AX)(DX*1), K2, Z3
 	VMULPS    Z1, Z3, Z3
 	VMOVUPS   Z3, K2, 64(AX)(DX*1)
@@ -5226,12 +5241,13 @@ blocks:
 rest:
 	TESTQ     DX, DX
 	JZ        done
-	MOVQ      $-1, SI
-	BZHIQ     DX, SI, SI
-	KMOVW     SI, K1
-	SHRQ      $0x10, SI
-	KMOVW     SI, K2
-	SHRQ      $0x10, SI
+	MOVQ      DX, SI
+	MOVQ      $-1, DI
+	BZHIQ     SI, DI, DI
+	KMOVW     DI, K1
+	SHRQ      $0x10, DI
+	KMOVW     DI, K2
+	SHRQ      $0x10, DI
 	VMOVUPS.Z (CX)(BX*1), K1, Z16
 	VSUBPS    Z0, Z16, Z16
 	VMINPS    Z16, Z1, Z16
@@ -5266,6 +5282,8 @@ rest:
 	VMULPS    Z16, Z19, Z19
 	VMOVUPS   Z19, K1, (AX)(BX*1)
 	VADDPS    Z19, Z14, K1, Z14
+	CMPQ      DX, $0x10
+	JLE       done
 	VMOVUPS.Z 64(CX)(BX*1), K2, Z16
 	VSUBPS    Z0, Z16, Z16
 	VMINPS    Z16, Z1, Z0
@@ -5557,12 +5575,13 @@ blocks:
 rest:
 	TESTQ     DX, DX
 	JZ        done
-	MOVQ      $-1, SI
-	BZHIQ     DX, SI, SI
-	KMOVW     SI, K1
-	SHRQ      $0x10, SI
-	KMOVW     SI, K2
-	SHRQ      $0x10, SI
+	MOVQ      DX, SI
+	MOVQ      $-1, DI
+	BZHIQ     SI, DI, DI
+	KMOVW     DI, K1
+	SHRQ      $0x10, DI
+	KMOVW     DI, K2
+	SHRQ      $0x10, DI
 	VMOVUPS.Z (AX)(BX*1), K1, Z16
 	VMULPS    Z0, Z16, Z16
 	VSUBPS    Z1, Z16, Z16
@@ -5602,6 +5621,8 @@ rest:
 	VMULPS    Z16, Z17, Z16
 	VMULPS    Z0, Z16, Z16
 	VMOVUPS   Z16, K1, (CX)(BX*1)
+	CMPQ      DX, $0x10
+	JLE       done
 	VMOVUPS.Z 64(AX)(BX*1), K2, Z16
 	VMULPS    Z0, Z16, Z16
 	VSUBPS    Z1, Z16, Z16
@@ -5676,17 +5697,20 @@ blocks:
 rest:
 	TESTQ     BX, BX
 	JZ        done
-	MOVQ      $-1, DI
-	BZHIQ     BX, DI, DI
-	KMOVW     DI, K1
-	SHRQ      $0x10, DI
-	KMOVW     DI, K2
-	SHRQ      $0x10, DI
+	MOVQ      BX, DI
+	MOVQ      $-1, R8
+	BZHIQ     DI, R8, R8
+	KMOVW     R8, K1
+	SHRQ      $0x10, R8
+	KMOVW     R8, K2
+	SHRQ      $0x10, R8
 	VMOVUPS.Z (CX)(SI*1), K1, Z1
 	VMOVUPS.Z (DX)(SI*1), K1, Z2
 	VMULPS    Z0, Z1, Z1
 	VMULPS    Z2, Z1, Z1
 	VMOVUPS   Z1, K1, (AX)(SI*1)
+	CMPQ      BX, $0x10
+	JLE       done
 	VMOVUPS.Z 64(CX)(SI*1), K2, Z1
 	VMOVUPS.Z 64(DX)(SI*1), K2, Z2
 	VMULPS    Z0, Z1, Z1
@@ -5742,12 +5766,13 @@ blocks:
 rest:
 	TESTQ     SI, SI
 	JZ        done
-	MOVQ      $-1, R8
-	BZHIQ     SI, R8, R8
-	KMOVW     R8, K1
-	SHRQ      $0x10, R8
-	KMOVW     R8, K2
-	SHRQ      $0x10, R8
+	MOVQ      SI, R8
+	MOVQ      $-1, R9
+	BZHIQ     R8, R9, R9
+	KMOVW     R9, K1
+	SHRQ      $0x10, R9
+	KMOVW     R9, K2
+	SHRQ      $0x10, R9
 	VMOVUPS.Z (DX)(DI*1), K1, Z3
 	VMULPS    Z0, Z3, Z3
 	VMOVUPS.Z (CX)(DI*1), K1, Z4
@@ -5759,6 +5784,8 @@ rest:
 	VMULPS    Z6, Z4, Z4
 	VMULPS    Z3, Z4, Z4
 	VADDPS    Z4, Z1, K1, Z1
+	CMPQ      SI, $0x10
+	JLE       done
 	VMOVUPS.Z 64(DX)(DI*1), K2, Z3
 	VMULPS    Z0, Z3, Z3
 	VMOVUPS.Z 64(CX)(DI*1), K2, Z0
@@ -5829,12 +5856,13 @@ blocks:
 rest:
 	TESTQ     SI, SI
 	JZ        done
-	MOVQ      $-1, R8
-	BZHIQ     SI, R8, R8
-	KMOVW     R8, K1
-	SHRQ      $0x10, R8
-	KMOVW     R8, K2
-	SHRQ      $0x10, R8
+	MOVQ      SI, R8
+	MOVQ      $-1, R9
+	BZHIQ     R8, R9, R9
+	KMOVW     R9, K1
+	SHRQ      $0x10, R9
+	KMOVW     R9, K2
+	SHRQ      $0x10, R9
 	VMOVUPS.Z (CX)(DI*1), K1, Z2
 	VMOVUPS.Z (BX)(DI*1), K1, Z3
 	VMULPS    Z3, Z2, Z2
@@ -5846,6 +5874,8 @@ rest:
 	VMOVUPS.Z (AX)(DI*1), K1, Z3
 	VADDPS    Z2, Z3, Z3
 	VMOVUPS   Z3, K1, (AX)(DI*1)
+	CMPQ      SI, $0x10
+	JLE       done
 	VMOVUPS.Z 64(CX)(DI*1), K2, Z2
 	VMOVUPS.Z 64(BX)(DI*1), K2, Z3
 	VMULPS    Z3, Z2, Z2
@@ -5909,12 +5939,13 @@ blocks:
 rest:
 	TESTQ     SI, SI
 	JZ        done
-	MOVQ      $-1, R8
-	BZHIQ     SI, R8, R8
-	KMOVW     R8, K1
-	SHRQ      $0x10, R8
-	KMOVW     R8, K2
-	SHRQ      $0x10, R8
+	MOVQ      SI, R8
+	MOVQ      $-1, R9
+	BZHIQ     R8, R9, R9
+	KMOVW     R9, K1
+	SHRQ      $0x10, R9
+	KMOVW     R9, K2
+	SHRQ      $0x10, R9
 	VMOVUPS.Z (AX)(DI*1), K1, Z1
 	VMOVUPS.Z (CX)(DI*1), K1, Z2
 	VMOVUPS.Z (DX)(DI*1), K1, Z3
@@ -5928,6 +5959,8 @@ rest:
 	VMULPS    Z4, Z1, Z1
 	VADDPS    Z1, Z2, Z2
 	VMOVUPS   Z2, K1, (CX)(DI*1)
+	CMPQ      SI, $0x10
+	JLE       done
 	VMOVUPS.Z 64(AX)(DI*1), K2, Z1
 	VMOVUPS.Z 64(CX)(DI*1), K2, Z2
 	VMOVUPS.Z 64(DX)(DI*1), K2, Z3
@@ -6055,12 +6088,13 @@ blocks:
 rest:
 	TESTQ     BX, BX
 	JZ        done
-	MOVQ      $-1, DI
-	BZHIQ     BX, DI, DI
-	KMOVW     DI, K1
-	SHRQ      $0x10, DI
-	KMOVW     DI, K2
-	SHRQ      $0x10, DI
+	MOVQ      BX, DI
+	MOVQ      $-1, R8
+	BZHIQ     DI, R8, R8
+	KMOVW     R8, K1
+	SHRQ      $0x10, R8
+	KMOVW     R8, K2
+	SHRQ      $0x10, R8
 	VMOVUPS.Z (CX)(SI*1), K1, Z14
 	VMULPS    Z13, Z14, Z15
 	VMINPS    Z15, Z0, Z15
@@ -6099,6 +6133,8 @@ rest:
 	VMOVUPS.Z (DX)(SI*1), K1, Z15
 	VMULPS    Z15, Z14, Z14
 	VMOVUPS   Z14, K1, (AX)(SI*1)
+	CMPQ      BX, $0x10
+	JLE       done
 	VMOVUPS.Z 64(CX)(SI*1), K2, Z14
 	VMULPS    Z13, Z14, Z13
 	VMINPS    Z13, Z0, Z0
@@ -6279,12 +6315,13 @@ blocks:
 rest:
 	TESTQ     DI, DI
 	JZ        done
-	MOVQ      $-1, R9
-	BZHIQ     DI, R9, R9
-	KMOVW     R9, K1
-	SHRQ      $0x10, R9
-	KMOVW     R9, K2
-	SHRQ      $0x10, R9
+	MOVQ      DI, R9
+	MOVQ      $-1, R10
+	BZHIQ     R9, R10, R10
+	KMOVW     R10, K1
+	SHRQ      $0x10, R10
+	KMOVW     R10, K2
+	SHRQ      $0x10, R10
 	VMOVUPS.Z (BX)(R8*1), K1, Z14
 	VMULPS    Z13, Z14, Z15
 	VMINPS    Z15, Z0, Z17
@@ -6331,6 +6368,8 @@ rest:
 	VMULPS    Z18, Z14, Z14
 	VMULPS    Z14, Z16, Z16
 	VMOVUPS   Z16, K1, (CX)(R8*1)
+	CMPQ      DI, $0x10
+	JLE       done
 	VMOVUPS.Z 64(BX)(R8*1), K2, Z14
 	VMULPS    Z13, Z14, Z13
 	VMINPS    Z13, Z0, Z0
@@ -6533,12 +6572,13 @@ blocks:
 rest:
 	TESTQ     SI, SI
 	JZ        done
-	MOVQ      $-1, R8
-	BZHIQ     SI, R8, R8
-	KMOVW     R8, K1
-	SHRQ      $0x10, R8
-	KMOVW     R8, K2
-	SHRQ      $0x10, R8
+	MOVQ      SI, R8
+	MOVQ      $-1, R9
+	BZHIQ     R8, R9, R9
+	KMOVW     R9, K1
+	SHRQ      $0x10, R9
+	KMOVW     R9, K2
+	SHRQ      $0x10, R9
 	VMOVUPS.Z (CX)(DI*1), K1, Z10
 	VMULPS    Z0, Z10, Z10
 	VMOVUPS.Z (DX)(DI*1), K1, Z11
@@ -6563,6 +6603,8 @@ rest:
 	VDIVPS    Z12, Z11, Z11
 	VSUBPS    Z11, Z10, Z10
 	VMOVUPS   Z10, K1, (AX)(DI*1)
+	CMPQ      SI, $0x10
+	JLE       done
 	VMOVUPS.Z 64(CX)(DI*1), K2, Z10
 	VMULPS    Z0, Z10, Z10
 	VMOVUPS.Z 64(DX)(DI*1), K2, Z0
@@ -9324,36 +9366,43 @@ blocks:
 rest:
 	TESTQ      DX, DX
 	JZ         done
-	LEAQ       tails<>+0(SB), SI
-	NEGQ       DX
-	LEAQ       128(SI)(DX*4), SI
-	VMOVUPS    (SI), Y0
+	MOVQ       DX, SI
+	LEAQ       tails<>+0(SB), DI
+	NEGQ       SI
+	LEAQ       128(DI)(SI*4), DI
+	VMOVUPS    (DI), Y0
 	VMASKMOVPS (AX)(BX*1), Y0, Y0
-	VMOVUPS    (SI), Y1
+	VMOVUPS    (DI), Y1
 	VMASKMOVPS (CX)(BX*1), Y1, Y1
 	VADDPS     Y1, Y0, Y0
-	VMOVUPS    (SI), Y1
+	VMOVUPS    (DI), Y1
 	VMASKMOVPS Y0, Y1, (AX)(BX*1)
-	VMOVUPS    32(SI), Y0
+	CMPQ       DX, $0x08
+	JLE        done
+	VMOVUPS    32(DI), Y0
 	VMASKMOVPS 32(AX)(BX*1), Y0, Y0
-	VMOVUPS    32(SI), Y1
+	VMOVUPS    32(DI), Y1
 	VMASKMOVPS 32(CX)(BX*1), Y1, Y1
 	VADDPS     Y1, Y0, Y0
-	VMOVUPS    32(SI), Y1
+	VMOVUPS    32(DI), Y1
 	VMASKMOVPS Y0, Y1, 32(AX)(BX*1)
-	VMOVUPS    64(SI), Y0
+	CMPQ       DX, $0x10
+	JLE        done
+	VMOVUPS    64(DI), Y0
 	VMASKMOVPS 64(AX)(BX*1), Y0, Y0
-	VMOVUPS    64(SI), Y1
+	VMOVUPS    64(DI), Y1
 	VMASKMOVPS 64(CX)(BX*1), Y1, Y1
 	VADDPS     Y1, Y0, Y0
-	VMOVUPS    64(SI), Y1
+	VMOVUPS    64(DI), Y1
 	VMASKMOVPS Y0, Y1, 64(AX)(BX*1)
-	VMOVUPS    96(SI), Y0
+	CMPQ       DX, $0x18
+	JLE        done
+	VMOVUPS    96(DI), Y0
 	VMASKMOVPS 96(AX)(BX*1), Y0, Y0
-	VMOVUPS    96(SI), Y1
+	VMOVUPS    96(DI), Y1
 	VMASKMOVPS 96(CX)(BX*1), Y1, Y1
 	VADDPS     Y1, Y0, Y0
-	VMOVUPS    96(SI), Y1
+	VMOVUPS    96(DI), Y1
 	VMASKMOVPS Y0, Y1, 96(AX)(BX*1)
 
 done:
@@ -9390,28 +9439,35 @@ blocks:
 rest:
 	TESTQ      CX, CX
 	JZ         done
-	LEAQ       tails<>+0(SB), BX
-	NEGQ       CX
-	LEAQ       128(BX)(CX*4), BX
-	VMOVUPS    (BX), Y1
+	MOVQ       CX, BX
+	LEAQ       tails<>+0(SB), SI
+	NEGQ       BX
+	LEAQ       128(SI)(BX*4), SI
+	VMOVUPS    (SI), Y1
 	VMASKMOVPS (AX)(DX*1), Y1, Y1
 	VMULPS     Y0, Y1, Y1
-	VMOVUPS    (BX), Y2
+	VMOVUPS    (SI), Y2
 	VMASKMOVPS Y1, Y2, (AX)(DX*1)
-	VMOVUPS    32(BX), Y1
+	CMPQ       CX, $0x08
+	JLE        done
+	VMOVUPS    32(SI), Y1
 	VMASKMOVPS 32(AX)(DX*1), Y1, Y1
 	VMULPS     Y0, Y1, Y1
-	VMOVUPS    32(BX), Y2
+	VMOVUPS    32(SI), Y2
 	VMASKMOVPS Y1, Y2, 32(AX)(DX*1)
-	VMOVUPS    64(BX), Y1
+	CMPQ       CX, $0x10
+	JLE        done
+	VMOVUPS    64(SI), Y1
 	VMASKMOVPS 64(AX)(DX*1), Y1, Y1
 	VMULPS     Y0, Y1, Y1
-	VMOVUPS    64(BX), Y2
+	VMOVUPS    64(SI), Y2
 	VMASKMOVPS Y1, Y2, 64(AX)(DX*1)
-	VMOVUPS    96(BX), Y1
+	CMPQ       CX, $0x18
+	JLE        done
+	VMOVUPS    96(SI), Y1
 	VMASKMOVPS 96(AX)(DX*1), Y1, Y1
 	VMULPS     Y0, Y1, Y1
-	VMOVUPS    96(BX), Y0
+	VMOVUPS    96(SI), Y0
 	VMASKMOVPS Y1, Y0, 96(AX)(DX*1)
 
 done:
@@ -9456,36 +9512,43 @@ blocks:
 rest:
 	TESTQ      DX, DX
 	JZ         done
-	LEAQ       tails<>+0(SB), SI
-	NEGQ       DX
-	LEAQ       128(SI)(DX*4), SI
-	VMOVUPS    (SI), Y4
+	MOVQ       DX, SI
+	LEAQ       tails<>+0(SB), DI
+	NEGQ       SI
+	LEAQ       128(DI)(SI*4), DI
+	VMOVUPS    (DI), Y4
 	VMASKMOVPS (AX)(BX*1), Y4, Y4
-	VMOVUPS    (SI), Y5
+	VMOVUPS    (DI), Y5
 	VMASKMOVPS (CX)(BX*1), Y5, Y5
 	VMULPS     Y5, Y4, Y4
-	VANDPS     (SI), Y4, Y4
+	VANDPS     (DI), Y4, Y4
 	VADDPS     Y4, Y0, Y0
-	VMOVUPS    32(SI), Y4
+	CMPQ       DX, $0x08
+	JLE        done
+	VMOVUPS    32(DI), Y4
 	VMASKMOVPS 32(AX)(BX*1), Y4, Y4
-	VMOVUPS    32(SI), Y5
+	VMOVUPS    32(DI), Y5
 	VMASKMOVPS 32(CX)(BX*1), Y5, Y5
 	VMULPS     Y5, Y4, Y4
-	VANDPS     32(SI), Y4, Y4
+	VANDPS     32(DI), Y4, Y4
 	VADDPS     Y4, Y1, Y1
-	VMOVUPS    64(SI), Y4
+	CMPQ       DX, $0x10
+	JLE        done
+	VMOVUPS    64(DI), Y4
 	VMASKMOVPS 64(AX)(BX*1), Y4, Y4
-	VMOVUPS    64(SI), Y5
+	VMOVUPS    64(DI), Y5
 	VMASKMOVPS 64(CX)(BX*1), Y5, Y5
 	VMULPS     Y5, Y4, Y4
-	VANDPS     64(SI), Y4, Y4
+	VANDPS     64(DI), Y4, Y4
 	VADDPS     Y4, Y2, Y2
-	VMOVUPS    96(SI), Y4
+	CMPQ       DX, $0x18
+	JLE        done
+	VMOVUPS    96(DI), Y4
 	VMASKMOVPS 96(AX)(BX*1), Y4, Y4
-	VMOVUPS    96(SI), Y5
+	VMOVUPS    96(DI), Y5
 	VMASKMOVPS 96(CX)(BX*1), Y5, Y5
 	VMULPS     Y5, Y4, Y4
-	VANDPS     96(SI), Y4, Y4
+	VANDPS     96(DI), Y4, Y4
 	VADDPS     Y4, Y3, Y3
 
 done:
@@ -9532,27 +9595,34 @@ blocks:
 rest:
 	TESTQ      CX, CX
 	JZ         done
-	LEAQ       tails<>+0(SB), BX
-	NEGQ       CX
-	LEAQ       128(BX)(CX*4), BX
-	VMOVUPS    (BX), Y5
+	MOVQ       CX, BX
+	LEAQ       tails<>+0(SB), SI
+	NEGQ       BX
+	LEAQ       128(SI)(BX*4), SI
+	VMOVUPS    (SI), Y5
 	VMASKMOVPS (AX)(DX*1), Y5, Y5
-	VMOVUPS    (BX), Y6
+	VMOVUPS    (SI), Y6
 	VBLENDVPS  Y6, Y5, Y0, Y5
 	VMAXPS     Y5, Y1, Y1
-	VMOVUPS    32(BX), Y5
+	CMPQ       CX, $0x08
+	JLE        done
+	VMOVUPS    32(SI), Y5
 	VMASKMOVPS 32(AX)(DX*1), Y5, Y5
-	VMOVUPS    32(BX), Y6
+	VMOVUPS    32(SI), Y6
 	VBLENDVPS  Y6, Y5, Y0, Y5
 	VMAXPS     Y5, Y2, Y2
-	VMOVUPS    64(BX), Y5
+	CMPQ       CX, $0x10
+	JLE        done
+	VMOVUPS    64(SI), Y5
 	VMASKMOVPS 64(AX)(DX*1), Y5, Y5
-	VMOVUPS    64(BX), Y6
+	VMOVUPS    64(SI), Y6
 	VBLENDVPS  Y6, Y5, Y0, Y5
 	VMAXPS     Y5, Y3, Y3
-	VMOVUPS    96(BX), Y5
+	CMPQ       CX, $0x18
+	JLE        done
+	VMOVUPS    96(SI), Y5
 	VMASKMOVPS 96(AX)(DX*1), Y5, Y5
-	VMOVUPS    96(BX), Y6
+	VMOVUPS    96(SI), Y6
 	VBLENDVPS  Y6, Y5, Y0, Y5
 	VMAXPS     Y5, Y4, Y4
 
@@ -9610,39 +9680,46 @@ blocks:
 rest:
 	TESTQ      CX, CX
 	JZ         done
-	LEAQ       tails<>+0(SB), BX
-	NEGQ       CX
-	LEAQ       128(BX)(CX*4), BX
-	VMOVUPS    (BX), Y6
+	MOVQ       CX, BX
+	LEAQ       tails<>+0(SB), SI
+	NEGQ       BX
+	LEAQ       128(SI)(BX*4), SI
+	VMOVUPS    (SI), Y6
 	VMASKMOVPS (AX)(DX*1), Y6, Y6
 	VMULPS     Y1, Y6, Y6
-	VMOVUPS    (BX), Y7
+	VMOVUPS    (SI), Y7
 	VMASKMOVPS Y6, Y7, (AX)(DX*1)
-	VMOVUPS    (BX), Y7
+	VMOVUPS    (SI), Y7
 	VBLENDVPS  Y7, Y6, Y0, Y6
 	VMAXPS     Y6, Y2, Y2
-	VMOVUPS    32(BX), Y6
+	CMPQ       CX, $0x08
+	JLE        done
+	VMOVUPS    32(SI), Y6
 	VMASKMOVPS 32(AX)(DX*1), Y6, Y6
 	VMULPS     Y1, Y6, Y6
-	VMOVUPS    32(BX), Y7
+	VMOVUPS    32(SI), Y7
 	VMASKMOVPS Y6, Y7, 32(AX)(DX*1)
-	VMOVUPS    32(BX), Y7
+	VMOVUPS    32(SI), Y7
 	VBLENDVPS  Y7, Y6, Y0, Y6
 	VMAXPS     Y6, Y3, Y3
-	VMOVUPS    64(BX), Y6
+	CMPQ       CX, $0x10
+	JLE        done
+	VMOVUPS    64(SI), Y6
 	VMASKMOVPS 64(AX)(DX*1), Y6, Y6
 	VMULPS     Y1, Y6, Y6
-	VMOVUPS    64(BX), Y7
+	VMOVUPS    64(SI), Y7
 	VMASKMOVPS Y6, Y7, 64(AX)(DX*1)
-	VMOVUPS    64(BX), Y7
+	VMOVUPS    64(SI), Y7
 	VBLENDVPS  Y7, Y6, Y0, Y6
 	VMAXPS     Y6, Y4, Y4
-	VMOVUPS    96(BX), Y6
+	CMPQ       CX, $0x18
+	JLE        done
+	VMOVUPS    96(SI), Y6
 	VMASKMOVPS 96(AX)(DX*1), Y6, Y6
 	VMULPS     Y1, Y6, Y6
-	VMOVUPS    96(BX), Y1
+	VMOVUPS    96(SI), Y1
 	VMASKMOVPS Y6, Y1, 96(AX)(DX*1)
-	VMOVUPS    96(BX), Y1
+	VMOVUPS    96(SI), Y1
 	VBLENDVPS  Y1, Y6, Y0, Y6
 	VMAXPS     Y6, Y5, Y5
 
@@ -9827,10 +9904,11 @@ blocks:
 rest:
 	TESTQ      DX, DX
 	JZ         done
-	LEAQ       tails<>+0(SB), SI
-	NEGQ       DX
-	LEAQ       128(SI)(DX*4), SI
-	VMOVUPS    (SI), Y5
+	MOVQ       DX, SI
+	LEAQ       tails<>+0(SB), DI
+	NEGQ       SI
+	LEAQ       128(DI)(SI*4), DI
+	VMOVUPS    (DI), Y5
 	VMASKMOVPS (CX)(BX*1), Y5, Y5
 	VSUBPS     Y0, Y5, Y5
 	VMOVUPS    expHigh<>+0(SB), Y6
@@ -9865,11 +9943,13 @@ rest:
 	VPADDD     bias<>+0(SB), Y5, Y5
 	VPSLLD     $0x17, Y5, Y5
 	VMULPS     Y5, Y8, Y8
-	VMOVUPS    (SI), Y5
+	VMOVUPS    (DI), Y5
 	VMASKMOVPS Y8, Y5, (AX)(BX*1)
-	VANDPS     (SI), Y8, Y5
+	VANDPS     (DI), Y8, Y5
 	VADDPS     Y5, Y1, Y1
-	VMOVUPS    32(SI), Y5
+	CMPQ       DX, $0x08
+	JLE        done
+	VMOVUPS    32(DI), Y5
 	VMASKMOVPS 32(CX)(BX*1), Y5, Y5
 	VSUBPS     Y0, Y5, Y5
 	VMOVUPS    expHigh<>+0(SB), Y6
@@ -9904,11 +9984,13 @@ rest:
 	VPADDD     bias<>+0(SB), Y5, Y5
 	VPSLLD     $0x17, Y5, Y5
 	VMULPS     Y5, Y8, Y8
-	VMOVUPS    32(SI), Y5
+	VMOVUPS    32(DI), Y5
 	VMASKMOVPS Y8, Y5, 32(AX)(BX*1)
-	VANDPS     32(SI), Y8, Y5
+	VANDPS     32(DI), Y8, Y5
 	VADDPS     Y5, Y2, Y2
-	VMOVUPS    64(SI), Y5
+	CMPQ       DX, $0x10
+	JLE        done
+	VMOVUPS    64(DI), Y5
 	VMASKMOVPS 64(CX)(BX*1), Y5, Y5
 	VSUBPS     Y0, Y5, Y5
 	VMOVUPS    expHigh<>+0(SB), Y6
@@ -9943,11 +10025,13 @@ rest:
 	VPADDD     bias<>+0(SB), Y5, Y5
 	VPSLLD     $0x17, Y5, Y5
 	VMULPS     Y5, Y8, Y8
-	VMOVUPS    64(SI), Y5
+	VMOVUPS    64(DI), Y5
 	VMASKMOVPS Y8, Y5, 64(AX)(BX*1)
-	VANDPS     64(SI), Y8, Y5
+	VANDPS     64(DI), Y8, Y5
 	VADDPS     Y5, Y3, Y3
-	VMOVUPS    96(SI), Y5
+	CMPQ       DX, $0x18
+	JLE        done
+	VMOVUPS    96(DI), Y5
 	VMASKMOVPS 96(CX)(BX*1), Y5, Y5
 	VSUBPS     Y0, Y5, Y5
 	VMOVUPS    expHigh<>+0(SB), Y0
@@ -9982,9 +10066,9 @@ rest:
 	VPADDD     bias<>+0(SB), Y0, Y0
 	VPSLLD     $0x17, Y0, Y0
 	VMULPS     Y0, Y7, Y7
-	VMOVUPS    96(SI), Y0
+	VMOVUPS    96(DI), Y0
 	VMASKMOVPS Y7, Y0, 96(AX)(BX*1)
-	VANDPS     96(SI), Y7, Y0
+	VANDPS     96(DI), Y7, Y0
 	VADDPS     Y0, Y4, Y4
 
 done:
@@ -10186,10 +10270,11 @@ blocks:
 rest:
 	TESTQ      DX, DX
 	JZ         done
-	LEAQ       tails<>+0(SB), SI
-	NEGQ       DX
-	LEAQ       128(SI)(DX*4), SI
-	VMOVUPS    (SI), Y3
+	MOVQ       DX, SI
+	LEAQ       tails<>+0(SB), DI
+	NEGQ       SI
+	LEAQ       128(DI)(SI*4), DI
+	VMOVUPS    (DI), Y3
 	VMASKMOVPS (AX)(BX*1), Y3, Y3
 	VMULPS     Y0, Y3, Y3
 	VSUBPS     Y1, Y3, Y3
@@ -10225,16 +10310,18 @@ rest:
 	VPADDD     bias<>+0(SB), Y3, Y3
 	VPSLLD     $0x17, Y3, Y3
 	VMULPS     Y3, Y4, Y4
-	VMOVUPS    (SI), Y3
+	VMOVUPS    (DI), Y3
 	VMASKMOVPS Y4, Y3, (AX)(BX*1)
-	VMOVUPS    (SI), Y3
+	VMOVUPS    (DI), Y3
 	VMASKMOVPS (CX)(BX*1), Y3, Y3
 	VSUBPS     Y2, Y3, Y3
 	VMULPS     Y3, Y4, Y3
 	VMULPS     Y0, Y3, Y3
-	VMOVUPS    (SI), Y4
+	VMOVUPS    (DI), Y4
 	VMASKMOVPS Y3, Y4, (CX)(BX*1)
-	VMOVUPS    32(SI), Y3
+	CMPQ       DX, $0x08
+	JLE        done
+	VMOVUPS    32(DI), Y3
 	VMASKMOVPS 32(AX)(BX*1), Y3, Y3
 	VMULPS     Y0, Y3, Y3
 	VSUBPS     Y1, Y3, Y3
@@ -10270,16 +10357,18 @@ rest:
 	VPADDD     bias<>+0(SB), Y3, Y3
 	VPSLLD     $0x17, Y3, Y3
 	VMULPS     Y3, Y4, Y4
-	VMOVUPS    32(SI), Y3
+	VMOVUPS    32(DI), Y3
 	VMASKMOVPS Y4, Y3, 32(AX)(BX*1)
-	VMOVUPS    32(SI), Y3
+	VMOVUPS    32(DI), Y3
 	VMASKMOVPS 32(CX)(BX*1), Y3, Y3
 	VSUBPS     Y2, Y3, Y3
 	VMULPS     Y3, Y4, Y3
 	VMULPS     Y0, Y3, Y3
-	VMOVUPS    32(SI), Y4
+	VMOVUPS    32(DI), Y4
 	VMASKMOVPS Y3, Y4, 32(CX)(BX*1)
-	VMOVUPS    64(SI), Y3
+	CMPQ       DX, $0x10
+	JLE        done
+	VMOVUPS    64(DI), Y3
 	VMASKMOVPS 64(AX)(BX*1), Y3, Y3
 	VMULPS     Y0, Y3, Y3
 	VSUBPS     Y1, Y3, Y3
@@ -10315,16 +10404,18 @@ rest:
 	VPADDD     bias<>+0(SB), Y3, Y3
 	VPSLLD     $0x17, Y3, Y3
 	VMULPS     Y3, Y4, Y4
-	VMOVUPS    64(SI), Y3
+	VMOVUPS    64(DI), Y3
 	VMASKMOVPS Y4, Y3, 64(AX)(BX*1)
-	VMOVUPS    64(SI), Y3
+	VMOVUPS    64(DI), Y3
 	VMASKMOVPS 64(CX)(BX*1), Y3, Y3
 	VSUBPS     Y2, Y3, Y3
 	VMULPS     Y3, Y4, Y3
 	VMULPS     Y0, Y3, Y3
-	VMOVUPS    64(SI), Y4
+	VMOVUPS    64(DI), Y4
 	VMASKMOVPS Y3, Y4, 64(CX)(BX*1)
-	VMOVUPS    96(SI), Y3
+	CMPQ       DX, $0x18
+	JLE        done
+	VMOVUPS    96(DI), Y3
 	VMASKMOVPS 96(AX)(BX*1), Y3, Y3
 	VMULPS     Y0, Y3, Y3
 	VSUBPS     Y1, Y3, Y3
@@ -10360,14 +10451,14 @@ rest:
 	VPADDD     bias<>+0(SB), Y1, Y1
 	VPSLLD     $0x17, Y1, Y1
 	VMULPS     Y1, Y3, Y3
-	VMOVUPS    96(SI), Y1
+	VMOVUPS    96(DI), Y1
 	VMASKMOVPS Y3, Y1, 96(AX)(BX*1)
-	VMOVUPS    96(SI), Y1
+	VMOVUPS    96(DI), Y1
 	VMASKMOVPS 96(CX)(BX*1), Y1, Y1
 	VSUBPS     Y2, Y1, Y1
 	VMULPS     Y1, Y3, Y1
 	VMULPS     Y0, Y1, Y1
-	VMOVUPS    96(SI), Y0
+	VMOVUPS    96(DI), Y0
 	VMASKMOVPS Y1, Y0, 96(CX)(BX*1)
 
 done:
@@ -10414,40 +10505,47 @@ blocks:
 rest:
 	TESTQ      BX, BX
 	JZ         done
-	LEAQ       tails<>+0(SB), DI
-	NEGQ       BX
-	LEAQ       128(DI)(BX*4), DI
-	VMOVUPS    (DI), Y1
+	MOVQ       BX, DI
+	LEAQ       tails<>+0(SB), R8
+	NEGQ       DI
+	LEAQ       128(R8)(DI*4), R8
+	VMOVUPS    (R8), Y1
 	VMASKMOVPS (CX)(SI*1), Y1, Y1
-	VMOVUPS    (DI), Y2
+	VMOVUPS    (R8), Y2
 	VMASKMOVPS (DX)(SI*1), Y2, Y2
 	VMULPS     Y0, Y1, Y1
 	VMULPS     Y2, Y1, Y1
-	VMOVUPS    (DI), Y2
+	VMOVUPS    (R8), Y2
 	VMASKMOVPS Y1, Y2, (AX)(SI*1)
-	VMOVUPS    32(DI), Y1
+	CMPQ       BX, $0x08
+	JLE        done
+	VMOVUPS    32(R8), Y1
 	VMASKMOVPS 32(CX)(SI*1), Y1, Y1
-	VMOVUPS    32(DI), Y2
+	VMOVUPS    32(R8), Y2
 	VMASKMOVPS 32(DX)(SI*1), Y2, Y2
 	VMULPS     Y0, Y1, Y1
 	VMULPS     Y2, Y1, Y1
-	VMOVUPS    32(DI), Y2
+	VMOVUPS    32(R8), Y2
 	VMASKMOVPS Y1, Y2, 32(AX)(SI*1)
-	VMOVUPS    64(DI), Y1
+	CMPQ       BX, $0x10
+	JLE        done
+	VMOVUPS    64(R8), Y1
 	VMASKMOVPS 64(CX)(SI*1), Y1, Y1
-	VMOVUPS    64(DI), Y2
+	VMOVUPS    64(R8), Y2
 	VMASKMOVPS 64(DX)(SI*1), Y2, Y2
 	VMULPS     Y0, Y1, Y1
 	VMULPS     Y2, Y1, Y1
-	VMOVUPS    64(DI), Y2
+	VMOVUPS    64(R8), Y2
 	VMASKMOVPS Y1, Y2, 64(AX)(SI*1)
-	VMOVUPS    96(DI), Y1
+	CMPQ       BX, $0x18
+	JLE        done
+	VMOVUPS    96(R8), Y1
 	VMASKMOVPS 96(CX)(SI*1), Y1, Y1
-	VMOVUPS    96(DI), Y2
+	VMOVUPS    96(R8), Y2
 	VMASKMOVPS 96(DX)(SI*1), Y2, Y2
 	VMULPS     Y0, Y1, Y1
 	VMULPS     Y2, Y1, Y1
-	VMOVUPS    96(DI), Y0
+	VMOVUPS    96(R8), Y0
 	VMASKMOVPS Y1, Y0, 96(AX)(SI*1)
 
 done:
@@ -10523,76 +10621,83 @@ blocks:
 rest:
 	TESTQ      SI, SI
 	JZ         done
-	LEAQ       tails<>+0(SB), R8
-	NEGQ       SI
-	LEAQ       128(R8)(SI*4), R8
-	VMOVUPS    (R8), Y5
+	MOVQ       SI, R8
+	LEAQ       tails<>+0(SB), R9
+	NEGQ       R8
+	LEAQ       128(R9)(R8*4), R9
+	VMOVUPS    (R9), Y5
 	VMASKMOVPS (DX)(DI*1), Y5, Y5
 	VMULPS     Y0, Y5, Y5
-	VMOVUPS    (R8), Y6
+	VMOVUPS    (R9), Y6
 	VMASKMOVPS (CX)(DI*1), Y6, Y6
 	VMULPS     Y5, Y6, Y8
-	VMOVUPS    (R8), Y7
+	VMOVUPS    (R9), Y7
 	VMASKMOVPS (AX)(DI*1), Y7, Y7
 	VADDPS     Y8, Y7, Y7
-	VMOVUPS    (R8), Y8
+	VMOVUPS    (R9), Y8
 	VMASKMOVPS Y7, Y8, (AX)(DI*1)
-	VMOVUPS    (R8), Y7
+	VMOVUPS    (R9), Y7
 	VMASKMOVPS (BX)(DI*1), Y7, Y8
 	VMULPS     Y8, Y6, Y6
 	VMULPS     Y5, Y6, Y6
-	VANDPS     (R8), Y6, Y5
+	VANDPS     (R9), Y6, Y5
 	VADDPS     Y5, Y1, Y1
-	VMOVUPS    32(R8), Y5
+	CMPQ       SI, $0x08
+	JLE        done
+	VMOVUPS    32(R9), Y5
 	VMASKMOVPS 32(DX)(DI*1), Y5, Y5
 	VMULPS     Y0, Y5, Y5
-	VMOVUPS    32(R8), Y6
+	VMOVUPS    32(R9), Y6
 	VMASKMOVPS 32(CX)(DI*1), Y6, Y6
 	VMULPS     Y5, Y6, Y8
-	VMOVUPS    32(R8), Y7
+	VMOVUPS    32(R9), Y7
 	VMASKMOVPS 32(AX)(DI*1), Y7, Y7
 	VADDPS     Y8, Y7, Y7
-	VMOVUPS    32(R8), Y8
+	VMOVUPS    32(R9), Y8
 	VMASKMOVPS Y7, Y8, 32(AX)(DI*1)
-	VMOVUPS    32(R8), Y7
+	VMOVUPS    32(R9), Y7
 	VMASKMOVPS 32(BX)(DI*1), Y7, Y8
 	VMULPS     Y8, Y6, Y6
 	VMULPS     Y5, Y6, Y6
-	VANDPS     32(R8), Y6, Y5
+	VANDPS     32(R9), Y6, Y5
 	VADDPS     Y5, Y2, Y2
-	VMOVUPS    64(R8), Y5
+	CMPQ       SI, $0x10
+	JLE        done
+	VMOVUPS    64(R9), Y5
 	VMASKMOVPS 64(DX)(DI*1), Y5, Y5
 	VMULPS     Y0, Y5, Y5
-	VMOVUPS    64(R8), Y6
+	VMOVUPS    64(R9), Y6
 	VMASKMOVPS 64(CX)(DI*1), Y6, Y6
 	VMULPS     Y5, Y6, Y8
-	VMOVUPS    64(R8), Y7
+	VMOVUPS    64(R9), Y7
 	VMASKMOVPS 64(AX)(DI*1), Y7, Y7
 	VADDPS     Y8, Y7, Y7
-	VMOVUPS    64(R8), Y8
+	VMOVUPS    64(R9), Y8
 	VMASKMOVPS Y7, Y8, 64(AX)(DI*1)
-	VMOVUPS    64(R8), Y7
+	VMOVUPS    64(R9), Y7
 	VMASKMOVPS 64(BX)(DI*1), Y7, Y8
 	VMULPS     Y8, Y6, Y6
 	VMULPS     Y5, Y6, Y6
-	VANDPS     64(R8), Y6, Y5
+	VANDPS     64(R9), Y6, Y5
 	VADDPS     Y5, Y3, Y3
-	VMOVUPS    96(R8), Y5
+	CMPQ       SI, $0x18
+	JLE        done
+	VMOVUPS    96(R9), Y5
 	VMASKMOVPS 96(DX)(DI*1), Y5, Y5
 	VMULPS     Y0, Y5, Y5
-	VMOVUPS    96(R8), Y0
+	VMOVUPS    96(R9), Y0
 	VMASKMOVPS 96(CX)(DI*1), Y0, Y0
 	VMULPS     Y5, Y0, Y7
-	VMOVUPS    96(R8), Y6
+	VMOVUPS    96(R9), Y6
 	VMASKMOVPS 96(AX)(DI*1), Y6, Y6
 	VADDPS     Y7, Y6, Y6
-	VMOVUPS    96(R8), Y7
+	VMOVUPS    96(R9), Y7
 	VMASKMOVPS Y6, Y7, 96(AX)(DI*1)
-	VMOVUPS    96(R8), Y6
+	VMOVUPS    96(R9), Y6
 	VMASKMOVPS 96(BX)(DI*1), Y6, Y7
 	VMULPS     Y7, Y0, Y0
 	VMULPS     Y5, Y0, Y0
-	VANDPS     96(R8), Y0, Y0
+	VANDPS     96(R9), Y0, Y0
 	VADDPS     Y0, Y4, Y4
 
 done:
@@ -10675,72 +10780,79 @@ blocks:
 rest:
 	TESTQ      SI, SI
 	JZ         done
-	LEAQ       tails<>+0(SB), R8
-	NEGQ       SI
-	LEAQ       128(R8)(SI*4), R8
-	VMOVUPS    (R8), Y2
+	MOVQ       SI, R8
+	LEAQ       tails<>+0(SB), R9
+	NEGQ       R8
+	LEAQ       128(R9)(R8*4), R9
+	VMOVUPS    (R9), Y2
 	VMASKMOVPS (CX)(DI*1), Y2, Y2
-	VMOVUPS    (R8), Y3
+	VMOVUPS    (R9), Y3
 	VMASKMOVPS (BX)(DI*1), Y3, Y3
 	VMULPS     Y3, Y2, Y2
-	VMOVUPS    (R8), Y3
+	VMOVUPS    (R9), Y3
 	VMASKMOVPS (DX)(DI*1), Y3, Y3
 	VMULPS     Y0, Y3, Y3
 	VMULPS     Y1, Y3, Y3
 	VSUBPS     Y3, Y2, Y2
 	VMULPS     Y0, Y2, Y2
-	VMOVUPS    (R8), Y3
+	VMOVUPS    (R9), Y3
 	VMASKMOVPS (AX)(DI*1), Y3, Y3
 	VADDPS     Y2, Y3, Y3
-	VMOVUPS    (R8), Y2
+	VMOVUPS    (R9), Y2
 	VMASKMOVPS Y3, Y2, (AX)(DI*1)
-	VMOVUPS    32(R8), Y2
+	CMPQ       SI, $0x08
+	JLE        done
+	VMOVUPS    32(R9), Y2
 	VMASKMOVPS 32(CX)(DI*1), Y2, Y2
-	VMOVUPS    32(R8), Y3
+	VMOVUPS    32(R9), Y3
 	VMASKMOVPS 32(BX)(DI*1), Y3, Y3
 	VMULPS     Y3, Y2, Y2
-	VMOVUPS    32(R8), Y3
+	VMOVUPS    32(R9), Y3
 	VMASKMOVPS 32(DX)(DI*1), Y3, Y3
 	VMULPS     Y0, Y3, Y3
 	VMULPS     Y1, Y3, Y3
 	VSUBPS     Y3, Y2, Y2
 	VMULPS     Y0, Y2, Y2
-	VMOVUPS    32(R8), Y3
+	VMOVUPS    32(R9), Y3
 	VMASKMOVPS 32(AX)(DI*1), Y3, Y3
 	VADDPS     Y2, Y3, Y3
-	VMOVUPS    32(R8), Y2
+	VMOVUPS    32(R9), Y2
 	VMASKMOVPS Y3, Y2, 32(AX)(DI*1)
-	VMOVUPS    64(R8), Y2
+	CMPQ       SI, $0x10
+	JLE        done
+	VMOVUPS    64(R9), Y2
 	VMASKMOVPS 64(CX)(DI*1), Y2, Y2
-	VMOVUPS    64(R8), Y3
+	VMOVUPS    64(R9), Y3
 	VMASKMOVPS 64(BX)(DI*1), Y3, Y3
 	VMULPS     Y3, Y2, Y2
-	VMOVUPS    64(R8), Y3
+	VMOVUPS    64(R9), Y3
 	VMASKMOVPS 64(DX)(DI*1), Y3, Y3
 	VMULPS     Y0, Y3, Y3
 	VMULPS     Y1, Y3, Y3
 	VSUBPS     Y3, Y2, Y2
 	VMULPS     Y0, Y2, Y2
-	VMOVUPS    64(R8), Y3
+	VMOVUPS    64(R9), Y3
 	VMASKMOVPS 64(AX)(DI*1), Y3, Y3
 	VADDPS     Y2, Y3, Y3
-	VMOVUPS    64(R8), Y2
+	VMOVUPS    64(R9), Y2
 	VMASKMOVPS Y3, Y2, 64(AX)(DI*1)
-	VMOVUPS    96(R8), Y2
+	CMPQ       SI, $0x18
+	JLE        done
+	VMOVUPS    96(R9), Y2
 	VMASKMOVPS 96(CX)(DI*1), Y2, Y2
-	VMOVUPS    96(R8), Y3
+	VMOVUPS    96(R9), Y3
 	VMASKMOVPS 96(BX)(DI*1), Y3, Y3
 	VMULPS     Y3, Y2, Y2
-	VMOVUPS    96(R8), Y3
+	VMOVUPS    96(R9), Y3
 	VMASKMOVPS 96(DX)(DI*1), Y3, Y3
 	VMULPS     Y0, Y3, Y3
 	VMULPS     Y1, Y3, Y3
 	VSUBPS     Y3, Y2, Y2
 	VMULPS     Y0, Y2, Y2
-	VMOVUPS    96(R8), Y0
+	VMOVUPS    96(R9), Y0
 	VMASKMOVPS 96(AX)(DI*1), Y0, Y0
 	VADDPS     Y2, Y0, Y0
-	VMOVUPS    96(R8), Y1
+	VMOVUPS    96(R9), Y1
 	VMASKMOVPS Y0, Y1, 96(AX)(DI*1)
 
 done:
@@ -10820,84 +10932,91 @@ blocks:
 rest:
 	TESTQ      SI, SI
 	JZ         done
-	LEAQ       tails<>+0(SB), R8
-	NEGQ       SI
-	LEAQ       128(R8)(SI*4), R8
-	VMOVUPS    (R8), Y1
+	MOVQ       SI, R8
+	LEAQ       tails<>+0(SB), R9
+	NEGQ       R8
+	LEAQ       128(R9)(R8*4), R9
+	VMOVUPS    (R9), Y1
 	VMASKMOVPS (AX)(DI*1), Y1, Y1
-	VMOVUPS    (R8), Y2
+	VMOVUPS    (R9), Y2
 	VMASKMOVPS (CX)(DI*1), Y2, Y2
-	VMOVUPS    (R8), Y3
+	VMOVUPS    (R9), Y3
 	VMASKMOVPS (DX)(DI*1), Y3, Y3
-	VMOVUPS    (R8), Y4
+	VMOVUPS    (R9), Y4
 	VMASKMOVPS (BX)(DI*1), Y4, Y4
 	VMULPS     Y0, Y4, Y4
 	VMULPS     Y3, Y1, Y5
 	VMULPS     Y4, Y2, Y6
 	VSUBPS     Y6, Y5, Y5
-	VMOVUPS    (R8), Y6
+	VMOVUPS    (R9), Y6
 	VMASKMOVPS Y5, Y6, (AX)(DI*1)
 	VMULPS     Y3, Y2, Y2
 	VMULPS     Y4, Y1, Y1
 	VADDPS     Y1, Y2, Y2
-	VMOVUPS    (R8), Y1
+	VMOVUPS    (R9), Y1
 	VMASKMOVPS Y2, Y1, (CX)(DI*1)
-	VMOVUPS    32(R8), Y1
+	CMPQ       SI, $0x08
+	JLE        done
+	VMOVUPS    32(R9), Y1
 	VMASKMOVPS 32(AX)(DI*1), Y1, Y1
-	VMOVUPS    32(R8), Y2
+	VMOVUPS    32(R9), Y2
 	VMASKMOVPS 32(CX)(DI*1), Y2, Y2
-	VMOVUPS    32(R8), Y3
+	VMOVUPS    32(R9), Y3
 	VMASKMOVPS 32(DX)(DI*1), Y3, Y3
-	VMOVUPS    32(R8), Y4
+	VMOVUPS    32(R9), Y4
 	VMASKMOVPS 32(BX)(DI*1), Y4, Y4
 	VMULPS     Y0, Y4, Y4
 	VMULPS     Y3, Y1, Y5
 	VMULPS     Y4, Y2, Y6
 	VSUBPS     Y6, Y5, Y5
-	VMOVUPS    32(R8), Y6
+	VMOVUPS    32(R9), Y6
 	VMASKMOVPS Y5, Y6, 32(AX)(DI*1)
 	VMULPS     Y3, Y2, Y2
 	VMULPS     Y4, Y1, Y1
 	VADDPS     Y1, Y2, Y2
-	VMOVUPS    32(R8), Y1
+	VMOVUPS    32(R9), Y1
 	VMASKMOVPS Y2, Y1, 32(CX)(DI*1)
-	VMOVUPS    64(R8), Y1
+	CMPQ       SI, $0x10
+	JLE        done
+	VMOVUPS    64(R9), Y1
 	VMASKMOVPS 64(AX)(DI*1), Y1, Y1
-	VMOVUPS    64(R8), Y2
+	VMOVUPS    64(R9), Y2
 	VMASKMOVPS 64(CX)(DI*1), Y2, Y2
-	VMOVUPS    64(R8), Y3
+	VMOVUPS    64(R9), Y3
 	VMASKMOVPS 64(DX)(DI*1), Y3, Y3
-	VMOVUPS    64(R8), Y4
+	VMOVUPS    64(R9), Y4
 	VMASKMOVPS 64(BX)(DI*1), Y4, Y4
 	VMULPS     Y0, Y4, Y4
 	VMULPS     Y3, Y1, Y5
 	VMULPS     Y4, Y2, Y6
 	VSUBPS     Y6, Y5, Y5
-	VMOVUPS    64(R8), Y6
+	VMOVUPS    64(R9), Y6
 	VMASKMOVPS Y5, Y6, 64(AX)(DI*1)
 	VMULPS     Y3, Y2, Y2
 	VMULPS     Y4, Y1, Y1
 	VADDPS     Y1, Y2, Y2
-	VMOVUPS    64(R8), Y1
+	VMOVUPS    64(R9), Y1
 	VMASKMOVPS Y2, Y1, 64(CX)(DI*1)
-	VMOVUPS    96(R8), Y1
+	CMPQ       SI, $0x18
+	JLE        done
+	VMOVUPS    96(R9), Y1
 	VMASKMOVPS 96(AX)(DI*1), Y1, Y1
-	VMOVUPS    96(R8), Y2
+	VMOVUPS    96(R9), Y2
 	VMASKMOVPS 96(CX)(DI*1), Y2, Y2
-	VMOVUPS    96(R8), Y3
+	VMOVUPS    96(R9), Y3
 	VMASKMOVPS 96(DX)(DI*1), Y3, Y3
-	VMOVUPS    96(R8), Y4
+	VMOVUPS    96(R9), Y4
 	VMASKMOVPS 96(BX)(DI*1), Y4, Y4
 	VMULPS     Y0, Y4, Y4
 	VMULPS     Y3, Y1, Y0
 	VMULPS     Y4, Y2, Y5
 	VSUBPS     Y5, Y0, Y0
-	VMOVUPS    96(R8), Y5
+	VMOVUPS    96(R9), Y5
 	VMASKMOVPS Y0, Y5, 96(AX)(DI*1)
 	VMULPS     Y3, Y2, Y2
 	VMULPS     Y4, Y1, Y1
 	VADDPS     Y1, Y2, Y2
-	VMOVUPS    96(R8), Y0
+	VMOVUPS    96(R9), Y0
 	VMASKMOVPS Y2, Y0, 96(CX)(DI*1)
 
 done:
@@ -11087,10 +11206,11 @@ blocks:
 rest:
 	TESTQ      BX, BX
 	JZ         done
-	LEAQ       tails<>+0(SB), DI
-	NEGQ       BX
-	LEAQ       128(DI)(BX*4), DI
-	VMOVUPS    (DI), Y0
+	MOVQ       BX, DI
+	LEAQ       tails<>+0(SB), R8
+	NEGQ       DI
+	LEAQ       128(R8)(DI*4), R8
+	VMOVUPS    (R8), Y0
 	VMASKMOVPS (CX)(SI*1), Y0, Y0
 	VMULPS     minusOne<>+0(SB), Y0, Y1
 	VMOVUPS    expHigh<>+0(SB), Y2
@@ -11129,12 +11249,14 @@ rest:
 	VMOVUPS    one<>+0(SB), Y1
 	VDIVPS     Y4, Y1, Y4
 	VMULPS     Y4, Y0, Y0
-	VMOVUPS    (DI), Y1
+	VMOVUPS    (R8), Y1
 	VMASKMOVPS (DX)(SI*1), Y1, Y1
 	VMULPS     Y1, Y0, Y0
-	VMOVUPS    (DI), Y1
+	VMOVUPS    (R8), Y1
 	VMASKMOVPS Y0, Y1, (AX)(SI*1)
-	VMOVUPS    32(DI), Y0
+	CMPQ       BX, $0x08
+	JLE        done
+	VMOVUPS    32(R8), Y0
 	VMASKMOVPS 32(CX)(SI*1), Y0, Y0
 	VMULPS     minusOne<>+0(SB), Y0, Y1
 	VMOVUPS    expHigh<>+0(SB), Y2
@@ -11173,12 +11295,14 @@ rest:
 	VMOVUPS    one<>+0(SB), Y1
 	VDIVPS     Y4, Y1, Y4
 	VMULPS     Y4, Y0, Y0
-	VMOVUPS    32(DI), Y1
+	VMOVUPS    32(R8), Y1
 	VMASKMOVPS 32(DX)(SI*1), Y1, Y1
 	VMULPS     Y1, Y0, Y0
-	VMOVUPS    32(DI), Y1
+	VMOVUPS    32(R8), Y1
 	VMASKMOVPS Y0, Y1, 32(AX)(SI*1)
-	VMOVUPS    64(DI), Y0
+	CMPQ       BX, $0x10
+	JLE        done
+	VMOVUPS    64(R8), Y0
 	VMASKMOVPS 64(CX)(SI*1), Y0, Y0
 	VMULPS     minusOne<>+0(SB), Y0, Y1
 	VMOVUPS    expHigh<>+0(SB), Y2
@@ -11217,12 +11341,14 @@ rest:
 	VMOVUPS    one<>+0(SB), Y1
 	VDIVPS     Y4, Y1, Y4
 	VMULPS     Y4, Y0, Y0
-	VMOVUPS    64(DI), Y1
+	VMOVUPS    64(R8), Y1
 	VMASKMOVPS 64(DX)(SI*1), Y1, Y1
 	VMULPS     Y1, Y0, Y0
-	VMOVUPS    64(DI), Y1
+	VMOVUPS    64(R8), Y1
 	VMASKMOVPS Y0, Y1, 64(AX)(SI*1)
-	VMOVUPS    96(DI), Y0
+	CMPQ       BX, $0x18
+	JLE        done
+	VMOVUPS    96(R8), Y0
 	VMASKMOVPS 96(CX)(SI*1), Y0, Y0
 	VMULPS     minusOne<>+0(SB), Y0, Y1
 	VMOVUPS    expHigh<>+0(SB), Y2
@@ -11261,10 +11387,10 @@ rest:
 	VMOVUPS    one<>+0(SB), Y1
 	VDIVPS     Y4, Y1, Y4
 	VMULPS     Y4, Y0, Y0
-	VMOVUPS    96(DI), Y1
+	VMOVUPS    96(R8), Y1
 	VMASKMOVPS 96(DX)(SI*1), Y1, Y1
 	VMULPS     Y1, Y0, Y0
-	VMOVUPS    96(DI), Y1
+	VMOVUPS    96(R8), Y1
 	VMASKMOVPS Y0, Y1, 96(AX)(SI*1)
 
 done:
@@ -11492,10 +11618,11 @@ blocks:
 rest:
 	TESTQ      DI, DI
 	JZ         done
-	LEAQ       tails<>+0(SB), R9
-	NEGQ       DI
-	LEAQ       128(R9)(DI*4), R9
-	VMOVUPS    (R9), Y0
+	MOVQ       DI, R9
+	LEAQ       tails<>+0(SB), R10
+	NEGQ       R9
+	LEAQ       128(R10)(R9*4), R10
+	VMOVUPS    (R10), Y0
 	VMASKMOVPS (BX)(R8*1), Y0, Y0
 	VMULPS     minusOne<>+0(SB), Y0, Y1
 	VMOVUPS    expHigh<>+0(SB), Y2
@@ -11533,9 +11660,9 @@ rest:
 	VADDPS     one<>+0(SB), Y4, Y4
 	VMOVUPS    one<>+0(SB), Y1
 	VDIVPS     Y4, Y1, Y4
-	VMOVUPS    (R9), Y1
+	VMOVUPS    (R10), Y1
 	VMASKMOVPS (SI)(R8*1), Y1, Y1
-	VMOVUPS    (R9), Y2
+	VMOVUPS    (R10), Y2
 	VMASKMOVPS (DX)(R8*1), Y2, Y2
 	VMULPS     Y1, Y2, Y1
 	VMOVUPS    one<>+0(SB), Y3
@@ -11544,13 +11671,15 @@ rest:
 	VADDPS     one<>+0(SB), Y3, Y3
 	VMULPS     Y3, Y4, Y3
 	VMULPS     Y3, Y1, Y3
-	VMOVUPS    (R9), Y1
+	VMOVUPS    (R10), Y1
 	VMASKMOVPS Y3, Y1, (AX)(R8*1)
 	VMULPS     Y4, Y0, Y0
 	VMULPS     Y0, Y2, Y2
-	VMOVUPS    (R9), Y0
+	VMOVUPS    (R10), Y0
 	VMASKMOVPS Y2, Y0, (CX)(R8*1)
-	VMOVUPS    32(R9), Y0
+	CMPQ       DI, $0x08
+	JLE        done
+	VMOVUPS    32(R10), Y0
 	VMASKMOVPS 32(BX)(R8*1), Y0, Y0
 	VMULPS     minusOne<>+0(SB), Y0, Y1
 	VMOVUPS    expHigh<>+0(SB), Y2
@@ -11588,9 +11717,9 @@ rest:
 	VADDPS     one<>+0(SB), Y4, Y4
 	VMOVUPS    one<>+0(SB), Y1
 	VDIVPS     Y4, Y1, Y4
-	VMOVUPS    32(R9), Y1
+	VMOVUPS    32(R10), Y1
 	VMASKMOVPS 32(SI)(R8*1), Y1, Y1
-	VMOVUPS    32(R9), Y2
+	VMOVUPS    32(R10), Y2
 	VMASKMOVPS 32(DX)(R8*1), Y2, Y2
 	VMULPS     Y1, Y2, Y1
 	VMOVUPS    one<>+0(SB), Y3
@@ -11599,13 +11728,15 @@ rest:
 	VADDPS     one<>+0(SB), Y3, Y3
 	VMULPS     Y3, Y4, Y3
 	VMULPS     Y3, Y1, Y3
-	VMOVUPS    32(R9), Y1
+	VMOVUPS    32(R10), Y1
 	VMASKMOVPS Y3, Y1, 32(AX)(R8*1)
 	VMULPS     Y4, Y0, Y0
 	VMULPS     Y0, Y2, Y2
-	VMOVUPS    32(R9), Y0
+	VMOVUPS    32(R10), Y0
 	VMASKMOVPS Y2, Y0, 32(CX)(R8*1)
-	VMOVUPS    64(R9), Y0
+	CMPQ       DI, $0x10
+	JLE        done
+	VMOVUPS    64(R10), Y0
 	VMASKMOVPS 64(BX)(R8*1), Y0, Y0
 	VMULPS     minusOne<>+0(SB), Y0, Y1
 	VMOVUPS    expHigh<>+0(SB), Y2
@@ -11643,9 +11774,9 @@ rest:
 	VADDPS     one<>+0(SB), Y4, Y4
 	VMOVUPS    one<>+0(SB), Y1
 	VDIVPS     Y4, Y1, Y4
-	VMOVUPS    64(R9), Y1
+	VMOVUPS    64(R10), Y1
 	VMASKMOVPS 64(SI)(R8*1), Y1, Y1
-	VMOVUPS    64(R9), Y2
+	VMOVUPS    64(R10), Y2
 	VMASKMOVPS 64(DX)(R8*1), Y2, Y2
 	VMULPS     Y1, Y2, Y1
 	VMOVUPS    one<>+0(SB), Y3
@@ -11654,13 +11785,15 @@ rest:
 	VADDPS     one<>+0(SB), Y3, Y3
 	VMULPS     Y3, Y4, Y3
 	VMULPS     Y3, Y1, Y3
-	VMOVUPS    64(R9), Y1
+	VMOVUPS    64(R10), Y1
 	VMASKMOVPS Y3, Y1, 64(AX)(R8*1)
 	VMULPS     Y4, Y0, Y0
 	VMULPS     Y0, Y2, Y2
-	VMOVUPS    64(R9), Y0
+	VMOVUPS    64(R10), Y0
 	VMASKMOVPS Y2, Y0, 64(CX)(R8*1)
-	VMOVUPS    96(R9), Y0
+	CMPQ       DI, $0x18
+	JLE        done
+	VMOVUPS    96(R10), Y0
 	VMASKMOVPS 96(BX)(R8*1), Y0, Y0
 	VMULPS     minusOne<>+0(SB), Y0, Y1
 	VMOVUPS    expHigh<>+0(SB), Y2
@@ -11698,9 +11831,9 @@ rest:
 	VADDPS     one<>+0(SB), Y4, Y4
 	VMOVUPS    one<>+0(SB), Y1
 	VDIVPS     Y4, Y1, Y4
-	VMOVUPS    96(R9), Y1
+	VMOVUPS    96(R10), Y1
 	VMASKMOVPS 96(SI)(R8*1), Y1, Y1
-	VMOVUPS    96(R9), Y2
+	VMOVUPS    96(R10), Y2
 	VMASKMOVPS 96(DX)(R8*1), Y2, Y2
 	VMULPS     Y1, Y2, Y1
 	VMOVUPS    one<>+0(SB), Y3
@@ -11709,11 +11842,11 @@ rest:
 	VADDPS     one<>+0(SB), Y3, Y3
 	VMULPS     Y3, Y4, Y3
 	VMULPS     Y3, Y1, Y3
-	VMOVUPS    96(R9), Y1
+	VMOVUPS    96(R10), Y1
 	VMASKMOVPS Y3, Y1, 96(AX)(R8*1)
 	VMULPS     Y4, Y0, Y0
 	VMULPS     Y0, Y2, Y2
-	VMOVUPS    96(R9), Y0
+	VMOVUPS    96(R10), Y0
 	VMASKMOVPS Y2, Y0, 96(CX)(R8*1)
 
 done:
@@ -11985,33 +12118,34 @@ blocks:
 rest:
 	TESTQ        SI, SI
 	JZ           done
-	LEAQ         tails<>+0(SB), R9
-	NEGQ         SI
-	LEAQ         128(R9)(SI*4), R9
-	VMOVUPS      (R9), Y0
+	MOVQ         SI, R9
+	LEAQ         tails<>+0(SB), R10
+	NEGQ         R9
+	LEAQ         128(R10)(R9*4), R10
+	VMOVUPS      (R10), Y0
 	VMASKMOVPS   (CX)(R8*1), Y0, Y0
 	VBROADCASTSS (DI), Y1
 	VMULPS       Y1, Y0, Y0
-	VMOVUPS      (R9), Y1
+	VMOVUPS      (R10), Y1
 	VMASKMOVPS   (DX)(R8*1), Y1, Y1
 	VBROADCASTSS 4(DI), Y2
 	VMULPS       Y2, Y1, Y1
 	VBROADCASTSS 8(DI), Y2
 	VMULPS       Y2, Y0, Y3
 	VADDPS       Y3, Y1, Y1
-	VMOVUPS      (R9), Y2
+	VMOVUPS      (R10), Y2
 	VMASKMOVPS   Y1, Y2, (DX)(R8*1)
 	VMULPS       Y0, Y0, Y0
-	VMOVUPS      (R9), Y2
+	VMOVUPS      (R10), Y2
 	VMASKMOVPS   (BX)(R8*1), Y2, Y2
 	VBROADCASTSS 12(DI), Y3
 	VMULPS       Y3, Y2, Y2
 	VBROADCASTSS 16(DI), Y3
 	VMULPS       Y3, Y0, Y3
 	VADDPS       Y3, Y2, Y2
-	VMOVUPS      (R9), Y0
+	VMOVUPS      (R10), Y0
 	VMASKMOVPS   Y2, Y0, (BX)(R8*1)
-	VMOVUPS      (R9), Y0
+	VMOVUPS      (R10), Y0
 	VMASKMOVPS   (AX)(R8*1), Y0, Y0
 	VBROADCASTSS 20(DI), Y3
 	VMULPS       Y3, Y0, Y3
@@ -12027,32 +12161,34 @@ rest:
 	VADDPS       Y3, Y2, Y2
 	VDIVPS       Y2, Y1, Y1
 	VSUBPS       Y1, Y0, Y0
-	VMOVUPS      (R9), Y1
+	VMOVUPS      (R10), Y1
 	VMASKMOVPS   Y0, Y1, (AX)(R8*1)
-	VMOVUPS      32(R9), Y0
+	CMPQ         SI, $0x08
+	JLE          done
+	VMOVUPS      32(R10), Y0
 	VMASKMOVPS   32(CX)(R8*1), Y0, Y0
 	VBROADCASTSS (DI), Y1
 	VMULPS       Y1, Y0, Y0
-	VMOVUPS      32(R9), Y1
+	VMOVUPS      32(R10), Y1
 	VMASKMOVPS   32(DX)(R8*1), Y1, Y1
 	VBROADCASTSS 4(DI), Y2
 	VMULPS       Y2, Y1, Y1
 	VBROADCASTSS 8(DI), Y2
 	VMULPS       Y2, Y0, Y3
 	VADDPS       Y3, Y1, Y1
-	VMOVUPS      32(R9), Y2
+	VMOVUPS      32(R10), Y2
 	VMASKMOVPS   Y1, Y2, 32(DX)(R8*1)
 	VMULPS       Y0, Y0, Y0
-	VMOVUPS      32(R9), Y2
+	VMOVUPS      32(R10), Y2
 	VMASKMOVPS   32(BX)(R8*1), Y2, Y2
 	VBROADCASTSS 12(DI), Y3
 	VMULPS       Y3, Y2, Y2
 	VBROADCASTSS 16(DI), Y3
 	VMULPS       Y3, Y0, Y3
 	VADDPS       Y3, Y2, Y2
-	VMOVUPS      32(R9), Y0
+	VMOVUPS      32(R10), Y0
 	VMASKMOVPS   Y2, Y0, 32(BX)(R8*1)
-	VMOVUPS      32(R9), Y0
+	VMOVUPS      32(R10), Y0
 	VMASKMOVPS   32(AX)(R8*1), Y0, Y0
 	VBROADCASTSS 20(DI), Y3
 	VMULPS       Y3, Y0, Y3
@@ -12068,32 +12204,34 @@ rest:
 	VADDPS       Y3, Y2, Y2
 	VDIVPS       Y2, Y1, Y1
 	VSUBPS       Y1, Y0, Y0
-	VMOVUPS      32(R9), Y1
+	VMOVUPS      32(R10), Y1
 	VMASKMOVPS   Y0, Y1, 32(AX)(R8*1)
-	VMOVUPS      64(R9), Y0
+	CMPQ         SI, $0x10
+	JLE          done
+	VMOVUPS      64(R10), Y0
 	VMASKMOVPS   64(CX)(R8*1), Y0, Y0
 	VBROADCASTSS (DI), Y1
 	VMULPS       Y1, Y0, Y0
-	VMOVUPS      64(R9), Y1
+	VMOVUPS      64(R10), Y1
 	VMASKMOVPS   64(DX)(R8*1), Y1, Y1
 	VBROADCASTSS 4(DI), Y2
 	VMULPS       Y2, Y1, Y1
 	VBROADCASTSS 8(DI), Y2
 	VMULPS       Y2, Y0, Y3
 	VADDPS       Y3, Y1, Y1
-	VMOVUPS      64(R9), Y2
+	VMOVUPS      64(R10), Y2
 	VMASKMOVPS   Y1, Y2, 64(DX)(R8*1)
 	VMULPS       Y0, Y0, Y0
-	VMOVUPS      64(R9), Y2
+	VMOVUPS      64(R10), Y2
 	VMASKMOVPS   64(BX)(R8*1), Y2, Y2
 	VBROADCASTSS 12(DI), Y3
 	VMULPS       Y3, Y2, Y2
 	VBROADCASTSS 16(DI), Y3
 	VMULPS       Y3, Y0, Y3
 	VADDPS       Y3, Y2, Y2
-	VMOVUPS      64(R9), Y0
+	VMOVUPS      64(R10), Y0
 	VMASKMOVPS   Y2, Y0, 64(BX)(R8*1)
-	VMOVUPS      64(R9), Y0
+	VMOVUPS      64(R10), Y0
 	VMASKMOVPS   64(AX)(R8*1), Y0, Y0
 	VBROADCASTSS 20(DI), Y3
 	VMULPS       Y3, Y0, Y3
@@ -12109,32 +12247,34 @@ rest:
 	VADDPS       Y3, Y2, Y2
 	VDIVPS       Y2, Y1, Y1
 	VSUBPS       Y1, Y0, Y0
-	VMOVUPS      64(R9), Y1
+	VMOVUPS      64(R10), Y1
 	VMASKMOVPS   Y0, Y1, 64(AX)(R8*1)
-	VMOVUPS      96(R9), Y0
+	CMPQ         SI, $0x18
+	JLE          done
+	VMOVUPS      96(R10), Y0
 	VMASKMOVPS   96(CX)(R8*1), Y0, Y0
 	VBROADCASTSS (DI), Y1
 	VMULPS       Y1, Y0, Y0
-	VMOVUPS      96(R9), Y1
+	VMOVUPS      96(R10), Y1
 	VMASKMOVPS   96(DX)(R8*1), Y1, Y1
 	VBROADCASTSS 4(DI), Y2
 	VMULPS       Y2, Y1, Y1
 	VBROADCASTSS 8(DI), Y2
 	VMULPS       Y2, Y0, Y3
 	VADDPS       Y3, Y1, Y1
-	VMOVUPS      96(R9), Y2
+	VMOVUPS      96(R10), Y2
 	VMASKMOVPS   Y1, Y2, 96(DX)(R8*1)
 	VMULPS       Y0, Y0, Y0
-	VMOVUPS      96(R9), Y2
+	VMOVUPS      96(R10), Y2
 	VMASKMOVPS   96(BX)(R8*1), Y2, Y2
 	VBROADCASTSS 12(DI), Y3
 	VMULPS       Y3, Y2, Y2
 	VBROADCASTSS 16(DI), Y3
 	VMULPS       Y3, Y0, Y3
 	VADDPS       Y3, Y2, Y2
-	VMOVUPS      96(R9), Y0
+	VMOVUPS      96(R10), Y0
 	VMASKMOVPS   Y2, Y0, 96(BX)(R8*1)
-	VMOVUPS      96(R9), Y0
+	VMOVUPS      96(R10), Y0
 	VMASKMOVPS   96(AX)(R8*1), Y0, Y0
 	VBROADCASTSS 20(DI), Y3
 	VMULPS       Y3, Y0, Y3
@@ -12150,7 +12290,7 @@ rest:
 	VADDPS       Y3, Y2, Y2
 	VDIVPS       Y2, Y1, Y1
 	VSUBPS       Y1, Y0, Y0
-	VMOVUPS      96(R9), Y1
+	VMOVUPS      96(R10), Y1
 	VMASKMOVPS   Y0, Y1, 96(AX)(R8*1)
 
 done:

@@ -195,7 +195,13 @@ func (s *isa) each(n reg.GPVirtual, body func(v int, k *mask, at func(base reg.G
 	Label("rest")
 	TESTQ(n, n)
 	JZ(LabelRef("done"))
-	for v, k := range s.masks(n) {
+	count := GP64()
+	MOVQ(n, count)
+	for v, k := range s.masks(count) {
+		if v > 0 {
+			CMPQ(n, U8(uint8(s.lanes*v)))
+			JLE(LabelRef("done"))
+		}
 		body(v, k, place(v))
 	}
 	Label("done")

@@ -28,6 +28,7 @@ func Step(t testing.TB, d kernels.Device) (run func(), table kernels.Buffer) {
 		t.Fatal(err)
 	}
 	d.UploadTokens(tokens, r.ids(rows, vocab))
+
 	table = alloc(vocab * width)
 	norm := alloc(width)
 	wqkv, wgate, wdown := alloc(s.QKVWidth()*width), alloc(2*ffn*width), alloc(width*ffn)
@@ -36,9 +37,8 @@ func Step(t testing.TB, d kernels.Device) (run func(), table kernels.Buffer) {
 	qkv, dqkv := alloc(rows*s.QKVWidth()), alloc(rows*s.QKVWidth())
 	angles, lse, delta := alloc(s.Seq*s.HeadDim/2), alloc(rows*s.Heads), alloc(rows*s.Heads)
 	gateUp, hidden, dhidden := alloc(rows*2*ffn), alloc(rows*ffn), alloc(rows*ffn)
-	logits, losses := alloc(rows*vocab), alloc(rows)
-	m, v := alloc(vocab*width), alloc(vocab*width)
-	d.Zero(m) // as AdamW's moments are at its first step
+	logits, losses, m, v := alloc(rows*vocab), alloc(rows), alloc(vocab*width), alloc(vocab*width)
+	d.Zero(m)
 	d.Zero(v)
 	adamw := kernels.AdamWStep{LR: 1e-3, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Correction1: 0.1, Correction2: 0.05, GradScale: 1}
 

@@ -1,0 +1,7 @@
+package kernels
+
+import "syscall"
+
+// adviseHuge asks for huge pages. Where the system has none the memory works as well,
+// only slower, so what it answers does not matter.
+func adviseHuge(memory []byte) { _ = syscall.Madvise(memory, syscall.MADV_HUGEPAGE) }
