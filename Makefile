@@ -1,4 +1,4 @@
-.PHONY: test race fuzz bench lint e2e
+.PHONY: test race fuzz bench asm lint e2e
 
 test:
 	go test ./...
@@ -17,6 +17,11 @@ fuzz:
 
 bench:
 	go test -run '^$$' -bench . ./...
+
+# The committed assembly is what its generator writes.
+asm:
+	go generate ./kernels
+	git diff --exit-code kernels
 
 lint:
 	test -z "$$(gofmt -l .)"

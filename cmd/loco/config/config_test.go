@@ -154,7 +154,7 @@ func TestKeysFollowTheStrategy(t *testing.T) {
 		momentum float64
 		workers  int
 	}{
-		{"default", "", nil, "int8", 0.3, 4}, // tiny's own
+		{"default", "", nil, "int8", 0.6, 4}, // tiny's own
 		{"noloco", "", []string{"sync.strategy=noloco"}, "int8", 0.5, 4},
 		{"ddp", "", []string{"sync.strategy=ddp"}, "fp32", 0.9, 4},
 		{"alone", "", []string{"sync.strategy=alone"}, "int8", 0.9, 1},
@@ -162,8 +162,8 @@ func TestKeysFollowTheStrategy(t *testing.T) {
 		{"file sets both", "[sync]\nstrategy=\"noloco\"\nouter_momentum=0.2\ncodec=\"bf16\"", nil, "bf16", 0.2, 4},
 		{"own value stays", "[sync]\ncodec=\"bf16\"", []string{"sync.strategy=noloco"}, "bf16", 0.5, 4},
 		{"effective file", "[sync]\nstrategy=\"diloco\"\nouter_momentum=0.9\ncodec=\"int8\"", []string{"sync.strategy=noloco"}, "int8", 0.5, 4},
-		{"there and back", "[sync]\nstrategy=\"noloco\"", []string{"sync.strategy=diloco"}, "int8", 0.3, 4},
-		{"as tiny tuned it", "[sync]\nouter_momentum=0.3", []string{"sync.strategy=noloco"}, "int8", 0.5, 4},
+		{"there and back", "[sync]\nstrategy=\"noloco\"", []string{"sync.strategy=diloco"}, "int8", 0.6, 4},
+		{"as tiny tuned it", "[sync]\nouter_momentum=0.6", []string{"sync.strategy=noloco"}, "int8", 0.5, 4},
 		{"preset below", "preset=\"noloco-125m\"", []string{"sync.strategy=diloco"}, "fp32", 0.9, 8},
 		{"same strategy again", "[sync]\nouter_momentum=0.8", []string{"sync.strategy=diloco"}, "int8", 0.8, 4},
 	} {
