@@ -99,21 +99,26 @@ func (p *Pairs) Average(ctx context.Context, round uint64, part Part, vec []floa
 	return p.conclude(c, part, start, err)
 }
 
-// drive turns the clock and the view into steps until the part is done.
+// drive turns the clock and the view into steps until the part is done. When ctx ends
+// it withdraws, but from an exchange that has begun: the partner may have its mean.
 func (p *Pairs) drive(ctx context.Context, c *pairCall, part Part, changed <-chan struct{}) error {
 	ticker := time.NewTicker(max(p.cfg.Grace/4, time.Millisecond))
 	defer ticker.Stop()
+	cancelled := ctx.Done()
 	for {
 		select {
 		case <-c.finished:
+			if c.how.partner < 0 && ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
 			return nil
-		case <-ctx.Done():
+		case <-cancelled:
+			cancelled = nil
 			p.step(func(_ time.Time, m *pairing) {
-				if s := m.seeks[part]; s != nil {
+				if s := m.seeks[part]; s != nil && !s.exchange {
 					m.finish(s, pairFinished{partner: -1})
 				}
 			})
-			return context.Cause(ctx)
 		case <-changed:
 			var members []mesh.Member
 			members, changed = p.cfg.Mesh.View()

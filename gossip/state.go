@@ -108,13 +108,15 @@ func (s *states) handle(from mesh.ID, stream mesh.Stream) {
 	_ = stream.Close()
 }
 
-// fetch tries the ready members, lowest worker first, until one sends it all.
+// fetch tries the ready members, those furthest on first, until one sends it all.
 func (s *states) fetch(ctx context.Context) (State, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
 	members, _ := s.cfg.Mesh.View()
-	slices.SortStableFunc(members, func(a, b mesh.Member) int { return cmp.Compare(a.State, b.State) })
+	slices.SortStableFunc(members, func(a, b mesh.Member) int {
+		return cmp.Or(cmp.Compare(b.Round, a.Round), cmp.Compare(a.State, b.State))
+	})
 	var errs []error
 	for _, m := range members {
 		if m.ID == s.cfg.Mesh.Self() || !m.Ready || m.State != mesh.Alive && m.State != mesh.Suspect {

@@ -47,6 +47,7 @@ func (s State) String() string {
 type Status struct {
 	Worker int  // the worker's number in the run, unique among live members
 	Ready  bool // holds the run's state: Alive rather than Joining
+	Begun  bool // has begun to train, so the run is under way
 	Done   bool // has finished the run's last round
 	Round  uint64
 	Step   uint64
@@ -79,7 +80,7 @@ type Mesh interface {
 	Self() ID
 	// View returns the members as seen now, self included, ordered by worker number
 	// and then by ID, and a channel that is closed at the next change of any
-	// member's State, Ready or Done. Dead and Left members stay in the view for a while.
+	// member's State, Ready, Begun or Done. Dead and Left members stay in the view for a while.
 	View() (members []Member, changed <-chan struct{})
 	// Announce replaces the status this peer's heartbeats carry and sends one soon.
 	Announce(Status)

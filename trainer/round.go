@@ -65,7 +65,7 @@ func (t *Trainer) diloco(ctx context.Context) (out Outcome, norm float64, err er
 	if norm, err = t.finite(t.delta); err != nil {
 		return out, norm, err
 	}
-	out, err = t.hooks.Average.Average(ctx, t.round, Delta, t.delta, float64(t.roundTokens), t.stateDigest) // Δ ← mean Δ
+	out, err = t.average(ctx, t.delta, float64(t.roundTokens)) // Δ ← mean Δ
 	if err != nil || out.Behind {
 		return out, norm, err
 	}
@@ -94,7 +94,7 @@ func (t *Trainer) nolocoRound(ctx context.Context) (out Outcome, norm float64, s
 	if t.cfg.FastOnly {
 		t.learner.ReadParams(t.delta) // what crosses is θ itself
 	}
-	out, err = t.hooks.Average.Average(ctx, t.round, Delta, t.delta, float64(t.roundTokens), t.stateDigest)
+	out, err = t.average(ctx, t.delta, float64(t.roundTokens))
 	if err != nil || out.Behind {
 		return out, norm, nil, err
 	}
@@ -102,10 +102,12 @@ func (t *Trainer) nolocoRound(ctx context.Context) (out Outcome, norm float64, s
 		std = replicaStd(t.mean, t.delta, len(out.Members))
 		t.noloco().StepFast(t.slow, t.momentum, t.delta)
 	} else {
+		began := t.hooks.Now()
 		slow, err := t.joinPrefetch()
 		if err != nil {
 			return out, norm, nil, err
 		}
+		out.Seconds.Wait += t.hooks.Now().Sub(began).Seconds()
 		out.BytesSent += slow.BytesSent
 		out.BytesReceived += slow.BytesReceived
 		std = replicaStd(t.slow, t.mean, len(slow.Members))
@@ -130,8 +132,7 @@ func (t *Trainer) ddp(ctx context.Context) (out Outcome, norm float64, err error
 	if norm, err = t.finite(t.delta); err != nil {
 		return out, norm, err
 	}
-	t.yield()
-	out, err = t.hooks.Average.Average(ctx, t.round, Delta, t.delta, float64(n), t.stateDigest)
+	out, err = t.average(ctx, t.delta, float64(n))
 	if err != nil || out.Behind {
 		return out, norm, err
 	}
@@ -170,7 +171,7 @@ func (t *Trainer) update(loss float64, n int, began time.Time) error {
 	t.lastNorm = t.learner.Update(t.step, t.updates)
 	mean := loss / float64(max(1, n))
 	if math.IsNaN(mean+t.lastNorm) || math.IsInf(mean+t.lastNorm, 0) {
-		return fmt.Errorf("trainer: step %d: loss %v, gradient norm %v: training diverged; a smaller inner.lr (now %.3g) or a longer inner.warmup helps, and the last checkpoint is from before", t.step, mean, t.lastNorm, t.lr(t.step))
+		return fmt.Errorf("trainer: step %d: loss %v, gradient norm %v: %w; a smaller inner.lr (now %.3g) or a longer inner.warmup helps, and the last checkpoint is from before", t.step, mean, t.lastNorm, ErrDiverged, t.lr(t.step))
 	}
 	t.step++
 	t.updates++
@@ -257,7 +258,7 @@ func (t *Trainer) finite(x []float32) (float64, error) {
 	}
 	if math.IsNaN(sum) || math.IsInf(sum, 0) {
 		i := slices.IndexFunc(x, func(v float32) bool { return v-v != 0 })
-		return sum, fmt.Errorf("trainer: round %d, step %d: parameter %d of the contribution is not finite: training diverged; a smaller inner.lr helps", t.round, t.step, i)
+		return sum, fmt.Errorf("trainer: round %d, step %d: parameter %d of the contribution is not finite: %w; a smaller inner.lr helps", t.round, t.step, i, ErrDiverged)
 	}
 	return math.Sqrt(sum), nil
 }

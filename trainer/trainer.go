@@ -49,6 +49,9 @@ var ErrNobody = errors.New("no other worker holds the run's state")
 // ErrStopped is returned by Run when it was asked to stop before the run's end.
 var ErrStopped = errors.New("stopped before the end of the run")
 
+// ErrDiverged is wrapped by Run's error when a loss or a weight is not finite.
+var ErrDiverged = errors.New("training diverged")
+
 // Trainer is one worker's training state.
 type Trainer struct {
 	cfg     Config
@@ -141,11 +144,17 @@ func (t *Trainer) Run(ctx context.Context, stop <-chan struct{}) error {
 	defer t.dropPrefetch()
 	for t.round < t.cfg.StopAfter {
 		err := t.oneRound(soft)
-		if soft.Err() != nil && ctx.Err() == nil && (err == nil || errors.Is(err, context.Canceled)) {
+		switch {
+		case t.round >= t.cfg.StopAfter: // done, whatever was asked meanwhile
+		case soft.Err() != nil && ctx.Err() == nil && (err == nil || errors.Is(err, context.Canceled)):
 			return t.stopped(ctx)
 		}
+		if errors.Is(err, ErrDiverged) {
+			return err // what is in memory is of no use
+		}
 		if err != nil {
-			return err
+			t.dropPrefetch()
+			return errors.Join(err, t.save(ctx))
 		}
 	}
 	if t.round < t.cfg.Rounds {
@@ -177,6 +186,14 @@ func (t *Trainer) save(ctx context.Context) error {
 func (t *Trainer) yield() {
 	t.unlock()
 	t.sem <- struct{}{}
+}
+
+// average exchanges vec with the others. The state does not change meanwhile, so
+// Capture may have it: a joiner need not wait for an exchange.
+func (t *Trainer) average(ctx context.Context, vec []float32, weight float64) (Outcome, error) {
+	t.unlock()
+	defer func() { t.sem <- struct{}{} }()
+	return t.hooks.Average.Average(ctx, t.round, Delta, vec, weight, t.stateDigest)
 }
 
 func (t *Trainer) lock(ctx context.Context) error {

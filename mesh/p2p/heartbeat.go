@@ -24,6 +24,7 @@ const (
 	flagDone
 	flagLeft
 	flagMovable
+	flagBegun
 	flagsKnown = 1<<iota - 1
 )
 
@@ -44,7 +45,7 @@ func AppendHeartbeat(dst []byte, h Heartbeat) []byte {
 	for _, f := range []struct {
 		set  bool
 		flag byte
-	}{{h.Status.Ready, flagReady}, {h.Status.Done, flagDone}, {h.Left, flagLeft}, {h.Movable, flagMovable}} {
+	}{{h.Status.Ready, flagReady}, {h.Status.Done, flagDone}, {h.Left, flagLeft}, {h.Movable, flagMovable}, {h.Status.Begun, flagBegun}} {
 		if f.set {
 			flags |= f.flag
 		}
@@ -80,6 +81,7 @@ func parseHeartbeat(r *reader) Heartbeat {
 	h.Status.Done = flags&flagDone != 0
 	h.Left = flags&flagLeft != 0
 	h.Movable = flags&flagMovable != 0
+	h.Status.Begun = flags&flagBegun != 0
 	h.Status.Worker = r.worker()
 	h.Incarnation = r.uint64()
 	h.Seq = r.uint64()

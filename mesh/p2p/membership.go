@@ -212,7 +212,7 @@ func (m *members) differs(a, b record) bool {
 	if a.state != b.state {
 		m.news = append(m.news, transition{b.id, b.beat.Status.Worker, a.state, b.state})
 	}
-	return a.state != b.state || a.beat.Status.Ready != b.beat.Status.Ready ||
+	return a.state != b.state || a.beat.Status.Ready != b.beat.Status.Ready || a.beat.Status.Begun != b.beat.Status.Begun ||
 		a.beat.Status.Done != b.beat.Status.Done || a.beat.Status.Worker != b.beat.Status.Worker
 }
 

@@ -266,7 +266,7 @@ func (n *Net) observe(o *Peer, i int, early bool) {
 		}
 	}
 	o.seen[i] = now
-	if was.State != now.State || was.Ready != now.Ready || was.Done != now.Done {
+	if was.State != now.State || was.Ready != now.Ready || was.Begun != now.Begun || was.Done != now.Done {
 		close(o.changed)
 		o.changed = make(chan struct{})
 	}
