@@ -118,11 +118,13 @@ func (a *AllReduce) Average(ctx context.Context, round uint64, part Part, vec []
 func (a *AllReduce) drive(ctx context.Context, c *call, changed <-chan struct{}) {
 	ticker := time.NewTicker(max(a.cfg.Grace/4, time.Millisecond))
 	defer ticker.Stop()
+	cancelled := ctx.Done()
 	for {
 		select {
 		case <-c.finished:
 			return
-		case <-ctx.Done():
+		case <-cancelled:
+			cancelled = nil
 			a.step(func(_ time.Time, m *rounds) { m.abort() })
 		case <-changed:
 			var members []mesh.Member

@@ -12,6 +12,10 @@ import (
 // tryClose closes the group, or gives its coordinator its turn, once everybody live
 // is ready or Grace has passed since half of the live were.
 func (m *rounds) tryClose(now time.Time) {
+	if m.aborting {
+		m.abort()
+		return
+	}
 	for m.active && m.attempt == nil {
 		in, missing := m.census()
 		if len(missing) > 0 {
@@ -297,5 +301,5 @@ func (m *rounds) fetch(now time.Time) {
 		m.send(id, c.attempt, want{})
 		return
 	}
-	m.announce(now)
+	m.tryClose(now) // and at the next reminder everybody is asked again
 }

@@ -275,7 +275,11 @@ func (r *parser) workers() []int {
 }
 
 func (r *parser) held() held {
-	return held{attempt: r.u32(), hash: r.hash(), workers: r.workers()}
+	h := held{attempt: r.u32(), hash: r.hash(), workers: r.workers()}
+	if h.attempt != 0 && len(h.workers) == 0 {
+		r.fail("result of attempt %d is of nobody", h.attempt)
+	}
+	return h
 }
 
 func (r *parser) group() group {
@@ -312,7 +316,11 @@ func parseMessage(t frameType, p []byte) (message, error) {
 	case typeDone:
 		m = done{hash: r.hash()}
 	case typeCommit:
-		m = commit{hash: r.hash(), digest: r.hash(), length: r.length(), workers: r.workers()}
+		c := commit{hash: r.hash(), digest: r.hash(), length: r.length(), workers: r.workers()}
+		if len(c.workers) == 0 {
+			r.fail("commit of a result of nobody")
+		}
+		m = c
 	case typeFailed:
 		m = failed{who: mesh.ID(r.text(idMax)), why: r.text(whyMax)}
 	case typeBehind:

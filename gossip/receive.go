@@ -50,6 +50,10 @@ func (m *rounds) answerOver(to mesh.ID, round uint64) {
 }
 
 func (m *rounds) onReady(now time.Time, from mesh.ID, r announced) {
+	if try, _ := attemptParts(r.last); try > triesMax {
+		m.blame(now, from, fmt.Sprintf("was in try %d of a round, at most %d are made", try, triesMax))
+		return
+	}
 	delete(m.expected, from)
 	if m.over(r.round) || m.active && r.round < m.own.round {
 		delete(m.readys, from)
@@ -73,14 +77,16 @@ func (m *rounds) onReady(now time.Time, from mesh.ID, r announced) {
 
 func (m *rounds) onWithdraw(now time.Time, from mesh.ID, env envelope) {
 	delete(m.readys, from)
-	if m.active && env.round == m.own.round {
-		m.reported[from] = "withdrew"
-		if a := m.attempt; a != nil && !a.fetch && a.has(from) {
-			m.fail(now, a.number, from, "withdrew")
-			return
-		}
-		m.tryClose(now)
+	if !m.active || env.round != m.own.round {
+		return
 	}
+	if a := m.attempt; a != nil && !a.fetch && a.has(from) {
+		// It had not heard of the group. That is no fault: it may come back, or leave.
+		m.broadcast(a.number, failed{m.self, "a member withdrew"})
+		m.abandon(now)
+		return
+	}
+	m.tryClose(now)
 }
 
 func (m *rounds) onGroup(now time.Time, from mesh.ID, env envelope, g group) {
@@ -95,7 +101,11 @@ func (m *rounds) onGroup(now time.Time, from mesh.ID, env envelope, g group) {
 		m.send(from, env.attempt, failed{from, why})
 		return
 	}
-	_, coordinator := attemptParts(env.attempt)
+	try, coordinator := attemptParts(env.attempt)
+	if try > triesMax {
+		m.observed[from] = fmt.Sprintf("begins try %d of a round, at most %d are made", try, triesMax)
+		return
+	}
 	if why := m.checkGroup(from, coordinator, g); why != "" {
 		m.observed[from] = why
 		m.send(from, env.attempt, failed{from, why})

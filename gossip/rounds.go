@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -14,8 +15,10 @@ import (
 // Config.Deadline. Its vector is as it was, so the call may be repeated.
 var ErrDeadline = errors.New("no result within the deadline")
 
-// attemptsMax bounds the tries of one round.
-const attemptsMax = 16
+const (
+	attemptsMax = 16      // tries of one round by this worker
+	triesMax    = 1 << 12 // that a peer may say a round had: they are numbered in 16 bits
+)
 
 // rounds is the state machine of the all-reduce: messages, views, ticks and the
 // progress of the data plane go in with the time, actions come out. It holds no
@@ -46,6 +49,7 @@ type rounds struct {
 	reported    map[mesh.ID]string // said to fail by others
 	late        map[mesh.ID]bool   // live, and not ready when the last group closed
 	votes       map[mesh.ID]behind
+	aborting    bool // the caller's context ended
 	stepDown    bool // blamed: does not coordinate this round while others can
 	tries       int
 	attempt     *attempt
@@ -136,7 +140,7 @@ func (m *rounds) start(now time.Time, round uint64, r ready) {
 	m.own.round, m.own.ready = round, r
 	m.halfAt, m.closedAt, m.waitEnd = time.Time{}, time.Time{}, now
 	m.observed, m.reported, m.votes = map[mesh.ID]string{}, map[mesh.ID]string{}, map[mesh.ID]behind{}
-	m.late = nil
+	m.late, m.aborting = nil, false
 	m.stepDown, m.tries, m.attempt, m.have, m.dropped, m.lastMembers = false, 0, nil, held{}, 0, nil
 	for id, p := range m.readys {
 		if p.round < round {
@@ -156,9 +160,11 @@ func (m *rounds) start(now time.Time, round uint64, r ready) {
 	m.tryClose(now)
 }
 
-// abort gives a round up: its caller's context ended.
+// abort gives a round up, for its caller's context ended, as soon as no attempt is under
+// way: the others of an attempt may hold its result already.
 func (m *rounds) abort() {
-	if m.active {
+	m.aborting = true
+	if m.active && m.attempt == nil {
 		m.broadcast(0, withdraw{})
 		m.finish(finished{})
 	}
@@ -173,10 +179,13 @@ func (m *rounds) announce(now time.Time) {
 
 // view takes in the members as the mesh sees them now.
 func (m *rounds) view(now time.Time, members []mesh.Member) {
+	before := maps.Clone(m.members)
 	clear(m.members)
 	for _, p := range members {
 		m.members[p.ID] = p
-		if p.State == mesh.Dead || p.State == mesh.Left {
+		// Who was Ready and is Joining runs in another process, which knows nothing.
+		restarted := before[p.ID].Ready && !p.Ready
+		if p.State == mesh.Dead || p.State == mesh.Left || restarted {
 			delete(m.readys, p.ID)
 			delete(m.commits, p.ID)
 			delete(m.expected, p.ID)

@@ -214,6 +214,9 @@ func (t *Trainer) evaluates(members []int) bool {
 	if t.cfg.Strategy == "noloco" || t.cfg.Strategy == "alone" {
 		return true
 	}
+	if len(members) == 0 { // the result of others, adopted by a worker that came late
+		return false
+	}
 	turn := t.round / max(1, t.cfg.EvalEvery) % uint64(len(members))
 	return members[turn] == t.cfg.Worker
 }
@@ -233,6 +236,9 @@ func (t *Trainer) resync(ctx context.Context, why string) error {
 	e := &ResyncEvent{Event: "resync", Worker: t.cfg.Worker, Why: why, FromRound: t.round, LostSteps: t.step - t.round*t.cfg.InnerSteps}
 	if t.cfg.Strategy == "ddp" {
 		e.LostSteps = 1 // the gradient just computed
+	}
+	if s.Round < t.round {
+		return fmt.Errorf("trainer: round %d (%s): the state that was fetched is of round %d, which is older", t.round, why, s.Round)
 	}
 	if err := t.Join(s); err != nil {
 		return err

@@ -20,6 +20,7 @@ type Snapshot struct {
 	RoundTokens uint64  // trained since the last round
 	RoundLoss   float64 // Σ of the token losses since the last round
 
+	Digest   [32]byte  // of what workers share, as its source said; zero where not known
 	Slow     []float32 // φ; in ddp and alone the parameters
 	Momentum []float32 // δ or b; nil in ddp and alone
 	Fast     []float32 // θ; empty at a round's boundary, where it equals φ
@@ -114,6 +115,9 @@ func (t *Trainer) Join(s *Snapshot) error {
 		t.updates = s.Updates
 	}
 	t.adopt(s)
+	if s.Digest != ([32]byte{}) && s.Digest != t.stateDigest {
+		return fmt.Errorf("trainer: shared state of round %d has digest %x, its source says %x", s.Round, t.stateDigest[:8], s.Digest[:8])
+	}
 	t.step = min(s.Step, (s.Round+1)*t.cfg.InnerSteps-1)
 	t.roundTokens, t.roundLoss = 0, 0
 	return nil

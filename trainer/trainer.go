@@ -123,6 +123,9 @@ func (t *Trainer) Position() (round, step, tokens uint64) { return t.round, t.st
 // Rounds is the length of the run in exchanges: in ddp every inner step is one.
 func (t *Trainer) Rounds() uint64 { return t.cfg.Rounds }
 
+// Steps is the length of the run in inner steps.
+func (t *Trainer) Steps() uint64 { return t.cfg.Rounds * t.cfg.InnerSteps }
+
 // Run trains until the run's end, or until StopAfter, or until stop is closed,
 // and then returns ErrStopped in the last two cases. A stop takes effect between
 // inner steps, or while the others are waited for; an exchange under way is

@@ -19,7 +19,7 @@ import (
 )
 
 // findCheckpoint takes a checkpoint's folder, a folder of checkpoints, or a run's
-// folder, and returns the checkpoint that is meant: the newest of the lowest worker.
+// folder, and returns the checkpoint that is meant: the newest, of the lowest worker.
 func findCheckpoint(path string) (string, error) {
 	if _, err := os.Stat(path); err != nil {
 		return "", usageError{fmt.Errorf("checkpoint %s: %w", path, err)}
@@ -31,17 +31,21 @@ func findCheckpoint(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	newest := ""
 	for _, dir := range workers {
 		found, skipped, err := checkpoint.Latest(dir)
 		for _, s := range skipped {
 			fmt.Fprintln(os.Stderr, "loco: skipped:", s)
 		}
-		if err == nil {
-			return found, nil
-		}
-		if !errors.Is(err, checkpoint.ErrNone) {
+		if err != nil && !errors.Is(err, checkpoint.ErrNone) {
 			return "", err
 		}
+		if err == nil && filepath.Base(found) > filepath.Base(newest) { // round-00000012
+			newest = found
+		}
+	}
+	if newest != "" {
+		return newest, nil
 	}
 	return "", usageError{fmt.Errorf("%s holds no valid checkpoint; name a run's folder or a checkpoint's (…/round-00000012)", path)}
 }
@@ -101,7 +105,7 @@ func loadModel(path string, batch int) (*loaded, error) {
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint %s: %w", path, err)
 	}
-	if l.device, err = kernels.NewCPU(cfg.Inner.Threads); err != nil {
+	if l.device, err = kernels.NewCPU(0); err != nil { // alone on the machine, unlike the worker
 		return nil, err
 	}
 	if l.model, err = model.NewInference(l.device, l.spec.model, batch); err != nil {

@@ -309,19 +309,77 @@ func TestE2EStopAndResumeEqualsNeverHavingStopped(t *testing.T) {
 // Ctrl-C at any moment ends cleanly, and the same command goes on to the same bits.
 func TestE2ECtrlCAndResume(t *testing.T) {
 	needE2E(t)
-	args := small(t, "run.workers=2", "run.rounds=12", "run.report_every=1")
-	whole, halves := t.TempDir(), t.TempDir()
-	loco(t, 0, append([]string{"run", "--dir", whole}, args...)...)
-	run := append([]string{"run", "--dir", halves}, args...)
-	p := startLoco(t, run...)
-	p.line("round 2/12")
-	p.cmd.Process.Signal(os.Interrupt)
-	p.wait(0)
-	if s := summaryOf(t, halves); s.Complete || s.Rounds < 2 {
-		t.Fatalf("after Ctrl-C: %+v", s)
+	for _, strategy := range []string{"diloco", "noloco"} {
+		// Steps long enough that the workers are stopped at different ones.
+		args := small(t, "sync.strategy="+strategy, "run.rounds=12", "inner.batch=32", "run.report_every=1")
+		whole, halves := t.TempDir(), t.TempDir()
+		loco(t, 0, append([]string{"run", "--dir", whole}, args...)...)
+		run := append([]string{"run", "--dir", halves}, args...)
+		for _, round := range []string{"round 2/12", "round 5/12", "round 9/12"} {
+			p := startLoco(t, run...)
+			p.line(round)
+			p.cmd.Process.Signal(os.Interrupt)
+			p.wait(0)
+			if s := summaryOf(t, halves); s.Complete || s.Rounds < 2 {
+				t.Fatalf("after Ctrl-C: %+v", s)
+			}
+		}
+		loco(t, 0, run...)
+		equalRuns(t, losses(t, halves, 4), losses(t, whole, 4))
 	}
+}
+
+// Everybody killed, the supervisor too, as a power cut does: the same command goes on
+// from the checkpoints. They may be of different rounds, so the newest counts.
+func TestE2EEverybodyKilledAndResume(t *testing.T) {
+	needE2E(t)
+	args := small(t, "run.rounds=30", "run.workers=3", "inner.batch=8")
+	dir := t.TempDir()
+	run := append([]string{"run", "--dir", dir}, args...)
+	p := startLoco(t, run...)
+	p.line("round 6/30")
+	var pids []int
+	for k := range 3 { // before the supervisor, or they would stop cleanly
+		pids = append(pids, workerPID(t, dir, k))
+	}
+	for _, pid := range pids {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.cmd.Process.Kill()
+	<-p.ended
 	loco(t, 0, run...)
-	equalRuns(t, losses(t, halves, 2), losses(t, whole, 2))
+	if s := summaryOf(t, dir); !s.Complete || !s.DigestEqual || s.Rounds != 30 {
+		t.Fatalf("after the resume: %+v", s)
+	}
+	for k := range 3 {
+		oncePerRound(t, roundsOf(t, dir, k))
+	}
+}
+
+// workerPID finds the process of a supervised worker.
+func workerPID(t *testing.T, dir string, worker int) int {
+	t.Helper()
+	paths, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil || len(paths) == 0 {
+		t.Skip("no /proc on this system")
+	}
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue // it ended
+		}
+		if strings.Contains(string(text), fmt.Sprintf("\x00--dir\x00%s\x00--worker\x00%d\x00", dir, worker)) {
+			var pid int
+			if _, err := fmt.Sscanf(path, "/proc/%d/cmdline", &pid); err != nil {
+				t.Fatal(err)
+			}
+			return pid
+		}
+	}
+	t.Fatalf("worker %d of %s has no process", worker, dir)
+	return 0
 }
 
 // line waits for a line of standard output that contains text.
@@ -570,7 +628,8 @@ func TestE2EWorkersEndWithTheirSupervisor(t *testing.T) {
 		t.Skip("signals")
 	}
 	dir := t.TempDir()
-	p := startLoco(t, append([]string{"run", "--dir", dir}, small(t, "run.rounds=4000", "run.workers=2")...)...)
+	run := append([]string{"run", "--dir", dir}, small(t, "run.rounds=4000", "run.workers=2")...)
+	p := startLoco(t, run...)
 	p.line("round ")
 	p.cmd.Process.Kill()
 	<-p.ended
@@ -595,4 +654,11 @@ func TestE2EWorkersEndWithTheirSupervisor(t *testing.T) {
 		}
 		runtime.Gosched()
 	}
+	for k := range 2 { // they saved and left in order
+		data, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("worker-%d", k), recordFile))
+		if err != nil || !strings.Contains(string(data), `"event":"result"`) {
+			t.Errorf("worker %d did not end in order: %v", k, err)
+		}
+	}
+	loco(t, 0, append(run, "--stop-after", "3")...)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"loco/cmd/loco/config"
@@ -37,6 +38,7 @@ type gossiper interface {
 type exchange struct {
 	gossiper
 	codec, stateCodec string // of pseudo-gradients and of weights
+	planned           int    // workers
 	meters            *meters
 	log               *slog.Logger
 }
@@ -55,9 +57,10 @@ func newExchange(cfg *config.Config, m mesh.Mesh, worker int, share func() (goss
 	g := gossip.Config{
 		Mesh: m, Worker: worker, Codec: c, StateCodec: state,
 		Deadline: cfg.Sync.Deadline.Std(), Grace: cfg.Sync.Grace.Std(),
-		Seed: cfg.Run.Seed, MaxLag: cfg.Sync.MaxLag, State: share, Logger: log,
+		MaxState: 64 + 4*4*int64(modelConfig(cfg).Parameters()) + 1<<16, // four vectors and their names
+		Seed:     cfg.Run.Seed, MaxLag: cfg.Sync.MaxLag, State: share, Logger: log,
 	}
-	x := &exchange{codec: c.Name(), stateCodec: state.Name(), meters: meters, log: log}
+	x := &exchange{codec: c.Name(), stateCodec: state.Name(), planned: cfg.Run.Workers, meters: meters, log: log}
 	if cfg.Sync.Strategy == config.NoLoCo {
 		x.gossiper, err = gossip.NewPairs(g)
 	} else {
@@ -77,10 +80,20 @@ func (x *exchange) Average(ctx context.Context, round uint64, part trainer.Part,
 		// Most of the others are alive and not ready: slower, not lost. Going on without
 		// them would fork the run.
 		x.log.Warn("still waiting for the others", "round", round+1, "deadlines", n, "error", err)
+		before := out
 		out, err = x.gossiper.Average(ctx, round, g, vec, weight, digest)
+		out.BytesSent += before.BytesSent
+		out.BytesReceived += before.BytesReceived
+		out.Attempts += before.Attempts
+		out.Rejected = append(before.Rejected, out.Rejected...)
+		s := before.Seconds
+		out.Seconds.Wait += s.Wait + s.Encode + s.Transfer + s.Decode
 	}
 	x.meters.bytes.WithLabelValues("sent", codec, "direct").Add(float64(out.BytesSent))
 	x.meters.bytes.WithLabelValues("received", codec, "direct").Add(float64(out.BytesReceived))
+	if err == nil && part == trainer.Delta && len(out.Members) == 1 && x.planned > 1 {
+		x.log.Warn("nobody else was in the mean of this round", "round", round+1)
+	}
 	for _, r := range out.Rejected {
 		x.meters.rejected.Inc()
 		x.log.Warn("left out of a round", "round", round+1, "who", r)
@@ -103,7 +116,7 @@ func (x *exchange) fetch(ctx context.Context) (*trainer.Snapshot, error) {
 		return nil, err
 	}
 	x.meters.stateSeconds.Observe(time.Since(began).Seconds())
-	snap := &trainer.Snapshot{Round: st.Round, Step: st.Step}
+	snap := &trainer.Snapshot{Round: st.Round, Step: st.Step, Digest: st.Digest}
 	for _, v := range st.Vectors {
 		switch v.Name {
 		case sharedSlow:
@@ -125,16 +138,20 @@ func (x *exchange) fetch(ctx context.Context) (*trainer.Snapshot, error) {
 
 // sharer copies a trainer's state for joiners.
 type sharer struct {
-	trainer *trainer.Trainer
+	trainer atomic.Pointer[trainer.Trainer] // set when this worker holds the run's state
 	meters  *meters
 	wait    time.Duration
 }
 
 func (s *sharer) share() (gossip.State, error) {
+	t := s.trainer.Load()
+	if t == nil {
+		return gossip.State{}, errors.New("this worker does not hold the run's state yet")
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.wait)
 	defer cancel()
 	var snap trainer.Snapshot
-	digest, err := s.trainer.CaptureShared(ctx, &snap)
+	digest, err := t.CaptureShared(ctx, &snap)
 	if err != nil {
 		return gossip.State{}, err
 	}

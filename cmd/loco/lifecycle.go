@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"loco/mesh"
@@ -13,6 +14,7 @@ const (
 	departWait  = 15 * time.Second // for others who are in their last round
 	leaveWait   = 2 * time.Second
 	checkpointW = 5 * time.Minute
+	fetchPause  = time.Second
 )
 
 // enter decides how this worker comes into the run: together with the others who
@@ -20,66 +22,105 @@ const (
 func (w *worker) enter(ctx context.Context) error {
 	round, step, tokens := w.trainer.Position()
 	w.status = mesh.Status{Worker: w.seat.number, Round: round, Step: step, Tokens: tokens}
+	var joined *trainer.ResyncEvent
+	var err error
+	// Nobody of those who start together has begun before all of them are ready.
+	underWay := w.underWay()
 	if w.exchange != nil {
 		if ahead := w.ahead(); ahead != nil {
-			if err := w.catchUp(ctx, ahead); err != nil {
+			if joined, err = w.catchUp(ctx, ahead); err != nil {
 				return err
 			}
 		}
 	}
 	round, step, tokens = w.trainer.Position()
 	w.status.Round, w.status.Step, w.status.Tokens, w.status.Ready = round, step, tokens, true
-	var err error
 	if w.record, err = openRecord(w.seat.path(recordFile), round); err != nil {
 		return err
 	}
 	w.closers = append(w.closers, w.record.close)
-	w.tell()
-	if w.exchange != nil {
-		return w.gather(ctx)
+	if joined != nil {
+		w.report(joined)
 	}
+	w.sharer.trainer.Store(w.trainer)
+	w.tell()
+	if w.exchange != nil && !underWay {
+		w.gather(ctx)
+	}
+	w.status.Begun = true
+	w.tell()
 	return nil
 }
 
-// ahead is a member whose state this worker should take over, or nil: one that is in
-// a later round, or well into this one.
+// underWay says whether some member has begun to train.
+func (w *worker) underWay() bool {
+	members, _ := w.mesh.View()
+	return slices.ContainsFunc(members, func(m mesh.Member) bool {
+		return m.ID != w.mesh.Self() && m.State <= mesh.Suspect && m.Begun
+	})
+}
+
+// ahead is a member of a run under way whose state this worker should take over, or
+// nil: one that is in a later round, or well into this one while this worker would begin
+// it. Workers that start together again differ in their steps, and keep them.
 func (w *worker) ahead() *mesh.Member {
 	round, step, _ := w.trainer.Position()
 	margin := max(2, uint64(w.spec.cfg.Sync.InnerSteps)/10)
+	fresh := step == round*(w.trainer.Steps()/w.trainer.Rounds())
 	members, _ := w.mesh.View()
 	for _, m := range members {
-		if m.ID != w.mesh.Self() && m.State <= mesh.Suspect && m.Ready && !m.Done &&
-			(m.Round > round || m.Round == round && m.Step > step+margin) {
+		if m.ID != w.mesh.Self() && m.State <= mesh.Suspect && m.Ready && m.Begun &&
+			(m.Round > round || fresh && m.Round == round && m.Step > step+margin) {
 			return &m
 		}
 	}
 	return nil
 }
 
-// catchUp takes over the state of a run under way.
-func (w *worker) catchUp(ctx context.Context, from *mesh.Member) error {
-	round, _, _ := w.trainer.Position()
+// catchUp takes over the state of a run under way, and tries again until
+// mesh.join_timeout.
+func (w *worker) catchUp(ctx context.Context, from *mesh.Member) (*trainer.ResyncEvent, error) {
+	round, step, _ := w.trainer.Position()
 	w.log.Info("the run is under way; fetching its state", "round", from.Round, "own_round", round)
 	ctx, cancel := context.WithTimeout(ctx, w.spec.cfg.Mesh.JoinTimeout.Std())
 	defer cancel()
 	snap, err := w.exchange.fetch(ctx)
+	for ; err != nil && pause(ctx, fetchPause); snap, err = w.exchange.fetch(ctx) {
+		w.log.Warn("fetching the run's state again", "error", err)
+	}
 	if err != nil {
-		return fmt.Errorf("join the run, which is in round %d: %w", from.Round, err)
+		return nil, fmt.Errorf("join the run, which is in round %d: %w", from.Round, err)
 	}
 	if snap.Round < round {
-		return nil // the others went back; they will fetch from us
+		return nil, nil // the others went back; they will fetch from us
+	}
+	e := &trainer.ResyncEvent{
+		Event: "resync", Worker: w.seat.number, Why: "joined a run under way", FromRound: round, Round: snap.Round,
+		LostSteps: step - round*(w.trainer.Steps()/w.trainer.Rounds()),
 	}
 	if err := w.trainer.Join(snap); err != nil {
-		return fmt.Errorf("join the run: %w", err)
+		return nil, fmt.Errorf("join the run: %w", err)
 	}
-	w.emit(&trainer.ResyncEvent{Event: "resync", Worker: w.seat.number, Why: "joined a run under way", FromRound: round, Round: snap.Round, Digest: w.trainer.SlowDigest()})
-	return nil
+	e.Digest = w.trainer.SlowDigest()
+	return e, nil
+}
+
+// pause waits, and says whether ctx has not ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // gather waits until the planned workers are ready to start together, so that the
 // first rounds have everybody. It goes on after mesh.join_timeout with those who are
-// there, and at once when the run is under way.
-func (w *worker) gather(ctx context.Context) error {
+// there. A stop meanwhile is the trainer's to take in.
+func (w *worker) gather(ctx context.Context) {
 	deadline := time.NewTimer(w.spec.cfg.Mesh.JoinTimeout.Std())
 	defer deadline.Stop()
 	for {
@@ -93,21 +134,18 @@ func (w *worker) gather(ctx context.Context) error {
 			if m.Ready {
 				ready++
 			}
-			if m.ID != w.mesh.Self() && m.Ready && m.Step > w.status.Step {
-				return nil // under way
-			}
 		}
 		w.emit(&peersEvent{Event: "peers", Worker: w.seat.number, Live: live, Ready: ready})
 		if ready >= w.spec.cfg.Run.Workers {
-			return nil
+			return
 		}
 		select {
 		case <-changed:
 		case <-deadline.C:
 			w.log.Warn("not all workers came; going on with those who are here", "ready", ready, "planned", w.spec.cfg.Run.Workers, "waited", w.spec.cfg.Mesh.JoinTimeout)
-			return nil
+			return
 		case <-ctx.Done():
-			return nil // the trainer saves and stops at once
+			return
 		}
 	}
 }
@@ -130,7 +168,8 @@ func (w *worker) depart(stop context.Context, done bool) {
 
 // awaitOthers waits until every live member is done.
 func (w *worker) awaitOthers(stop context.Context) {
-	deadline := time.NewTimer(departWait)
+	// An exchange that goes on without the slow ends a little later for them.
+	deadline := time.NewTimer(max(departWait, w.spec.cfg.Sync.Deadline.Std()))
 	defer deadline.Stop()
 	for {
 		members, changed := w.mesh.View()

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -70,17 +71,20 @@ func run(args []string) int {
 		fmt.Fprintf(os.Stderr, "loco: %v\nTry: loco --help\n", err)
 		return exitUsage
 	}
-	// The first signal asks for a clean stop; commands that have none just end.
-	// A second one ends the process, because the handler is gone by then.
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-signals
-		signal.Stop(signals)
-		cancel()
-	}()
+	switch command, _, _ := strings.Cut(kctx.Command(), " "); command {
+	case "run", "worker", "compare": // the others just end
+		// The first signal asks for a clean stop. A second one ends the process,
+		// because the handler is gone by then.
+		signals := make(chan os.Signal, 1)
+		signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+		go func() {
+			<-signals
+			signal.Stop(signals)
+			cancel()
+		}()
+	}
 	return exitCode(kctx.Run(interrupt{ctx}))
 }
 

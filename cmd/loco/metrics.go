@@ -46,7 +46,7 @@ type meters struct {
 }
 
 func newMeters(spec *spec, worker int, peakFLOPs float64, view func() []mesh.Member) *meters {
-	m := &meters{registry: prometheus.NewRegistry(), began: time.Now(),
+	m := &meters{registry: prometheus.NewRegistry(),
 		flopsPerToken: spec.model.FLOPsPerToken(spec.cfg.Model.Context), peakFLOPs: peakFLOPs, tokensPerStep: spec.cfg.TokensPerStep()}
 	labels := prometheus.Labels{"run": spec.cfg.Run.Name, "worker": strconv.Itoa(worker)}
 	reg := prometheus.WrapRegistererWith(labels, m.registry)
@@ -92,6 +92,9 @@ func newMeters(spec *spec, worker int, peakFLOPs float64, view func() []mesh.Mem
 	}
 	return m
 }
+
+// begin starts the clock of the compute utilisation. Call it before training.
+func (m *meters) begin() { m.began = time.Now() }
 
 // observe brings the metrics up to an event of the trainer.
 func (m *meters) observe(event any) {

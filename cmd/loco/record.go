@@ -55,10 +55,9 @@ func trimRecord(path string, round uint64) error {
 	if err != nil {
 		return err
 	}
-	defer in.Close()
 	out, err := os.CreateTemp(filepath.Dir(path), ".metrics-*")
 	if err != nil {
-		return err
+		return errors.Join(err, in.Close())
 	}
 	defer os.Remove(out.Name()) // gone already when all went well
 	w := bufio.NewWriter(out)
@@ -74,7 +73,7 @@ func trimRecord(path string, round uint64) error {
 		w.Write(lines.Bytes())
 		w.WriteByte('\n')
 	}
-	err = errors.Join(lines.Err(), w.Flush(), out.Chmod(0o644), out.Close())
+	err = errors.Join(lines.Err(), w.Flush(), out.Chmod(0o644), out.Close(), in.Close())
 	if err != nil {
 		return err
 	}

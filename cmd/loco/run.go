@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -103,7 +104,8 @@ type localRun struct {
 	display  *display
 	children map[int]*child
 	events   chan any
-	stopping bool
+	stopping bool // the workers were asked to stop
+	asked    bool // by the user
 	addrs    []string
 }
 
@@ -112,13 +114,16 @@ func (l *localRun) run(ctx context.Context) (*summary, error) {
 	if err != nil {
 		return nil, err
 	}
-	if before != nil && before.Complete {
-		fmt.Fprintf(l.out, "The run in %s is complete. To train anew: another --dir, or --set run.seed=%d.\n\n", l.dir, l.cfg.Run.Seed+1)
-		return before, l.farewell(before)
-	}
 	spec, err := newSpec(l.cfg, l.dir)
 	if err != nil {
 		return nil, err
+	}
+	if before != nil && before.Complete {
+		fmt.Fprintf(l.out, "The run in %s is complete. To train anew: another --dir, or --set run.seed=%d.\n\n", l.dir, l.cfg.Run.Seed+1)
+		if err := l.complete(ctx, spec, before); err != nil {
+			return nil, err
+		}
+		return before, l.farewell(before)
 	}
 	fmt.Fprintf(l.out, "loco: %s, %s parameters, %d workers, %s\n", l.cfg.Sync.Strategy, formatCount(float64(spec.parameters())), l.cfg.Run.Workers, l.dir)
 	set, err := spec.prepareData(ctx)
@@ -142,7 +147,7 @@ func (l *localRun) prepare() (*summary, error) {
 	if err := os.MkdirAll(l.dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the run's folder: %w", err)
 	}
-	if err := claimDir(l.dir, l.cfg); err != nil {
+	if err := claimDir(l.dir, l.cfg, true); err != nil {
 		return nil, err
 	}
 	s, err := readSummary(l.dir)
@@ -174,6 +179,7 @@ func (l *localRun) supervise(ctx context.Context) error {
 				failures = append(failures, err)
 			}
 		case <-asked:
+			l.asked = true
 			asked, late = nil, time.After(stopWait)
 			l.stopAll()
 		case <-late:
@@ -181,10 +187,12 @@ func (l *localRun) supervise(ctx context.Context) error {
 			failures = append(failures, fmt.Errorf("workers did not stop within %v and were killed; the last checkpoints are in %s", stopWait, l.dir))
 		}
 	}
-	if len(failures) >= l.cfg.Run.Workers {
-		return fmt.Errorf("every worker failed: %w", errors.Join(failures...))
+	for _, w := range l.board.workers {
+		if w.result != nil {
+			return nil // the others' failures were shown when they came
+		}
 	}
-	return nil
+	return errors.Join(failures...)
 }
 
 // handle takes one event of a worker. It returns an error for a worker that failed
@@ -195,7 +203,7 @@ func (l *localRun) handle(ctx context.Context, event any) error {
 	}
 	l.board.add(event)
 	l.display.show(event)
-	if e, ok := event.(*addressEvent); ok && e.Worker == 0 && l.addrs == nil {
+	if e, ok := event.(*addressEvent); ok && e.Worker == 0 && l.addrs == nil && !l.stopping {
 		l.addrs = e.Addrs
 		for k := 1; k < l.cfg.Run.Workers; k++ {
 			if err := l.startWorker(ctx, k); err != nil {
@@ -216,8 +224,15 @@ func (l *localRun) ended(ctx context.Context, e *exitEvent) error {
 		return nil
 	}
 	var exit *exec.ExitError
-	if errors.As(e.err, &exit) && exit.ExitCode() == exitUsage || l.stopping {
-		return fmt.Errorf("worker %d: %w", e.child.number, e.err)
+	failure := fmt.Errorf("worker %d: %w; its log is %s", e.child.number, e.err, filepath.Join(l.dir, fmt.Sprintf("worker-%d", e.child.number), logFile))
+	if errors.As(e.err, &exit) && exit.ExitCode() == exitUsage {
+		failure = usageError{failure}
+	}
+	if e.child.number == 0 && l.addrs == nil {
+		l.stopAll() // the first worker never came up: nobody to join
+	}
+	if l.stopping {
+		return failure
 	}
 	if e.child.restarts < l.cfg.Run.Restarts && w.address != nil {
 		l.display.println(fmt.Sprintf("worker %d ended (%v); starting it again", e.child.number, e.err))
@@ -228,10 +243,7 @@ func (l *localRun) ended(ctx context.Context, e *exitEvent) error {
 		return nil
 	}
 	l.display.println(fmt.Sprintf("worker %d ended (%v); the others go on. To start it again:\n  %s", e.child.number, e.err, l.again(e.child.number)))
-	if e.child.number == 0 && l.addrs == nil {
-		l.stopAll() // the first worker never came up: nobody to join
-	}
-	return fmt.Errorf("worker %d: %w", e.child.number, e.err)
+	return failure
 }
 
 // again is the command that brings a worker back into the run.
@@ -243,6 +255,11 @@ func (l *localRun) startWorker(ctx context.Context, number int) error {
 	args := []string{"worker", filepath.Join(l.dir, configFile), "--dir", l.dir, "--worker", fmt.Sprint(number), "--supervised"}
 	if l.cfg.Inner.Threads == 0 {
 		args = append(args, "--set", fmt.Sprintf("inner.threads=%d", shareOfCores(l.cfg.Run.Workers)))
+	}
+	// Workers of one machine are nobody else's business, and cannot share a port.
+	args = append(args, "--set", "mesh.listen=/ip4/127.0.0.1/tcp/0,/ip4/127.0.0.1/udp/0/quic-v1")
+	if host, _, err := net.SplitHostPort(l.cfg.Metrics.Listen); err == nil && number > 0 {
+		args = append(args, "--set", "metrics.listen="+net.JoinHostPort(host, "0"))
 	}
 	if l.stopAfter > 0 {
 		args = append(args, "--stop-after", fmt.Sprint(l.stopAfter))
@@ -290,19 +307,18 @@ func (l *localRun) stopAll() {
 func (l *localRun) finish(ctx context.Context, spec *spec, seconds float64, before *summary) (*summary, error) {
 	l.display.close()
 	s := l.board.summarise(spec.parameters(), seconds, before)
-	if s.Checkpoint == "" && l.stopping {
+	if s.Checkpoint == "" && l.asked {
 		fmt.Fprintln(l.out, "stopped before anything was trained")
 		return &s, nil
 	}
 	if s.Checkpoint == "" {
 		return nil, fmt.Errorf("no worker reached a checkpoint; see the logs in %s", filepath.Join(l.dir, "worker-*", "log.jsonl"))
 	}
-	if s.Complete && s.HeldoutLoss == nil { // whoever had the last evaluation was lost
-		loss, err := spec.evaluate(context.WithoutCancel(ctx), s.Checkpoint)
-		if err != nil {
-			return nil, err
-		}
-		s.setLoss(loss)
+	if _, evaluated := l.board.heldout(); s.Complete && evaluated != s.Rounds {
+		s.HeldoutLoss = nil // whoever had the last evaluation was lost
+	}
+	if err := l.complete(ctx, spec, &s); err != nil {
+		return nil, err
 	}
 	if err := writeJSON(filepath.Join(l.dir, summaryFile), s); err != nil {
 		return nil, err
@@ -312,6 +328,19 @@ func (l *localRun) finish(ctx context.Context, spec *spec, seconds float64, befo
 		return &s, nil
 	}
 	return &s, l.farewell(&s)
+}
+
+// complete evaluates the last checkpoint of a complete run that has no held-out loss.
+func (l *localRun) complete(ctx context.Context, spec *spec, s *summary) error {
+	if !s.Complete || s.HeldoutLoss != nil {
+		return nil
+	}
+	loss, err := spec.evaluate(context.WithoutCancel(ctx), s.Checkpoint)
+	if err != nil {
+		return err
+	}
+	s.setLoss(loss)
+	return nil
 }
 
 // trainerRounds is the run's length in exchanges.

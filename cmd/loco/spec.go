@@ -21,6 +21,7 @@ const (
 	summaryFile = "summary.json"
 	recordFile  = "metrics.jsonl"
 	logFile     = "log.jsonl"
+	addressFile = "address"
 )
 
 // spec is a run as its configuration describes it, and where it lives.
@@ -62,9 +63,10 @@ func (s *spec) checkpointDir(number int) string {
 	return filepath.Join(dir, fmt.Sprintf("worker-%d", number))
 }
 
-// claimDir writes the configuration into the run's folder, or checks that the folder
-// holds this run.
-func claimDir(dir string, cfg *config.Config) error {
+// claimDir checks that the run's folder holds this run, and writes the configuration
+// into it where there is none, or where it is to be renewed: keys that are no part of
+// the run's identity may change.
+func claimDir(dir string, cfg *config.Config, renew bool) error {
 	path := filepath.Join(dir, configFile)
 	if _, err := os.Stat(path); err == nil {
 		there, err := config.Load(path, nil)
@@ -73,6 +75,9 @@ func claimDir(dir string, cfg *config.Config) error {
 		}
 		if a, b := config.Differences(there.Canonical(), cfg.Canonical()); len(a)+len(b) > 0 {
 			return usageError{fmt.Errorf("%s holds another run; give this one another --dir. Its configuration has\n  %s\nand the one asked for has\n  %s", dir, strings.Join(a, "\n  "), strings.Join(b, "\n  "))}
+		}
+		if !renew {
+			return nil
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -8,9 +8,12 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"loco/checkpoint"
@@ -47,8 +50,9 @@ func (w *workerCmd) Run(ctx interrupt) error {
 	if err != nil {
 		return err
 	}
-	cfg.Mesh.Join = append(cfg.Mesh.Join, w.Join...)
-	if err := cfg.Validate(); err != nil {
+	joined := cfg // --join is for this process, and no part of the run's file
+	joined.Mesh.Join = append(slices.Clone(cfg.Mesh.Join), w.Join...)
+	if err := joined.Validate(); err != nil {
 		return err
 	}
 	dir := w.Dir
@@ -58,16 +62,17 @@ func (w *workerCmd) Run(ctx interrupt) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("make the run's folder: %w", err)
 	}
-	if err := claimDir(dir, &cfg); err != nil {
+	if err := claimDir(dir, &cfg, false); err != nil {
 		return err
 	}
 	spec, err := newSpec(&cfg, dir)
 	if err != nil {
 		return err
 	}
-	p := &worker{spec: spec, stopAfter: w.StopAfter, json: w.JSON || w.Supervised, out: os.Stdout}
+	p := &worker{spec: spec, join: joined.Mesh.Join, stopAfter: w.StopAfter, json: w.JSON || w.Supervised, out: os.Stdout}
 	stop := ctx.Context
 	if w.Supervised {
+		signal.Ignore(syscall.SIGPIPE) // a supervisor that dies must not take the save with it
 		var cancel context.CancelFunc
 		stop, cancel = context.WithCancel(stop)
 		go func() { // the supervisor closes our input, or dies
@@ -81,6 +86,7 @@ func (w *workerCmd) Run(ctx interrupt) error {
 // worker is one worker process, put together from every other package.
 type worker struct {
 	spec      *spec
+	join      []string // addresses of members, from the file and --join
 	stopAfter uint64
 	json      bool
 	out       io.Writer
@@ -94,6 +100,7 @@ type worker struct {
 	device   kernels.Device
 	trainer  *trainer.Trainer
 	saver    *saver
+	sharer   *sharer
 	record   *record
 	meters   *meters
 	display  *display
@@ -125,21 +132,19 @@ func (w *worker) run(stop context.Context, number int) (err error) {
 		return err
 	}
 	w.began = time.Now()
+	w.meters.begin()
 	_, _, w.first = w.trainer.Position()
 	err = w.trainer.Run(ctx, stop.Done())
 	if err != nil && !errors.Is(err, trainer.ErrStopped) {
 		w.log.Error("training ended", "error", err)
-		return err
 	}
 	seconds := time.Since(w.began).Seconds()
 	// Saved first: a worker that leaves while others have yet to hear of the stop
 	// would let them average without it.
-	if saveErr := w.finishSaving(); saveErr != nil {
-		return saveErr
-	}
+	saveErr := w.finishSaving()
 	w.depart(stop, err == nil)
 	w.result(err == nil, seconds)
-	return err
+	return errors.Join(err, saveErr)
 }
 
 // open brings up everything that needs no other worker, and then the mesh.
@@ -152,7 +157,7 @@ func (w *worker) open(ctx context.Context, number int) (err error) {
 		return usageError{err}
 	}
 	w.closers = append(w.closers, w.device.Close)
-	if err := w.join(ctx, number); err != nil {
+	if err := w.enterMesh(ctx, number); err != nil {
 		return err
 	}
 	if !w.json {
@@ -176,9 +181,9 @@ func (w *worker) open(ctx context.Context, number int) (err error) {
 	return nil
 }
 
-// join takes a worker's folder and enters the mesh. Where the number was not given it
+// enterMesh takes a worker's folder and enters the mesh. Where the number was not given it
 // tries the next while one is taken, in this folder or by another machine.
-func (w *worker) join(ctx context.Context, number int) (err error) {
+func (w *worker) enterMesh(ctx context.Context, number int) (err error) {
 	given := number >= 0
 	for k := max(0, number); ; k = w.seat.number + 1 {
 		if given {
@@ -219,7 +224,7 @@ func (w *worker) meshConfig() p2p.Config {
 	c := p2p.Default()
 	c.IdentityFile = w.seat.path("identity.key")
 	c.Listen, c.MDNS = m.Listen, m.MDNS
-	c.Bootstrap = append(w.knownAddrs(), m.Join...)
+	c.Bootstrap = append(w.knownAddrs(), w.join...)
 	c.RunID = w.runID
 	c.Canonical = w.spec.canonical(w.set)
 	c.Worker = w.seat.number
@@ -229,13 +234,13 @@ func (w *worker) meshConfig() p2p.Config {
 	return c
 }
 
-// knownAddrs are the addresses that other workers of this folder left. They help a
-// worker that is started again; the ones that are gone cost a refused dial.
+// knownAddrs are the addresses of the workers that run in this folder now: a worker
+// that is started again needs no --join.
 func (w *worker) knownAddrs() (addrs []string) {
-	paths, _ := filepath.Glob(filepath.Join(w.spec.dir, "worker-*", "address"))
+	paths, _ := filepath.Glob(filepath.Join(w.spec.dir, "worker-*", addressFile))
 	for _, path := range paths {
-		if filepath.Dir(path) == w.seat.dir {
-			continue
+		if dir := filepath.Dir(path); dir == w.seat.dir || !occupied(dir) {
+			continue // what a killed worker left would be waited for in vain
 		}
 		if text, err := os.ReadFile(path); err == nil && len(text) < 64<<10 {
 			addrs = append(addrs, strings.Fields(string(text))...)
@@ -247,10 +252,10 @@ func (w *worker) knownAddrs() (addrs []string) {
 // tellAddress leaves this worker's address for those who come later.
 func (w *worker) tellAddress(metrics string) {
 	addrs := w.mesh.Addrs()
-	if err := writeWhole(w.seat.path("address"), []byte(strings.Join(addrs, "\n")+"\n")); err != nil {
+	if err := writeWhole(w.seat.path(addressFile), []byte(strings.Join(addrs, "\n")+"\n")); err != nil {
 		w.log.Warn("leave the address", "error", err)
 	}
-	w.closers = append(w.closers, func() error { return os.Remove(w.seat.path("address")) })
+	w.closers = append(w.closers, func() error { return os.Remove(w.seat.path(addressFile)) })
 	w.emit(&addressEvent{Event: "address", Worker: w.seat.number, Peer: string(w.mesh.Self()), Addrs: addrs, Metrics: metrics})
 	if w.display != nil {
 		fmt.Fprintf(w.out, "worker %d of %q, metrics on http://%s/metrics\nothers join with:\n  loco worker run.toml --join %s\n", w.seat.number, w.spec.cfg.Run.Name, metrics, addrs[0])
@@ -267,6 +272,7 @@ func (w *worker) buildTrainer() error {
 	}
 	c := w.spec.cfg
 	share := &sharer{meters: w.meters, wait: c.Sync.Deadline.Std()}
+	w.sharer = share
 	hooks := trainer.Hooks{Report: w.report}
 	if c.Sync.Strategy != config.Alone {
 		if w.exchange, err = newExchange(c, w.mesh, w.seat.number, share.share, w.meters, w.log); err != nil {
@@ -282,7 +288,6 @@ func (w *worker) buildTrainer() error {
 	if w.trainer, err = trainer.New(w.spec.trainerConfig(w.seat.number, w.stopAfter), learner, hooks); err != nil {
 		return usageError{err}
 	}
-	share.trainer = w.trainer
 	return w.resume()
 }
 

@@ -1,15 +1,23 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // workerNumberMax bounds worker numbers that are tried in one folder.
 const workerNumberMax = 4096
+
+const (
+	lockTries = 5
+	lockPause = 20 * time.Millisecond
+)
 
 // errTaken says that a worker's folder is in use by another process.
 var errTaken = errors.New("in use")
@@ -31,11 +39,32 @@ func (s *spec) takeSeat(number int) (*seat, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock the worker's folder: %w", err)
 	}
-	if err := tryLock(f); err != nil {
+	err = tryLock(f)
+	for range lockTries { // somebody may be looking whether it is held
+		if err == nil {
+			break
+		}
+		pause(context.Background(), lockPause)
+		err = tryLock(f)
+	}
+	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("worker %d runs already in %s: %w; stop it, or start another with a different --worker", number, dir, errTaken)
 	}
+	if err := os.Remove(filepath.Join(dir, addressFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.Join(err, f.Close()) // a killed process left it
+	}
 	return &seat{number, dir, f}, nil
+}
+
+// occupied says whether a process runs in a worker's folder.
+func occupied(dir string) bool {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR, 0)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return tryLock(f) != nil
 }
 
 // takeFreeSeat takes the lowest folder from number on that no process holds.
