@@ -121,7 +121,7 @@ func (m *pairing) start(now time.Time, part Part, round uint64, own terms) {
 		m.finish(s, pairFinished{partner: -1})
 		return
 	}
-	if m.gone(s.matched) {
+	if m.gone(s.matched) || m.passed(s.matched, round) {
 		m.goLonely(now, s)
 		return
 	}
@@ -164,6 +164,11 @@ func (m *pairing) match(round uint64, live []mesh.ID) mesh.ID {
 func (m *pairing) gone(id mesh.ID) bool {
 	p, ok := m.members[id]
 	return !ok || p.State == mesh.Dead || p.State == mesh.Left
+}
+
+// passed says that a peer has finished the round: it will not come for it.
+func (m *pairing) passed(id mesh.ID, round uint64) bool {
+	return max(m.heard[id], m.members[id].Round) > round
 }
 
 // ask offers an exchange to a peer.
@@ -267,13 +272,14 @@ func (m *pairing) receive(now time.Time, from mesh.ID, env envelope, msg message
 func (m *pairing) onOffer(now time.Time, s *seek, from mesh.ID, p proposed) {
 	key := proposal{from, p.env.part}
 	switch {
-	case s == nil && int64(p.env.round+m.lag) <= m.over[p.env.part]:
+	case s == nil && int64(p.env.round) <= m.over[p.env.part]:
 		m.reply(from, p.env, refuse{"has finished that round"})
 	case s == nil, s.exchange && p.env.round > s.round: // the peer is ahead: for later
 		m.offers[key] = p
-	case s.exchange && s.peer != from, p.env.round+m.lag < s.round:
+	case s.exchange && s.peer != from, p.env.round < s.round && !m.suits(s, from, p):
 		m.reply(from, p.env, refuse{"is in another exchange or round"})
-	case (from == s.matched || s.lonely) && m.suits(s, from, p):
+	case (from == s.matched || s.lonely || p.env.round < s.round) && m.suits(s, from, p):
+		// Who offers for a round that this worker has finished waits, as this one does.
 		if s.exchange { // the peer began anew: it gave this exchange up
 			m.out = append(m.out, pairAction{stop: &s.part})
 			s.exchange = false
@@ -328,9 +334,12 @@ func (m *pairing) onLonely(now time.Time, s *seek, from mesh.ID, p proposed) {
 		return
 	}
 	delete(s.declined, from)
-	if s.lonely && s.peer == "" && p.env.worker > m.worker {
+	switch {
+	case s.lonely && s.peer == "" && p.env.worker > m.worker, from == s.matched && s.peer != from && p.env.worker > m.worker:
 		delete(m.lonelies, proposal{from, p.env.part})
 		m.ask(now, s, from)
+	case from == s.matched && !s.lonely && p.env.worker < m.worker:
+		m.send(s, from, 0, lonely{s.own}) // so that it asks this worker, which waits for it
 	}
 }
 
@@ -396,7 +405,13 @@ func (m *pairing) tick(now time.Time) {
 				m.send(s, s.peer, s.number, refuse{"is out of time"})
 			}
 			m.finish(s, pairFinished{partner: -1})
-		case s.exchange || s.lonely && s.peer == "":
+		case s.exchange:
+		case s.lonely && s.peer == "":
+			if now.Sub(s.askedAt) >= m.grace/4 {
+				m.finish(s, pairFinished{partner: -1})
+			}
+		case s.peer == "" && m.passed(s.matched, s.round):
+			m.goLonely(now, s)
 		case now.Sub(s.askedAt) >= m.grace:
 			m.goLonely(now, s)
 		}

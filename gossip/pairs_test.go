@@ -405,3 +405,44 @@ func TestPairKeepsTheOfferOfAWorkerThatIsAhead(t *testing.T) {
 		}
 	}
 }
+
+// A worker that is behind does not wait for a partner that has finished its round, and
+// one that is ahead takes the partner that it waits for in an earlier round: after a
+// disturbance nobody waits for the grace period in every round.
+func TestPairsOfDifferentRoundsMeet(t *testing.T) {
+	now, own := time.Unix(0, 0), terms{weight: 1, length: 4}
+	machine := func(self int, round uint64, other uint64) *pairing {
+		m := newPairing(mesh.ID(fmt.Sprint("w", self)), self, 1, 2, time.Minute, time.Second)
+		var members []mesh.Member
+		for k, r := range []uint64{other, other} {
+			if k == self {
+				r = round
+			}
+			members = append(members, mesh.Member{ID: mesh.ID(fmt.Sprint("w", k)), State: mesh.Alive, Status: mesh.Status{Worker: k, Ready: true, Round: r}})
+		}
+		m.view(now, members)
+		m.start(now, Delta, round, own)
+		return m
+	}
+	for _, behind := range []int{0, 1} {
+		ahead := 1 - behind
+		ms := map[int]*pairing{behind: machine(behind, 7, 9), ahead: machine(ahead, 9, 7)}
+		if s := ms[behind].seeks[Delta]; s == nil || !s.lonely {
+			t.Fatalf("worker %d waits for a partner that has finished its round: %+v", behind, s)
+		}
+		for range 10 { // deliver what they say to each other
+			for from, m := range ms {
+				for _, act := range m.take() {
+					if act.send != nil {
+						ms[1-from].receive(now, mesh.ID(fmt.Sprint("w", from)), act.send.env, act.send.msg)
+					}
+				}
+			}
+		}
+		for k, m := range ms {
+			if s := m.seeks[Delta]; s == nil || !s.exchange {
+				t.Errorf("behind %d: worker %d is in no exchange: %+v", behind, k, s)
+			}
+		}
+	}
+}

@@ -502,6 +502,33 @@ func TestE2EKillInEachPhaseAndRejoin(t *testing.T) {
 	}
 }
 
+// In noloco too the others go on after a kill -9, and the killed one comes back.
+func TestE2ENoLoCoKillAndRejoin(t *testing.T) {
+	needE2E(t)
+	dir := t.TempDir()
+	ps, addrs := byHand(t, dir, 4, small(t, "sync.strategy=noloco", "run.rounds=80", "run.report_every=1", "inner.batch=8"))
+	ps[2].event("an inner step", func(e any) bool { s, ok := e.(*trainer.StepEvent); return ok && s.Round == 3 && s.Step%20 == 10 })
+	ps[2].cmd.Process.Kill()
+	<-ps[2].ended
+	again := startLoco(t, workerArgs(ps[2].args[1], dir, 2, addrs)...)
+	again.event("a pair", func(e any) bool { r, ok := e.(*trainer.RoundEvent); return ok && r.Group == 2 })
+	again.wait(0)
+	for _, k := range []int{0, 1, 3} {
+		ps[k].wait(0)
+		rounds := roundsOf(t, dir, k)
+		oncePerRound(t, rounds)
+		alone := 0
+		for _, r := range rounds {
+			if r.Group == 1 {
+				alone++
+			}
+		}
+		if rounds[len(rounds)-1].Round != 80 || alone > 20 {
+			t.Errorf("worker %d ended at round %d, %d of them alone", k, rounds[len(rounds)-1].Round, alone)
+		}
+	}
+}
+
 func TestE2EAnotherConfigurationIsRefusedWithTheKeys(t *testing.T) {
 	needE2E(t)
 	sets := small(t, "run.rounds=100000")
