@@ -76,8 +76,7 @@ func (a *AllReduce) Close() error {
 	return nil
 }
 
-// FetchState gets the state of the run from the coordinator or, failing that, from
-// another ready member.
+// FetchState gets the state of the run from a ready member, those furthest on first.
 func (a *AllReduce) FetchState(ctx context.Context) (State, error) { return a.states.fetch(ctx) }
 
 // Average replaces vec by the weighted mean over the group of the round. Unless the

@@ -81,7 +81,7 @@ type Inner struct {
 	Decay       int     `toml:"decay" range:"0..1000000000" doc:"Inner steps of the tail of schedule = wsd; other schedules ignore it."`
 	Batch       int     `toml:"batch" range:"1..1048576" doc:"Sequences per worker and inner step."`
 	MicroBatch  int     `toml:"micro_batch" id:"-" range:"0..1048576" doc:"Sequences that are in memory at once, a divisor of batch; gradients accumulate. 0 is batch. A worker's own choice; it changes the order of a sum, so the last bits."`
-	Threads     int     `toml:"threads" id:"-" range:"0..4096" doc:"Threads of a worker's CPU kernels. 0 is the worker's share of the machine's cores. Results do not depend on it."`
+	Threads     int     `toml:"threads" id:"-" range:"0..1024" doc:"Threads of a worker's CPU kernels. 0 is all cores, or under loco run the worker's share of them. Results do not depend on it."`
 }
 
 // Sync is the table [sync].
