@@ -34,6 +34,9 @@ type pairCall struct {
 	how      pairFinished
 }
 
+// tickMax bounds how late a worker notices that its partner has finished the round.
+const tickMax = 100 * time.Millisecond
+
 // NewPairs joins the exchange: from now on it answers the peers.
 func NewPairs(cfg Config) (*Pairs, error) {
 	if err := cfg.validate(); err != nil {
@@ -102,7 +105,7 @@ func (p *Pairs) Average(ctx context.Context, round uint64, part Part, vec []floa
 // drive turns the clock and the view into steps until the part is done. When ctx ends
 // it withdraws, but from an exchange that has begun: the partner may have its mean.
 func (p *Pairs) drive(ctx context.Context, c *pairCall, part Part, changed <-chan struct{}) error {
-	ticker := time.NewTicker(max(p.cfg.Grace/4, time.Millisecond))
+	ticker := time.NewTicker(max(min(p.cfg.Grace/4, tickMax), time.Millisecond))
 	defer ticker.Stop()
 	cancelled := ctx.Done()
 	for {

@@ -59,6 +59,7 @@ name = "ddp"
 set = ["sync.strategy=ddp"]
 [[variant]]
 name = "diloco"
+set = ["sync.outer_momentum=0.3"] # for a text that is learnt within a few rounds
 [[variant]]
 name = "noloco"
 set = ["sync.strategy=noloco"]

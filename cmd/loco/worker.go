@@ -359,6 +359,9 @@ func (w *worker) report(event any) {
 		w.tell()
 	case *trainer.RoundEvent:
 		w.sent, w.got = w.sent+e.BytesSent, w.got+e.BytesReceived
+		if w.spec.cfg.Sync.Strategy == config.NoLoCo {
+			w.tell() // so that nobody waits for this worker in the round that it has finished
+		}
 		w.log.Info("round", "round", e.Round, "loss", e.TrainLoss, "group", e.Members, "attempts", e.Attempts, "digest", e.Digest[:16])
 	case *trainer.ResyncEvent:
 		w.log.Warn("took over the others' state", "round", e.Round, "why", e.Why, "lost_steps", e.LostSteps)
