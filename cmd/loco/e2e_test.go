@@ -653,9 +653,6 @@ func get(t *testing.T, url string) string {
 // Workers left without their supervisor stop by themselves.
 func TestE2EWorkersEndWithTheirSupervisor(t *testing.T) {
 	needE2E(t)
-	if runtime.GOOS == "windows" {
-		t.Skip("signals")
-	}
 	dir := t.TempDir()
 	run := append([]string{"run", "--dir", dir}, small(t, "run.rounds=4000", "run.workers=2")...)
 	p := startLoco(t, run...)
