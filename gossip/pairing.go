@@ -388,6 +388,16 @@ func (m *pairing) fail(now time.Time, part Part, number uint32, why string) {
 	m.goLonely(now, s)
 }
 
+// lonelyMax is how long a worker waits for somebody in its partner's place: where the
+// partner fell silent, until whoever else it left waiting has noticed; not long where it
+// has merely finished the round, for then the others have their own partners.
+func (m *pairing) lonelyMax(s *seek) time.Duration {
+	if m.passed(s.matched, s.round) {
+		return m.grace / 4
+	}
+	return m.grace + m.grace/4
+}
+
 // complete takes in that the exchange number is done.
 func (m *pairing) complete(part Part, number uint32, worker int) {
 	if s := m.seeks[part]; s != nil && s.exchange && s.number == number {
@@ -407,7 +417,7 @@ func (m *pairing) tick(now time.Time) {
 			m.finish(s, pairFinished{partner: -1})
 		case s.exchange:
 		case s.lonely && s.peer == "":
-			if now.Sub(s.askedAt) >= m.grace/4 {
+			if now.Sub(s.askedAt) >= m.lonelyMax(s) {
 				m.finish(s, pairFinished{partner: -1})
 			}
 		case s.peer == "" && m.passed(s.matched, s.round):
