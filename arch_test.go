@@ -40,7 +40,7 @@ var allowed = map[string][]string{
 		"github.com/prometheus/client_golang/prometheus",
 	},
 	"checkpoint":       {"golang.org/x/sys/unix"},
-	"cmd/loco/config":  {"github.com/pelletier/go-toml/v2/..."},
+	"cmd/loco/config":  {"loco/optim", "github.com/pelletier/go-toml/v2/..."},
 	"cmd/loco/compare": {"loco/cmd/loco/config", "github.com/pelletier/go-toml/v2/...", "gonum.org/v1/plot/..."},
 	"cmd/loco":         {"loco/...", "github.com/alecthomas/kong", "github.com/prometheus/client_golang/...", "github.com/vbauerster/mpb/v8/...", "golang.org/x/..."},
 }

@@ -37,7 +37,7 @@ type display struct {
 
 func newDisplay(b *board, out *os.File) *display {
 	d := &display{board: b, out: out, began: time.Now(), spoke: time.Now(), seen: map[int]bool{}}
-	d.every = max(1, b.cfg.TotalSteps()/uint64(b.exchangeSteps())/20)
+	d.every = max(1, trainerRounds(b.cfg)/20)
 	if term.IsTerminal(int(out.Fd())) {
 		d.line.Store("waiting for the workers")
 		d.bars = mpb.New(mpb.WithOutput(out), mpb.WithWidth(40), mpb.WithRefreshRate(200*time.Millisecond))
@@ -49,14 +49,6 @@ func newDisplay(b *board, out *os.File) *display {
 			}), false))
 	}
 	return d
-}
-
-// exchangeSteps is the inner steps between two exchanges.
-func (b *board) exchangeSteps() int {
-	if b.cfg.Sync.Strategy == "ddp" {
-		return 1
-	}
-	return b.cfg.Sync.InnerSteps
 }
 
 // show brings the display up to an event that the board has taken.
@@ -131,7 +123,7 @@ func (d *display) status() string {
 	elapsed := time.Since(d.began)
 	rate := float64(tokens-min(tokens, d.first)) / elapsed.Seconds()
 	parts := []string{
-		fmt.Sprintf("round %d/%d", round, d.board.cfg.TotalSteps()/uint64(d.board.exchangeSteps())),
+		fmt.Sprintf("round %d/%d", round, trainerRounds(d.board.cfg)),
 		"loss " + formatLoss(d.board.loss()),
 	}
 	if loss, at := d.board.heldout(); at > 0 {

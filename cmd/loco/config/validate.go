@@ -6,6 +6,8 @@ import (
 	"net"
 	"strconv"
 	"strings"
+
+	"loco/optim"
 )
 
 // maxTokens bounds the run's tokens so that every count fits 64 bits.
@@ -124,7 +126,7 @@ func syncRules() []rule {
 		// end of NoLoCo's eq. 74 (arXiv 2506.10911) equals it at α = 0.5 and is too
 		// loose above.
 		{[]string{"sync.gamma", "sync.outer_momentum", "sync.strategy"}, func(c *Config) string {
-			limit := 2 * (1 - c.Sync.OuterMomentum*c.Sync.OuterMomentum)
+			limit := optim.NoLoCoGammaMax(c.Sync.OuterMomentum)
 			return unless(c.Sync.Strategy != NoLoCo || c.Sync.Gamma < limit,
 				"NoLoCo is stable only for 0 < gamma < 2(1 - alpha^2): with sync.outer_momentum (alpha) = %s that is 0 < sync.gamma < %s, and sync.gamma is %s",
 				formatFloat(c.Sync.OuterMomentum), strconv.FormatFloat(limit, 'g', 4, 64), formatFloat(c.Sync.Gamma))
