@@ -39,7 +39,7 @@ func (d *CPU) Attention(out, lse, qkv Buffer, s AttentionShape) {
 	checkAttention(out, lse, qkv, s)
 	j := &d.attention
 	j.backward = false
-	j.out, j.lse, j.qkv = f32("attention", out), f32("attention", lse), f32("attention", qkv)
+	j.out, j.lse, j.qkv = d.written("attention", out), d.written("attention", lse), f32("attention", qkv)
 	d.runAttention(s)
 }
 
@@ -132,7 +132,7 @@ func (j *attentionJob) products(dst []float32, width int, x []float32, stride in
 			a: x[first*stride:], aRow: stride, aCol: 1,
 			b: packed[key*d:], bRow: j.cols,
 			m: count - first, n: min(j.cols, row+count-key), k: d, mode: productSet,
-		})
+		}, nil)
 	}
 }
 
@@ -147,7 +147,7 @@ func (j *attentionJob) combine(dst []float32, stride int, weights []float32, wid
 			a: weights[r*width:], aRow: width, aCol: 1,
 			b: x, bRow: xRow,
 			m: rows, n: d, k: row + r, mode: productSet,
-		})
+		}, nil)
 		j.diagonal(dst[r*stride:], stride, weights[r*width+row+r:], width, x[(row+r)*xRow:], xRow, rows, d, false)
 	}
 }

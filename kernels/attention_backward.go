@@ -8,7 +8,7 @@ func (d *CPU) AttentionBackward(dqkv, delta, dout, out, lse, qkv Buffer, s Atten
 	const op = "attention backward"
 	j := &d.attention
 	j.backward = true
-	j.dqkv, j.delta, j.dout = f32(op, dqkv), f32(op, delta), f32(op, dout)
+	j.dqkv, j.delta, j.dout = d.written(op, dqkv), d.written(op, delta), f32(op, dout)
 	j.out, j.lse, j.qkv = f32(op, out), f32(op, lse), f32(op, qkv)
 	d.runAttention(s)
 }
@@ -41,14 +41,14 @@ func (j *attentionJob) scatter(dst, weights []float32, width int, x []float32, x
 		b: x, bRow: xRow,
 		m: row, n: d, k: count, mode: productChain,
 	}
-	j.product(&sums)
+	j.product(&sums, nil)
 	for r := 0; r < count; r += j.rows {
 		rows := min(j.rows, count-r)
 		j.diagonal(dst[(row+r)*stride:], stride, weights[r*width+row+r:], width, x[r*xRow:], xRow, rows, d, true)
 		if rest := r + rows; rest < count {
 			sums.c, sums.a, sums.b = dst[(row+r)*stride:], weights[rest*width+row+r:], x[rest*xRow:]
 			sums.m, sums.k = rows, count-rest
-			j.product(&sums)
+			j.product(&sums, nil)
 		}
 	}
 }

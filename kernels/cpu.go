@@ -18,8 +18,9 @@ import (
 type CPU struct {
 	threads int
 	path    *path
+	half    *half // nil in float32
 	pool    *pool // nil with one thread
-	bytes   int64 // allocated by Alloc and AllocTokens
+	bytes   int64 // taken by Alloc, AllocTokens and NewWeight
 
 	// One job of each kind, reused by every call so that none allocates.
 	matmul      matmulJob
@@ -32,6 +33,7 @@ type CPU struct {
 	embedding   embeddingJob
 	loss        lossJob
 	adamw       adamwJob
+	repacking   weightJob
 }
 
 var _ Device = (*CPU)(nil)
@@ -41,31 +43,43 @@ var _ Device = (*CPU)(nil)
 const maxThreads = 1024
 
 // NewCPU returns a device that computes with the given number of threads; 0 means as
-// many as Go may run at once (runtime.GOMAXPROCS).
-func NewCPU(threads int) (*CPU, error) { return newCPU(threads, allPaths()[0]) }
+// many as Go may run at once (runtime.GOMAXPROCS). It fails on a precision that this
+// processor does not have.
+func NewCPU(threads int, precision Precision) (*CPU, error) {
+	half, err := chooseHalf(precision, halves())
+	if err != nil {
+		return nil, err
+	}
+	return newCPU(threads, allPaths()[0], half)
+}
 
-func newCPU(threads int, p *path) (*CPU, error) {
+func newCPU(threads int, p *path, half *half) (*CPU, error) {
 	if threads < 0 || threads > maxThreads {
 		return nil, fmt.Errorf("kernels: cpu with %d threads: want 1 to %d, or 0 for as many as the machine has", threads, maxThreads)
 	}
 	if threads == 0 {
 		threads = min(runtime.GOMAXPROCS(0), maxThreads)
 	}
-	d := &CPU{threads: threads, path: p}
+	d := &CPU{threads: threads, path: p, half: half}
 	if threads > 1 {
 		d.pool = newPool(threads)
 	}
 	d.matmul.scratch = make([]matmulScratch, threads)
 	d.reduce.lanes = make([][lanes]float64, threads)
 	d.attention.scratch = make([]attentionScratch, threads)
+	d.repacking.tmp = make([][]float32, threads)
 	return d, nil
 }
 
-type cpuBuffer struct{ v []float32 }
+type cpuBuffer struct {
+	v    []float32
+	home *cpuMemory
+	at   int // in home
+}
 
 func (b *cpuBuffer) Len() int { return len(b.v) }
 
-func (b *cpuBuffer) Slice(lo, hi int) Buffer { return &cpuBuffer{b.v[lo:hi:hi]} }
+func (b *cpuBuffer) Slice(lo, hi int) Buffer { return &cpuBuffer{b.v[lo:hi:hi], b.home, b.at + lo} }
 
 type cpuTokens struct{ v []int32 }
 
@@ -94,7 +108,11 @@ func (d *CPU) Name() string {
 	if d.threads == 1 {
 		plural = ""
 	}
-	return fmt.Sprintf("cpu (%d thread%s, %s)", d.threads, plural, d.path.name)
+	precision := "fp32"
+	if d.half != nil {
+		precision = "bf16 by " + d.half.name
+	}
+	return fmt.Sprintf("cpu (%d thread%s, %s, %s)", d.threads, plural, d.path.name, precision)
 }
 
 // Close implements Device: it ends the threads and waits for them.
@@ -106,7 +124,7 @@ func (d *CPU) Close() error {
 	return nil
 }
 
-// Allocated is the number of bytes that Alloc and AllocTokens have given out. It
+// Allocated is the number of bytes that Alloc, AllocTokens and NewWeight have taken. It
 // leaves out the device's own scratch memory.
 func (d *CPU) Allocated() int64 { return d.bytes }
 
@@ -117,7 +135,7 @@ func (d *CPU) Alloc(n int) (Buffer, error) {
 		return nil, err
 	}
 	d.bytes += 4 * int64(n)
-	return &cpuBuffer{floats(n)}, nil
+	return &cpuBuffer{floats(n), &cpuMemory{}, 0}, nil
 }
 
 // AllocTokens implements Device.
@@ -132,7 +150,7 @@ func (d *CPU) AllocTokens(n int) (Tokens, error) {
 // Upload implements Device.
 func (d *CPU) Upload(dst Buffer, src []float32) {
 	same("upload", "src", len(src), dst.Len())
-	copy(f32("upload", dst), src)
+	copy(d.written("upload", dst), src)
 }
 
 // Download implements Device.

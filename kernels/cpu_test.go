@@ -15,7 +15,7 @@ import (
 
 func cpu(t testing.TB, threads int) *kernels.CPU {
 	t.Helper()
-	d, err := kernels.NewCPU(threads)
+	d, err := kernels.NewCPU(threads, kernels.FP32)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,9 +31,18 @@ func cpuOn(t testing.TB, threads int, path string) *kernels.CPU {
 	return d
 }
 
+func cpuHalf(t testing.TB, threads int, half string) *kernels.CPU {
+	t.Helper()
+	d, err := kernels.NewCPUHalf(threads, half)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
 func TestConformance(t *testing.T) {
 	t.Run("reference", func(t *testing.T) {
-		kerneltest.Run(t, func(*testing.T) kernels.Device { return kernels.NewReference() })
+		kerneltest.Run(t, kernels.FP32, func(*testing.T) kernels.Device { return kernels.NewReference() })
 	})
 	for _, path := range kernels.Paths() {
 		for _, threads := range []int{1, 3} {
@@ -41,7 +50,14 @@ func TestConformance(t *testing.T) {
 				continue
 			}
 			t.Run(fmt.Sprintf("%s/threads=%d", path, threads), func(t *testing.T) {
-				kerneltest.Run(t, func(t *testing.T) kernels.Device { return cpuOn(t, threads, path) })
+				kerneltest.Run(t, kernels.FP32, func(t *testing.T) kernels.Device { return cpuOn(t, threads, path) })
+			})
+		}
+	}
+	for _, half := range kernels.Halves() {
+		for _, threads := range []int{1, 3} {
+			t.Run(fmt.Sprintf("%s/threads=%d", half, threads), func(t *testing.T) {
+				kerneltest.Run(t, kernels.BF16, func(t *testing.T) kernels.Device { return cpuHalf(t, threads, half) })
 			})
 		}
 	}
@@ -58,12 +74,18 @@ func TestSameBits(t *testing.T) {
 		}
 	}
 	kerneltest.SameBits(t, devices...)
+	for _, half := range kernels.Halves() { // one way of bf16 at any number of threads
+		kerneltest.SameBits(t, cpuHalf(t, 1, half), cpuHalf(t, 2, half), cpuHalf(t, 3, half), cpuHalf(t, 8, half))
+	}
 }
 
 func TestStepAllocatesNothing(t *testing.T) {
 	var devices []*kernels.CPU
 	for _, path := range kernels.Paths() {
 		devices = append(devices, cpuOn(t, 1, path), cpuOn(t, 2, path))
+	}
+	for _, half := range kernels.Halves() {
+		devices = append(devices, cpuHalf(t, 1, half), cpuHalf(t, 2, half))
 	}
 	for _, d := range devices {
 		step, _ := kerneltest.Step(t, d)
@@ -109,7 +131,7 @@ func TestStepBits(t *testing.T) {
 
 func TestNewCPURefusesThreadCounts(t *testing.T) {
 	for _, threads := range []int{-1, 1025} {
-		if _, err := kernels.NewCPU(threads); err == nil || !strings.Contains(err.Error(), strconv.Itoa(threads)) {
+		if _, err := kernels.NewCPU(threads, kernels.FP32); err == nil || !strings.Contains(err.Error(), strconv.Itoa(threads)) {
 			t.Errorf("NewCPU(%d): error %v, want one that names the number", threads, err)
 		}
 	}
@@ -117,7 +139,7 @@ func TestNewCPURefusesThreadCounts(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	fastest := kernels.Paths()[0]
-	for threads, want := range map[int]string{1: "cpu (1 thread, " + fastest + ")", 2: "cpu (2 threads, " + fastest + ")"} {
+	for threads, want := range map[int]string{1: "cpu (1 thread, " + fastest + ", fp32)", 2: "cpu (2 threads, " + fastest + ", fp32)"} {
 		d := cpu(t, threads)
 		if d.Name() != want {
 			t.Errorf("name %q, want %q", d.Name(), want)
@@ -185,7 +207,12 @@ func FuzzMatMul(f *testing.F) {
 	f.Fuzz(func(t *testing.T, m, n, k, form uint8) {
 		for _, path := range kernels.Paths() {
 			d := cpuOn(t, 1+int(form>>3&1), path)
-			kerneltest.CheckMatMul(t, d, int(m%80), int(n%80), int(k%80), form&1 != 0, form&2 != 0, form&4 != 0)
+			kerneltest.CheckMatMul(t, d, kernels.FP32, int(m%80), int(n%80), int(k%80), form&1 != 0, form&2 != 0, form&4 != 0)
+			d.Close()
+		}
+		for _, half := range kernels.Halves() {
+			d := cpuHalf(t, 1+int(form>>3&1), half)
+			kerneltest.CheckMatMul(t, d, kernels.BF16, int(m%80), int(n%80), int(k%80), form&1 != 0, form&2 != 0, form&4 != 0)
 			d.Close()
 		}
 	})

@@ -33,6 +33,15 @@ type Buffer interface {
 // Tokens is device memory that holds token ids.
 type Tokens interface{ Len() int }
 
+// A Weight is the weight of a linear layer, (out, in) row-major in a buffer, together
+// with the form in which a device multiplies with it: packed, or rounded to fewer
+// bits. It follows its parameters: after anything that changes them through the
+// device the next use makes that form anew.
+type Weight interface {
+	// Shape returns the sizes.
+	Shape() (out, in int)
+}
+
 // AttentionShape describes grouped-query attention over packed projections:
 // qkv is (Batch·Seq, (Heads + 2·KVHeads)·HeadDim), a row holding all query heads,
 // then all key heads, then all value heads.
@@ -102,6 +111,23 @@ type Device interface {
 	// chain of fused multiply-adds, s = a·b + s rounded once, over k in ascending
 	// order from 0; with accumulate the finished chain is then added to c.
 	MatMul(c, a, b Buffer, m, n, k int, transA, transB, accumulate bool)
+
+	// NewWeight returns the weight of a linear layer whose parameters, (out, in), params
+	// holds at its start. Without trained, LinearBackward and UpdateWeight must not be
+	// called with it, which saves memory. It fails when the memory is not there.
+	NewWeight(params Buffer, out, in int, trained bool) (Weight, error)
+	// Linear sets y (rows, out) to x·Wᵀ, x (rows, in), and adds residual (rows, out)
+	// unless that is nil; residual may be y. It computes what MatMul does with transB,
+	// accumulating where there is a residual.
+	Linear(y, x Buffer, w Weight, residual Buffer, rows int)
+	// LinearSwiGLU sets gateUp (rows, 2·width) to x·Wᵀ, where w holds the gate's width
+	// outputs and then up's, and out (rows, width) to SwiGLU of it.
+	LinearSwiGLU(out, gateUp, x Buffer, w Weight, rows int)
+	// LinearBackward sets dx (rows, in) to dy·W, dy (rows, out). The weight's own
+	// gradient is dyᵀ·x: MatMul with transA.
+	LinearBackward(dx, dy Buffer, w Weight, rows int)
+	// UpdateWeight is AdamW on a weight's parameters; g, m and v are (out, in).
+	UpdateWeight(w Weight, g, m, v Buffer, step AdamWStep)
 
 	// RMSNorm sets out = x·rstd·weight for each of rows rows of width values, with
 	// rstd = 1/sqrt(mean(x²) + eps), which is kept in rstd (rows) for the backward

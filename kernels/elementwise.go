@@ -58,22 +58,22 @@ func (d *CPU) each(op elementOp, dst, x []float32, factor float32) {
 }
 
 // Zero implements Device.
-func (d *CPU) Zero(x Buffer) { d.each(opZero, f32("zero", x), nil, 0) }
+func (d *CPU) Zero(x Buffer) { d.each(opZero, d.written("zero", x), nil, 0) }
 
 // Copy implements Device.
 func (d *CPU) Copy(dst, src Buffer) {
 	same("copy", "src", src.Len(), dst.Len())
-	d.each(opCopy, f32("copy", dst), f32("copy", src), 0)
+	d.each(opCopy, d.written("copy", dst), f32("copy", src), 0)
 }
 
 // Add implements Device.
 func (d *CPU) Add(dst, x Buffer) {
 	same("add", "x", x.Len(), dst.Len())
-	d.each(opAdd, f32("add", dst), f32("add", x), 0)
+	d.each(opAdd, d.written("add", dst), f32("add", x), 0)
 }
 
 // Scale implements Device.
-func (d *CPU) Scale(x Buffer, s float32) { d.each(opScale, f32("scale", x), nil, s) }
+func (d *CPU) Scale(x Buffer, s float32) { d.each(opScale, d.written("scale", x), nil, s) }
 
 // reduceJob sums x, or its squares, chunk by chunk.
 type reduceJob struct {
@@ -134,13 +134,18 @@ type adamwJob struct {
 	constants [10]float32
 }
 
+// constants are what adamw's loops read: see adamwJob.
+func (s AdamWStep) constants() [10]float32 {
+	return [10]float32{
+		s.GradScale, s.Beta1, 1 - s.Beta1, s.Beta2, 1 - s.Beta2, s.LR * s.WeightDecay,
+		s.LR, s.Correction1, s.Correction2, s.Eps,
+	}
+}
+
 // AdamW implements Device.
 func (d *CPU) AdamW(p, g, m, v Buffer, step AdamWStep) {
 	checkAdamW(p, g, m, v)
-	d.adamw = adamwJob{d.path, f32("adamw", p), f32("adamw", g), f32("adamw", m), f32("adamw", v), [10]float32{
-		step.GradScale, step.Beta1, 1 - step.Beta1, step.Beta2, 1 - step.Beta2, step.LR * step.WeightDecay,
-		step.LR, step.Correction1, step.Correction2, step.Eps,
-	}}
+	d.adamw = adamwJob{d.path, d.written("adamw", p), f32("adamw", g), d.written("adamw", m), d.written("adamw", v), step.constants()}
 	d.run(&d.adamw, blocks(p.Len(), elementBlock))
 }
 

@@ -20,7 +20,7 @@ type embeddingJob struct {
 func (d *CPU) Embedding(out, table Buffer, tokens Tokens, vocab, width int) {
 	ids := cpuIDs("embedding", tokens)
 	checkEmbedding("embedding", out, table, ids, vocab, width)
-	d.embedding = embeddingJob{d.path, false, f32("embedding", out), f32("embedding", table), ids, width}
+	d.embedding = embeddingJob{d.path, false, d.written("embedding", out), f32("embedding", table), ids, width}
 	d.run(&d.embedding, blocks(len(ids), embeddingRows))
 }
 
@@ -29,7 +29,7 @@ func (d *CPU) EmbeddingBackward(dtable, dout Buffer, tokens Tokens, vocab, width
 	const op = "embedding backward"
 	ids := cpuIDs(op, tokens)
 	checkEmbedding(op, dout, dtable, ids, vocab, width)
-	d.embedding = embeddingJob{d.path, true, f32(op, dout), f32(op, dtable), ids, width}
+	d.embedding = embeddingJob{d.path, true, f32(op, dout), d.written(op, dtable), ids, width}
 	d.run(&d.embedding, blocks(width, embeddingColumns))
 }
 

@@ -9,7 +9,7 @@ import (
 // A linear layer: y = x·Wᵀ, with W stored (out, in).
 func ExampleCPU_MatMul() {
 	var d kernels.Device
-	d, err := kernels.NewCPU(1)
+	d, err := kernels.NewCPU(1, kernels.FP32)
 	if err != nil {
 		fmt.Println(err)
 		return

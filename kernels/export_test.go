@@ -17,12 +17,16 @@ func BestTime(count int, f func()) time.Duration {
 // Peak returns the rate of d's fused multiply-adds on registers at this moment, in
 // GFLOP/s of one thread; 0 in plain Go.
 func (d *CPU) Peak() float64 {
-	if d.path.peak == nil {
+	peak, flop := d.path.peak, d.path.peakFlop
+	if d.half != nil {
+		peak, flop = d.half.peak, d.half.peakFlop
+	}
+	if peak == nil {
 		return 0
 	}
 	const turns = 1 << 12
-	best := BestTime(3, func() { d.path.peak(turns) })
-	return turns * float64(d.path.peakFlop) / best.Seconds() / 1e9
+	best := BestTime(3, func() { peak(turns) })
+	return turns * float64(flop) / best.Seconds() / 1e9
 }
 
 // Paths returns the names of the paths that this machine can run, the fastest first.
@@ -34,11 +38,30 @@ func Paths() []string {
 	return names
 }
 
-// NewCPUOn is NewCPU on a path that Paths named.
+// Halves returns the names of the ways to multiply bf16 values that this machine has.
+func Halves() []string {
+	var names []string
+	for _, h := range halves() {
+		names = append(names, h.name)
+	}
+	return names
+}
+
+// NewCPUHalf is NewCPU on the first path in bf16 by one of Halves.
+func NewCPUHalf(threads int, name string) (*CPU, error) {
+	for _, h := range halves() {
+		if h.name == name {
+			return newCPU(threads, allPaths()[0], h)
+		}
+	}
+	panic("kernels: no way to multiply bf16 named " + name)
+}
+
+// NewCPUOn is NewCPU in float32 on a path that Paths named.
 func NewCPUOn(threads int, name string) (*CPU, error) {
 	for _, p := range allPaths() {
 		if p.name == name {
-			return newCPU(threads, p)
+			return newCPU(threads, p, nil)
 		}
 	}
 	panic("kernels: no path " + name)

@@ -18,7 +18,7 @@ func (d *CPU) CrossEntropy(losses, logits Buffer, targets Tokens, first, rows, v
 	const op = "cross-entropy"
 	ids := cpuIDs(op, targets)
 	checkCrossEntropy(losses, logits, ids, first, rows, vocab)
-	d.loss = lossJob{d.path, f32(op, losses)[first:], f32(op, logits), ids[first:], rows, vocab, scale}
+	d.loss = lossJob{d.path, d.written(op, losses)[first:], d.written(op, logits), ids[first:], rows, vocab, scale}
 	d.run(&d.loss, blocks(rows, lossBlock))
 }
 

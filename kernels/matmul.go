@@ -3,22 +3,26 @@ package kernels
 // matmulJob is one matmul. It runs in two phases: first the tasks pack op(b) into
 // panels, which all of them then read; then each computes a block of c, for one block
 // of k after the other, so that what it reads of a panel stays in the first-level cache
-// and what it reads of op(a) in the second.
+// and what it reads of op(a) in the second. A weight is packed already.
 type matmulJob struct {
-	*path
-	packing bool // in the first phase
+	packing
+	filling bool // in the first phase
 
 	c, a, b        []float32
 	m, n, k        int
 	transA, transB bool
 	accumulate     bool
+	residual       []float32 // (m, n), or nil: c begins as this, and accumulate is set
+	gated          []float32 // (m, n/2), or nil: SwiGLU of c
 
+	depth              int  // words of k
 	packA, packB       bool // or read where they are
 	first, last        int  // columns of c in this pass
 	taskRows, taskCols int  // of a task's block of c
-	taskDepth          int  // values of k at a time
+	taskDepth          int  // words of k at a time
 
-	columns []float32       // op(b)'s columns first to last: panels of (k, cols)
+	columns []float32       // op(b)'s columns first to last, packed
+	own     []float32       // memory for columns
 	scratch []matmulScratch // by worker
 }
 
@@ -26,17 +30,21 @@ type matmulJob struct {
 type matmulScratch struct {
 	rows []float32 // its block of op(a): (taskRows, taskDepth), rows rowGap further apart
 	sums []float32 // its block of c (taskRows, taskCols), while chains are not finished
+	tmp  []float32 // of packing
 }
 
 const (
 	packPanels = 4 // panels a packing task
-	// maxDepth values of k, for 12 rows of a and 32 columns of b, take 45 kB; with
+	// maxDepth words of k, for 12 rows of a and 32 columns of b, take 45 kB; with
 	// k in blocks each chain goes through memory between them.
 	maxDepth    = 256
 	minTaskRows = 48
 	maxTaskRows = 192
 	maxTaskCols = 512
-	// maxPacked values are packed at a time: 64 MiB.
+	// maxTask is the number of values that a task's block of c has when its columns
+	// are all of c's: 512 kB, for the second-level cache.
+	maxTask = 128 << 10
+	// maxPacked words are packed at a time: 64 MiB.
 	maxPacked = 16 << 20
 	// rowGap keeps rows from competing for the same few places in the cache.
 	rowGap = 16
@@ -54,33 +62,58 @@ func (d *CPU) MatMul(c, a, b Buffer, m, n, k int, transA, transB, accumulate boo
 		return
 	}
 	j := &d.matmul
-	j.path = d.path
-	j.c, j.a, j.b = f32("matmul", c), f32("matmul", a), f32("matmul", b)
+	j.packing = packing{d.path, d.half}
+	j.c, j.a, j.b = d.written("matmul", c), f32("matmul", a), f32("matmul", b)
 	j.m, j.n, j.k, j.transA, j.transB, j.accumulate = m, n, k, transA, transB, accumulate
+	j.residual, j.gated = nil, nil
+	vector := j.panel != nil
+	j.packB = j.half != nil || j.transB || vector && j.m >= packRows && j.n > narrow
 	j.plan(d.threads)
 	width := n
 	if j.packB {
-		width = max(maxPacked/max(k, 1)/j.cols, 1) * j.cols
+		width = max(maxPacked/max(j.depth, 1)/j.cols, 1) * j.cols
 	}
 	for j.first = 0; j.first < n; j.first += width {
 		j.last = min(j.first+width, n)
 		if panels := blocks(j.last-j.first, j.cols); j.packB {
-			j.columns = grownFloats(j.columns, panels*j.cols*k)
-			j.packing = true
+			j.own = grownFloats(j.own, panels*j.cols*j.depth)
+			j.columns = j.own
+			j.filling = true
 			d.run(j, blocks(panels, packPanels))
-			j.packing = false
+			j.filling = false
 		}
 		d.run(j, blocks(m, j.taskRows)*blocks(j.last-j.first, j.taskCols))
 	}
 }
 
-// plan chooses the sizes of a task and what is packed.
+// multiply runs j, whose operands are set, on an op(b) that is packed already.
+func (d *CPU) multiply(j *matmulJob, columns []float32) {
+	if j.m == 0 || j.n == 0 {
+		return
+	}
+	j.packing = packing{d.path, d.half}
+	j.transA, j.packB, j.columns, j.first, j.last = false, true, columns, 0, j.n
+	j.accumulate = j.residual != nil
+	j.plan(d.threads)
+	d.run(j, blocks(j.m, j.taskRows)*blocks(j.n, j.taskCols))
+}
+
+// plan chooses the sizes of a task and whether op(a) is packed.
 func (j *matmulJob) plan(threads int) {
-	vector := j.panel != nil
-	j.packB = j.transB || vector && j.m >= packRows && j.n > narrow
-	j.packA = vector && j.transA && j.n >= packColumns
-	j.taskDepth = max(blocks(j.k, max(blocks(j.k, maxDepth), 1)), 1)
+	j.depth = j.words(j.k)
+	j.packA = j.half != nil || j.panel != nil && j.transA && j.n >= packColumns
+	j.taskDepth = max(blocks(j.depth, max(blocks(j.depth, maxDepth), 1)), 1)
 	j.taskRows, j.taskCols = maxTaskRows, maxTaskCols
+	if j.half != nil {
+		j.taskDepth = blocks(j.taskDepth, halfWords) * halfWords
+		j.taskRows, j.taskCols = j.half.rows, 8*maxTaskCols // rounding a row again costs more than reading a panel again
+	}
+	if j.gated != nil {
+		j.taskCols = j.n
+		for j.taskRows*j.n > maxTask && j.taskRows > minTaskRows {
+			j.taskRows /= 2
+		}
+	}
 	if threads > 1 {
 		// Four tasks a thread even out what other processes take from one of them.
 		for blocks(j.m, j.taskRows)*blocks(j.n, j.taskCols) < 4*threads && j.taskRows > minTaskRows {
@@ -95,52 +128,71 @@ func (j *matmulJob) plan(threads int) {
 		if j.apart() {
 			s.sums = grownFloats(s.sums, j.taskRows*j.taskCols)
 		}
+		s.tmp = grownFloats(s.tmp, j.packing.scratch(j.k))
 	}
 }
 
 // apart says whether chains are finished in scratch memory before they are added to c.
-func (j *matmulJob) apart() bool { return j.accumulate && j.k > j.taskDepth }
+func (j *matmulJob) apart() bool { return j.half == nil && j.accumulate && j.depth > j.taskDepth }
 
 func (j *matmulJob) do(worker, task int) {
-	if j.packing {
+	s := &j.scratch[worker]
+	if j.filling {
 		col := j.first + task*packPanels*j.cols
 		count := min(packPanels*j.cols, j.last-col)
-		dst := j.columns[(col-j.first)*j.k:]
-		if j.transB {
-			j.packTransposed(dst, j.b[col*j.k:], j.k, count, j.k)
-		} else {
-			j.pack(dst, j.b[col:], j.n, count, j.k)
+		dst := j.columns[(col-j.first)*j.depth:]
+		switch {
+		case j.k == 0:
+		case j.transB:
+			j.transposed(dst, j.b[col*j.k:], j.k, count, j.k, s.tmp)
+		default:
+			j.straight(dst, j.depth, j.b[col:], j.n, count, j.k)
 		}
 		return
 	}
 	rows := blocks(j.m, j.taskRows)
 	row, col := task%rows*j.taskRows, j.first+task/rows*j.taskCols
-	j.block(&j.scratch[worker], row, min(j.taskRows, j.m-row), col, min(col+j.taskCols, j.last))
+	count, end := min(j.taskRows, j.m-row), min(col+j.taskCols, j.last)
+	if j.residual != nil {
+		for i := row; i < row+count; i++ {
+			copy(j.c[i*j.n+col:i*j.n+end], j.residual[i*j.n+col:i*j.n+end])
+		}
+	}
+	j.block(s, row, count, col, end)
+	if j.gated != nil {
+		width := j.n / 2
+		for i := row; i < row+count; i++ {
+			j.swiglu(j.gated[i*width:][:width], j.c[i*j.n:][:width], j.c[i*j.n+width:][:width])
+		}
+	}
 }
 
 // block computes the block of c of count rows from row on and of the columns from col
 // to before end.
 func (j *matmulJob) block(s *matmulScratch, row, count, col, end int) {
 	x := product{c: j.c[row*j.n+col:], cRow: j.n, m: count, mode: productSet}
-	if j.apart() {
+	switch {
+	case j.apart():
 		x.c, x.cRow = s.sums, j.taskCols
-	} else if j.accumulate {
+	case j.accumulate && j.half != nil:
+		x.mode = productChain
+	case j.accumulate:
 		x.mode = productAdd
 	}
 	c := x.c
-	for p := 0; p < max(j.k, 1); p += j.taskDepth {
-		x.k = min(j.taskDepth, j.k-p)
+	for p := 0; p < max(j.depth, 1); p += j.taskDepth {
+		x.k = min(j.taskDepth, j.depth-p)
 		j.operandA(&x, s, row, p)
 		for at := col; at < end; at += j.cols {
 			x.n = min(j.cols, end-at)
 			x.b, x.bRow = j.b, j.n
 			if j.packB {
-				x.b, x.bRow = j.columns[(at-j.first)*j.k+p*j.cols:], j.cols
+				x.b, x.bRow = j.columns[(at-j.first)*j.depth+p*j.cols:], j.cols
 			} else if x.k > 0 {
 				x.b = j.b[p*j.n+at:]
 			}
 			x.c = c[at-col:]
-			j.product(&x)
+			j.product(&x, j.half)
 		}
 		x.mode = productChain
 	}
@@ -151,13 +203,22 @@ func (j *matmulJob) block(s *matmulScratch, row, count, col, end int) {
 	}
 }
 
-// operandA makes x read op(a)'s rows from row on and its values of k from p on.
+// operandA makes x read op(a)'s rows from row on and its words of k from p on.
 func (j *matmulJob) operandA(x *product, s *matmulScratch, row, p int) {
+	k := x.k // values of k
+	if j.half != nil {
+		p *= 2
+		k = min(2*k, j.k-p)
+	}
 	switch {
 	case x.k == 0:
 	case j.packA:
 		x.a, x.aRow, x.aCol = s.rows, x.k+rowGap, 1
-		j.turn(s.rows, x.aRow, j.a[p*j.m+row:], j.m, x.k, x.m)
+		if j.transA {
+			j.rows(s.rows, x.aRow, j.a[p*j.m+row:], j.m, x.m, k, true, s.tmp)
+		} else {
+			j.rows(s.rows, x.aRow, j.a[row*j.k+p:], j.k, x.m, k, false, s.tmp)
+		}
 	case j.transA:
 		x.a, x.aRow, x.aCol = j.a[p*j.m+row:], 1, j.m
 	default:

@@ -25,7 +25,7 @@ func (d *CPU) RMSNorm(out, rstd, x, weight Buffer, rows, width int, eps float32)
 	const op = "rmsnorm"
 	j := &d.norm
 	j.path, j.backward, j.rows, j.width, j.eps = d.path, false, rows, width, eps
-	j.out, j.rstd, j.x, j.weight = f32(op, out), f32(op, rstd), f32(op, x), f32(op, weight)
+	j.out, j.rstd, j.x, j.weight = d.written(op, out), d.written(op, rstd), f32(op, x), f32(op, weight)
 	d.run(j, blocks(rows, normBlock))
 }
 
@@ -36,8 +36,8 @@ func (d *CPU) RMSNormBackward(dx, dweight, dout, x, weight, rstd Buffer, rows, w
 	const op = "rmsnorm backward"
 	j := &d.norm
 	j.path, j.backward, j.rows, j.width = d.path, true, rows, width
-	j.out, j.rstd, j.x, j.weight = f32(op, dx), f32(op, rstd), f32(op, x), f32(op, weight)
-	j.dweight, j.dout = f32(op, dweight), f32(op, dout)
+	j.out, j.rstd, j.x, j.weight = d.written(op, dx), f32(op, rstd), f32(op, x), f32(op, weight)
+	j.dweight, j.dout = d.written(op, dweight), f32(op, dout)
 	count := blocks(rows, normBlock)
 	j.partial = grown(j.partial, count*width)
 	d.run(j, count)
@@ -116,7 +116,7 @@ type ropeJob struct {
 // RoPE implements Device.
 func (d *CPU) RoPE(qkv, cos, sin Buffer, s AttentionShape, inverse bool) {
 	checkRoPE(qkv, cos, sin, s)
-	d.rotary = ropeJob{d.path, f32("rope", qkv), f32("rope", cos), f32("rope", sin), s, 1}
+	d.rotary = ropeJob{d.path, d.written("rope", qkv), f32("rope", cos), f32("rope", sin), s, 1}
 	if inverse {
 		d.rotary.sign = -1
 	}

@@ -189,8 +189,8 @@ func checkProduct(t *testing.T, p *path, m, n, k, mode int, transposed bool, see
 			t.Fatalf("%s on %s, m=%d n=%d k=%d: wrote beside c", what, p.name, m, n, k)
 		}
 	}
-	p.product(&got)
-	plainPath.product(&want)
+	p.product(&got, nil)
+	plainPath.product(&want, nil)
 	compare("product")
 	count := min(m, p.rows)
 	p.diagonal(got.c, cRow, gw, 16, got.b, bRow, count, n, transposed)

@@ -46,7 +46,7 @@ func TestFastestPathIsChosen(t *testing.T) {
 	case has("avx2", "fma", "bmi2"):
 		want = "AVX2"
 	}
-	d, err := NewCPU(1)
+	d, err := NewCPU(1, FP32)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,8 +22,8 @@ type product struct {
 	mode       int
 }
 
-// product computes x.
-func (p *path) product(x *product) {
+// product computes x, in bf16 if half is set: then k counts words.
+func (p *path) product(x *product, half *half) {
 	switch {
 	case x.m == 0 || x.n == 0:
 	case x.k == 0:
@@ -33,8 +33,12 @@ func (p *path) product(x *product) {
 	default:
 		// The assembly reads up to these.
 		_, _, _ = x.c[(x.m-1)*x.cRow+x.n-1], x.a[(x.m-1)*x.aRow+(x.k-1)*x.aCol], x.b[(x.k-1)*x.bRow+x.n-1]
+		f := p.panel
+		if half != nil {
+			f = half.product
+		}
 		for j := 0; j < x.n; j += p.cols {
-			p.panel(&x.c[j], 4*x.cRow, &x.a[0], 4*x.aRow, 4*x.aCol, &x.b[j], 4*x.bRow, x.m, min(p.cols, x.n-j), x.k, x.mode)
+			f(&x.c[j], 4*x.cRow, &x.a[0], 4*x.aRow, 4*x.aCol, &x.b[j], 4*x.bRow, x.m, min(p.cols, x.n-j), x.k, x.mode)
 		}
 	}
 }
@@ -83,16 +87,6 @@ func (p *path) diagonal(c []float32, cRow int, w []float32, wRow int, x []float3
 func (p *path) packTransposed(dst, src []float32, srcRow, n, k int) {
 	for j := 0; j < n; j += p.cols {
 		p.turn(dst[j*k:][:k*p.cols], p.cols, src[j*srcRow:], srcRow, min(p.cols, n-j), k)
-	}
-}
-
-// pack packs the matrix (k, n) in src, srcRow apart, as panels of (k, cols).
-func (p *path) pack(dst, src []float32, srcRow, n, k int) {
-	for j := 0; j < n; j += p.cols {
-		panel, width := dst[j*k:][:k*p.cols], min(p.cols, n-j)
-		for l := range k {
-			copy(panel[l*p.cols:][:p.cols], src[l*srcRow+j:][:width])
-		}
 	}
 }
 

@@ -166,3 +166,48 @@ func checkAdamW(p, g, m, v Buffer) {
 	same("adamw", "m", m.Len(), p.Len())
 	same("adamw", "v", v.Len(), p.Len())
 }
+
+func checkLinear(op string, y, x Buffer, w Weight, residual Buffer, rows int) {
+	dim(op, "rows", rows)
+	out, in := w.Shape()
+	need(op, "y", y.Len(), rows*out)
+	need(op, "x", x.Len(), rows*in)
+	if residual != nil {
+		need(op, "residual", residual.Len(), rows*out)
+	}
+}
+
+func checkLinearSwiGLU(out, gateUp, x Buffer, w Weight, rows int) {
+	const op = "linear swiglu"
+	checkLinear(op, gateUp, x, w, nil, rows)
+	n, _ := w.Shape()
+	if n%2 != 0 {
+		panic(fmt.Sprintf("kernels: %s: the weight has %d outputs, want an even number", op, n))
+	}
+	need(op, "out", out.Len(), rows*n/2)
+}
+
+func checkLinearBackward(dx, dy Buffer, w Weight, rows int) {
+	const op = "linear backward"
+	dim(op, "rows", rows)
+	out, in := w.Shape()
+	need(op, "dx", dx.Len(), rows*in)
+	need(op, "dy", dy.Len(), rows*out)
+}
+
+func checkUpdateWeight(n int, g, m, v Buffer) {
+	const op = "update weight"
+	same(op, "g", g.Len(), n)
+	same(op, "m", m.Len(), n)
+	same(op, "v", v.Len(), n)
+}
+
+// checkWeight returns an error for sizes that no weight has, and panics when the
+// parameters do not fit them.
+func checkWeight(params Buffer, out, in int) error {
+	if out < 1 || in < 1 {
+		return fmt.Errorf("kernels: weight of %d outputs and %d inputs: want 1 or more of each", out, in)
+	}
+	need("weight", "params", params.Len(), out*in)
+	return nil
+}

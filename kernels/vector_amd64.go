@@ -109,6 +109,36 @@ func adamwAVX512(p []float32, g []float32, m []float32, v []float32, c *[10]floa
 //go:noescape
 func peakAVX512(turns int)
 
+// panelHalf computes up to 32 columns of a product; see path.panel.
+//
+//go:noescape
+func panelHalf(c *float32, cRow int, a *float32, aRow int, aCol int, b *float32, bRow int, m int, n int, k int, mode int)
+
+// peakHalf does 12 fused multiply-adds on whole registers a turn.
+//
+//go:noescape
+func peakHalf(turns int)
+
+// roundRow rounds n values to bf16 and adds zeros up to a multiple of 32.
+//
+//go:noescape
+func roundRow(dst *float32, src *float32, n int)
+
+// pairRows rounds 2·pairs rows of n values to bf16 and packs them as pairs in panels of 32 columns, dstPanel bytes apart, with zeros after column n.
+//
+//go:noescape
+func pairRows(dst *float32, dstPanel int, src *float32, srcRow int, pairs int, n int)
+
+// tilesAMX computes count blocks of 32 rows, or one of shape.rows, and up to 32 columns of a product of k·32 bf16 values; see path.half.
+//
+//go:noescape
+func tilesAMX(shape *[66]byte, c *float32, cRow int, a *float32, aRow int, b *float32, count int, k int, mode int)
+
+// peakAMX does four products of tiles of zeros a turn.
+//
+//go:noescape
+func peakAMX(shape *[66]byte, turns int)
+
 // panelAVX2 computes up to 16 columns of a product; see path.panel.
 //
 //go:noescape

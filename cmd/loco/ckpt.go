@@ -105,7 +105,7 @@ func loadModel(path string, batch int) (*loaded, error) {
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint %s: %w", path, err)
 	}
-	if l.device, err = kernels.NewCPU(0); err != nil { // alone on the machine, unlike the worker
+	if l.device, err = evaluationDevice(kernels.Precision(cfg.Inner.Precision)); err != nil {
 		return nil, err
 	}
 	if l.model, err = model.NewInference(l.device, l.spec.model, batch); err != nil {
@@ -113,6 +113,16 @@ func loadModel(path string, batch int) (*loaded, error) {
 	}
 	l.device.Upload(l.model.Params(), slow)
 	return l, nil
+}
+
+// evaluationDevice computes on all cores, since it is alone on the machine, unlike a
+// worker; in the run's precision or, on a machine that does not have it, in its own.
+func evaluationDevice(precision kernels.Precision) (*kernels.CPU, error) {
+	d, err := kernels.NewCPU(0, precision)
+	if err != nil {
+		d, err = kernels.NewCPU(0, kernels.Auto)
+	}
+	return d, err
 }
 
 // evaluate returns the held-out loss of a checkpoint of this run.

@@ -153,7 +153,7 @@ func (w *worker) open(ctx context.Context, number int) (err error) {
 		return err
 	}
 	w.runID = w.spec.runID(w.set)
-	if w.device, err = kernels.NewCPU(w.spec.cfg.Inner.Threads); err != nil {
+	if w.device, err = kernels.NewCPU(w.spec.cfg.Inner.Threads, kernels.Precision(w.spec.cfg.Inner.Precision)); err != nil {
 		return usageError{err}
 	}
 	w.closers = append(w.closers, w.device.Close)

@@ -13,11 +13,12 @@ type isa struct {
 	suffix string
 	lanes  int
 	wide   bool // AVX-512: 32 registers, mask registers
+	pairs  bool // products of pairs of bf16 values: see half.go
 }
 
-func avx512() *isa { return &isa{"AVX512", 16, true} }
+func avx512() *isa { return &isa{suffix: "AVX512", lanes: 16, wide: true} }
 
-func avx2() *isa { return &isa{"AVX2", 8, false} }
+func avx2() *isa { return &isa{suffix: "AVX2", lanes: 8} }
 
 // text begins a function of this width; it returns its name.
 func (s *isa) text(name, signature string) {

@@ -4,6 +4,9 @@
 package main
 
 import (
+	"flag"
+	"log"
+
 	. "github.com/mmcloughlin/avo/build"
 )
 
@@ -20,8 +23,14 @@ func main() {
 		s.sums()
 		s.adamw()
 		s.peak()
+		if s.wide {
+			s.half()
+		}
 	}
 	Generate()
+	if err := encodeHalf(flag.Lookup("out").Value.String()); err != nil {
+		log.Fatal(err)
+	}
 }
 
 // block is the number of float32 that one turn of an elementwise loop takes, and the

@@ -54,11 +54,15 @@ func (s *isa) panel() {
 	o.aRow3 = GP64()
 	LEAQ(Mem{Base: o.aRow, Index: o.aRow, Scale: 2}, o.aRow3)
 
-	CMPQ(o.aCol, U8(4))
-	JNE(LabelRef("strided"))
 	o.along = true
 	o.bRow3 = GP64()
 	LEAQ(Mem{Base: o.bRow, Index: o.bRow, Scale: 2}, o.bRow3)
+	if s.pairs { // rows of pairs are always packed
+		s.columns(o, "along", n)
+		return
+	}
+	CMPQ(o.aCol, U8(4))
+	JNE(LabelRef("strided"))
 	s.columns(o, "along", n)
 	Label("strided")
 	o.along = false

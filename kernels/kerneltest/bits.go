@@ -12,11 +12,13 @@ import (
 // It closes the devices.
 func SameBits(t *testing.T, devices ...kernels.Device) {
 	t.Helper()
-	cases := append(matMulCases(), attentionCases()...)
+	cases := append(matMulCases(0), attentionCases()...)
+	cases = append(cases, linearCases(0)...)
 	cases = append(cases, layerCases()...)
 	cases = append(cases, vectorCases()...)
 	cases = append(cases,
-		matMulCase(257, 129, 65, false, true, false), matMulCase(257, 65, 129, false, false, true), matMulCase(65, 129, 257, true, false, true),
+		matMulCase(0, 257, 129, 65, false, true, false), matMulCase(0, 257, 65, 129, false, false, true), matMulCase(0, 65, 129, 257, true, false, true),
+		linearCase(0, 257, 129, 65, true), linearCase(0, 130, 96, 700, false), linearSwiGLUCase(0, 257, 65, 129), linearBackwardCase(0, 257, 129, 600),
 		normBackwardCase(513, 64), normCase(513, 64), swigluCase(257, 65), crossEntropyCase(0, 257, 256), embeddingBackwardCase(513, 32, 257))
 	for _, c := range cases {
 		want, _ := after(t, devices[0], c)

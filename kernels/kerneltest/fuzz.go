@@ -6,11 +6,11 @@ import (
 	"loco/kernels"
 )
 
-// CheckMatMul compares one matmul of random values with the reference: what a fuzz
-// target calls with the sizes it finds.
-func CheckMatMul(t *testing.T, d kernels.Device, m, n, k int, transA, transB, accumulate bool) {
+// CheckMatMul compares one matmul of random values, on a device of that precision, with
+// the reference: what a fuzz target calls with the sizes it finds.
+func CheckMatMul(t *testing.T, d kernels.Device, precision kernels.Precision, m, n, k int, transA, transB, accumulate bool) {
 	t.Helper()
-	check(t, d, matMulCase(m, n, k, transA, transB, accumulate))
+	check(t, d, matMulCase(roundingOf(precision), m, n, k, transA, transB, accumulate))
 }
 
 // CheckAttention compares attention of one shape, forward and backward, with the

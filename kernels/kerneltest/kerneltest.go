@@ -19,6 +19,28 @@ const u = 1.0 / (1 << 24)
 // tiny covers results that are subnormal in float32.
 const tiny = 1e-37
 
+// operandRounding is the unit roundoff of the operands of a product: 0 where they are
+// multiplied as they are.
+type operandRounding float64
+
+// bf16Roundoff is the unit roundoff of bf16, which has 8 significant bits.
+const bf16Roundoff = 1.0 / (1 << 8)
+
+func roundingOf(precision kernels.Precision) operandRounding {
+	if precision == kernels.BF16 {
+		return bf16Roundoff
+	}
+	return 0
+}
+
+// product bounds the error of a sum of k products and one more summand: sum is Σ|aᵢbᵢ|,
+// first the magnitude of the summand that the sum begins with or that is added last.
+// Rounded operands put each product off by 2r + r²; the first product and the first
+// summand meet k+2 roundings. The factor 1.01 stands for the terms in u².
+func (r operandRounding) product(k int, sum, first float64) float64 {
+	return 1.01*(float64(k+2)*u*(sum+first)+float64(r)*(2+float64(r))*sum) + tiny
+}
+
 // operand is one buffer of an operation, read, written or both.
 type operand struct {
 	name string
@@ -37,18 +59,21 @@ type opCase struct {
 	bound func(in, out [][]float64) [][]float64
 }
 
-// Run runs the suite against devices that open makes; it closes each.
-func Run(t *testing.T, open func(t *testing.T) kernels.Device) {
+// Run runs the suite against devices that open makes, which multiply in the given
+// precision, FP32 or BF16; it closes each.
+func Run(t *testing.T, precision kernels.Precision, open func(t *testing.T) kernels.Device) {
 	t.Helper()
+	p := roundingOf(precision)
 	for _, group := range []struct {
 		name  string
 		cases []opCase
 	}{
-		{"matmul", matMulCases()},
+		{"matmul", matMulCases(p)},
+		{"linear", linearCases(p)},
 		{"attention", attentionCases()},
 		{"layers", layerCases()},
 		{"vectors", vectorCases()},
-		{"nonfinite", nonFiniteCases()},
+		{"nonfinite", nonFiniteCases(p)},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			d := opened(t, open)

@@ -7,7 +7,7 @@ import (
 	"loco/kernels"
 )
 
-func matMulCases() []opCase {
+func matMulCases(r operandRounding) []opCase {
 	var cases []opCase
 	shapes := [][3]int{
 		{1, 1, 1}, {1, 2, 3}, {2, 1, 7}, {3, 5, 2}, {4, 4, 4}, {5, 3, 1}, {7, 9, 11},
@@ -16,13 +16,13 @@ func matMulCases() []opCase {
 	}
 	for _, shape := range shapes {
 		for form := range 8 {
-			cases = append(cases, matMulCase(shape[0], shape[1], shape[2], form&1 != 0, form&2 != 0, form&4 != 0))
+			cases = append(cases, matMulCase(r, shape[0], shape[1], shape[2], form&1 != 0, form&2 != 0, form&4 != 0))
 		}
 	}
 	return cases
 }
 
-func matMulCase(m, n, k int, transA, transB, accumulate bool) opCase {
+func matMulCase(r operandRounding, m, n, k int, transA, transB, accumulate bool) opCase {
 	s := source(uint64(m)<<40 + uint64(n)<<20 + uint64(k))
 	return opCase{
 		name:     fmt.Sprintf("matmul %dx%dx%d transA=%v transB=%v accumulate=%v", m, n, k, transA, transB, accumulate),
@@ -30,11 +30,14 @@ func matMulCase(m, n, k int, transA, transB, accumulate bool) opCase {
 		run: func(d kernels.Device, b []kernels.Buffer, _ []kernels.Tokens) {
 			d.MatMul(b[0], b[1], b[2], m, n, k, transA, transB, accumulate)
 		},
-		// k products and k additions: the first product meets k+1 roundings, the
-		// bound of the sum is (k+1)·u·Σ|aᵢbᵢ|, of the accumulation u·|c| more. The
-		// factor 1.01 stands for the terms in u².
-		bound: func(in, out [][]float64) [][]float64 {
+		bound: func(in, _ [][]float64) [][]float64 {
 			bound := make([]float64, m*n)
+			first := func(i int) float64 {
+				if accumulate {
+					return math.Abs(in[0][i])
+				}
+				return 0
+			}
 			for i := range m {
 				for j := range n {
 					sum := 0.0
@@ -48,7 +51,7 @@ func matMulCase(m, n, k int, transA, transB, accumulate bool) opCase {
 						}
 						sum += math.Abs(in[1][ia] * in[2][ib])
 					}
-					bound[i*n+j] = 1.01*(float64(k+1)*u*sum+u*math.Abs(out[0][i*n+j])) + tiny
+					bound[i*n+j] = r.product(k, sum, first(i*n+j))
 				}
 			}
 			return [][]float64{bound, nil, nil}

@@ -10,12 +10,12 @@ import (
 // nonFiniteCases put a NaN or an infinity into one operand of each operation: what
 // depends on it must not be finite afterwards, and what does not (an earlier row of
 // causal attention, another row of a matmul) must not notice.
-func nonFiniteCases() []opCase {
+func nonFiniteCases(r operandRounding) []opCase {
 	var cases []opCase
 	s := kernels.AttentionShape{Batch: 2, Seq: 11, Heads: 4, KVHeads: 2, HeadDim: 6}
 	for _, bad := range []float32{float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1))} {
 		for _, form := range []int{0, 1, 2, 5} {
-			c := matMulCase(6, 5, 7, form&1 != 0, form&2 != 0, form&4 != 0)
+			c := matMulCase(r, 6, 5, 7, form&1 != 0, form&2 != 0, form&4 != 0)
 			cases = append(cases, poisoned(c, 1, 9, bad), poisoned(c, 2, 9, bad))
 		}
 		attention, rows := attentionCase(s), s.QKVWidth()

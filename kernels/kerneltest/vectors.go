@@ -31,16 +31,20 @@ func vectorCases() []opCase {
 	return cases
 }
 
+func adamWConfig(step int) kernels.AdamWStep {
+	return kernels.AdamWStep{
+		LR: 3e-4, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, WeightDecay: 0.1, GradScale: 0.7,
+		Correction1: float32(1 - math.Pow(0.9, float64(step))), Correction2: float32(1 - math.Pow(0.95, float64(step))),
+	}
+}
+
 func adamWCase(n, step int) opCase {
 	s := source(n + step)
 	v := s.values(n, 0.1)
 	for i := range v {
 		v[i] *= v[i]
 	}
-	config := kernels.AdamWStep{
-		LR: 3e-4, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, WeightDecay: 0.1, GradScale: 0.7,
-		Correction1: float32(1 - math.Pow(0.9, float64(step))), Correction2: float32(1 - math.Pow(0.95, float64(step))),
-	}
+	config := adamWConfig(step)
 	return opCase{
 		name:     fmt.Sprintf("adamw %d values, step %d", n, step),
 		operands: []operand{{"p", s.values(n, 1)}, {"g", s.values(n, 0.1)}, {"m", s.values(n, 0.1)}, {"v", v}},

@@ -20,7 +20,7 @@ func devices(t testing.TB) map[string]kernels.Device {
 
 func newCPU(t testing.TB, threads int) kernels.Device {
 	t.Helper()
-	dev, err := kernels.NewCPU(threads)
+	dev, err := kernels.NewCPU(threads, kernels.FP32)
 	if err != nil {
 		t.Fatal(err)
 	}

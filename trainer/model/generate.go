@@ -21,7 +21,7 @@ func (m *Model) Logits(tokens []int32) ([]float32, error) {
 	m.dev.UploadTokens(p.tokens, padded)
 	m.forward(p)
 	m.finalNorm(p)
-	m.dev.MatMul(m.head.row, m.lastRow[len(tokens)-1], m.weights.head, 1, m.cfg.Vocab, m.cfg.Width, false, true, false)
+	m.dev.Linear(m.head.row, m.lastRow[len(tokens)-1], m.weights.head, nil, 1)
 	m.dev.Download(m.logitsOfPrompt, m.head.row)
 	return m.logitsOfPrompt, nil
 }

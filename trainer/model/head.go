@@ -58,7 +58,7 @@ func (m *Model) headForwardBackward(p *pass, scale float32) float64 {
 	for _, c := range h.chunks {
 		m.chunkLoss(c, scale)
 		d.MatMul(m.dW.head, h.logits, c.in, vocab, width, c.rows, true, false, true)
-		d.MatMul(c.din, h.logits, m.weights.head, c.rows, width, vocab, false, false, false)
+		d.LinearBackward(c.din, h.logits, m.weights.head, c.rows)
 	}
 	d.Zero(m.scratch.dx)
 	d.RMSNormBackward(m.scratch.dx, m.dW.norm, h.din, x, m.weights.norm, h.rstd, h.rows, width)
@@ -81,7 +81,7 @@ func (m *Model) finalNorm(p *pass) {
 // chunkLoss sets the losses of one chunk and leaves the logits' gradient in
 // head.logits.
 func (m *Model) chunkLoss(c headChunk, scale float32) {
-	h, vocab := &m.head, m.cfg.Vocab
-	m.dev.MatMul(h.logits, c.in, m.weights.head, c.rows, vocab, m.cfg.Width, false, true, false)
-	m.dev.CrossEntropy(h.losses, h.logits, h.targets, c.first, c.rows, vocab, scale)
+	h := &m.head
+	m.dev.Linear(h.logits, c.in, m.weights.head, nil, c.rows)
+	m.dev.CrossEntropy(h.losses, h.logits, h.targets, c.first, c.rows, m.cfg.Vocab, scale)
 }

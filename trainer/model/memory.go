@@ -10,6 +10,7 @@ import (
 // Memory is what a model takes on its device, in bytes.
 type Memory struct {
 	Parameters  int64
+	Packed      int64 // at most: the forms of weights that a CPU multiplies with
 	Gradients   int64
 	Moments     int64 // AdamW's two
 	Activations int64 // kept from forward to backward, and the scratch of both
@@ -18,12 +19,12 @@ type Memory struct {
 
 // Total is the sum of the parts.
 func (m Memory) Total() int64 {
-	return m.Parameters + m.Gradients + m.Moments + m.Activations + m.Head
+	return m.Parameters + m.Packed + m.Gradients + m.Moments + m.Activations + m.Head
 }
 
 // Memory returns what a trained model takes with microBatch sequences of Context
-// tokens. It runs the allocation of New without a device, so it is exact. Both the
-// configuration and microBatch must be ones that New accepts.
+// tokens. It runs the allocation of New without a device, so it is exact but for
+// Packed. Both the configuration and microBatch must be ones that New accepts.
 func (c Config) Memory(microBatch int) Memory {
 	return build(&allocator{}, c, microBatch, true).memory
 }

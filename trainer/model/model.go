@@ -21,8 +21,10 @@ type Model struct {
 
 	params, grads  kernels.Buffer // (Parameters)
 	first, second  kernels.Buffer // AdamW's moments, (Parameters)
-	groups         [2]Group
-	weights, dW    weights
+	weights        weights
+	dW             grads
+	matrices       []matrix // what UpdateWeight updates
+	vectors        []vector // what AdamW does: norms, and a table that is no head
 	cos, sin       kernels.Buffer // (T, HeadDim/2)
 	full           pass           // B sequences of T positions
 	prefixes       []pass         // one sequence each, lengths ascending to T
@@ -33,26 +35,41 @@ type Model struct {
 	logitsOfPrompt []float32        // (V)
 }
 
-// Group is a range of the arena that AdamW treats alike.
-type Group struct {
-	Params, Grads, First, Second kernels.Buffer
-	Decay                        bool
+// A vector is a range of the arena that AdamW updates.
+type vector struct {
+	params, grads, first, second kernels.Buffer
+	decay                        bool
 }
 
-// weights are views of an arena of parameters, or of one of gradients.
+// A matrix is the weight of a linear layer, with its gradient and moments.
+type matrix struct {
+	weight               kernels.Weight
+	grads, first, second kernels.Buffer
+}
+
+// weights are views of the parameters.
 type weights struct {
-	embed, head, norm kernels.Buffer // (V, C), (V, C), (C)
-	blocks            []blockWeights
+	embed, norm kernels.Buffer // (V, C), (C)
+	head        kernels.Weight // (V, C)
+	blocks      []blockWeights
 }
 
 type blockWeights struct {
 	norm1  kernels.Buffer // (C)
-	qkv    kernels.Buffer // (Q, C)
-	o      kernels.Buffer // (C, C)
+	qkv    kernels.Weight // (Q, C)
+	o      kernels.Weight // (C, C)
 	norm2  kernels.Buffer // (C)
-	gateUp kernels.Buffer // (2F, C)
-	down   kernels.Buffer // (C, F)
+	gateUp kernels.Weight // (2F, C)
+	down   kernels.Weight // (C, F)
 }
+
+// grads are views of the gradients, of the same shapes.
+type grads struct {
+	embed, head, norm kernels.Buffer
+	blocks            []blockGrads
+}
+
+type blockGrads struct{ norm1, qkv, o, norm2, gateUp, down kernels.Buffer }
 
 // New makes a model to train with microBatch sequences of Context tokens at a
 // time. Parameters are zero until Upload. It fails when the configuration is not
@@ -79,7 +96,9 @@ func newModel(dev kernels.Device, cfg Config, batch int, train bool) (*Model, er
 	if a.err != nil {
 		return nil, a.err
 	}
-	m.view()
+	if err := m.view(); err != nil {
+		return nil, err
+	}
 	cos, sin := cfg.ropeTables()
 	dev.Upload(m.cos, cos)
 	dev.Upload(m.sin, sin)
@@ -93,6 +112,7 @@ func build(a *allocator, cfg Config, batch int, train bool) *Model {
 	n := cfg.Parameters()
 	m.params = a.floats(n)
 	m.memory.Parameters = a.bytes
+	cfg.linears(func(_, _ string, out, in int) { m.memory.Packed += kernels.WeightBytes(out, in, train) })
 	if train {
 		mark := a.bytes
 		m.grads = a.floats(n)
@@ -119,11 +139,9 @@ func build(a *allocator, cfg Config, batch int, train bool) *Model {
 }
 
 // view makes the views that the steps use.
-func (m *Model) view() {
-	m.weights = viewWeights(m.cfg, m.params)
-	if m.train {
-		m.dW = viewWeights(m.cfg, m.grads)
-		m.groups = m.viewGroups()
+func (m *Model) view() error {
+	if err := m.viewWeights(); err != nil {
+		return err
 	}
 	m.head.view(m.cfg)
 	for i := range m.prefixes {
@@ -135,48 +153,7 @@ func (m *Model) view() {
 	}
 	m.prompt = make([]int32, m.cfg.Context)
 	m.logitsOfPrompt = make([]float32, m.cfg.Vocab)
-}
-
-// viewWeights cuts an arena by the configuration's layout.
-func viewWeights(cfg Config, arena kernels.Buffer) weights {
-	at := make(map[string]Tensor)
-	for _, t := range cfg.Layout() {
-		at[t.Name] = t
-	}
-	// span is the view from the start of one tensor to the end of another.
-	span := func(first, last string) kernels.Buffer {
-		return arena.Slice(at[first].Offset, at[last].Offset+at[last].Len)
-	}
-	one := func(name string) kernels.Buffer { return span(name, name) }
-	w := weights{embed: one("model.embed_tokens.weight"), norm: one("model.norm.weight")}
-	w.head = w.embed
-	if !cfg.Tied {
-		w.head = one("lm_head.weight")
-	}
-	for i := range cfg.Layers {
-		block := fmt.Sprintf("model.layers.%d.", i)
-		w.blocks = append(w.blocks, blockWeights{
-			norm1:  one(block + "input_layernorm.weight"),
-			qkv:    span(block+"self_attn.q_proj.weight", block+"self_attn.v_proj.weight"),
-			o:      one(block + "self_attn.o_proj.weight"),
-			norm2:  one(block + "post_attention_layernorm.weight"),
-			gateUp: span(block+"mlp.gate_proj.weight", block+"mlp.up_proj.weight"),
-			down:   one(block + "mlp.down_proj.weight"),
-		})
-	}
-	return w
-}
-
-func (m *Model) viewGroups() [2]Group {
-	total := m.cfg.Parameters()
-	decayed := total - int(m.cfg.normParameters())
-	cut := func(lo, hi int, decay bool) Group {
-		return Group{
-			Params: m.params.Slice(lo, hi), Grads: m.grads.Slice(lo, hi),
-			First: m.first.Slice(lo, hi), Second: m.second.Slice(lo, hi), Decay: decay,
-		}
-	}
-	return [2]Group{cut(0, decayed, true), cut(decayed, total, false)}
+	return nil
 }
 
 // Config returns what the model was made with.
@@ -201,18 +178,19 @@ func (m *Model) Grads() kernels.Buffer { return m.grads }
 // start; nil without training.
 func (m *Model) Moments() (first, second kernels.Buffer) { return m.first, m.second }
 
-// Groups are the two ranges of the arena: matrices, which are decayed, and norms.
-func (m *Model) Groups() [2]Group { return m.groups }
-
 // Update applies one AdamW step from the accumulated gradient, without weight
 // decay on norms.
 func (m *Model) Update(step kernels.AdamWStep) {
-	for _, g := range m.groups {
+	for i := range m.matrices {
+		x := &m.matrices[i]
+		m.dev.UpdateWeight(x.weight, x.grads, x.first, x.second, step)
+	}
+	for _, v := range m.vectors {
 		s := step
-		if !g.Decay {
+		if !v.decay {
 			s.WeightDecay = 0
 		}
-		m.dev.AdamW(g.Params, g.Grads, g.First, g.Second, s)
+		m.dev.AdamW(v.params, v.grads, v.first, v.second, s)
 	}
 }
 

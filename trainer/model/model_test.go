@@ -246,14 +246,14 @@ func TestMemoryIsWhatIsAllocated(t *testing.T) {
 		if _, err := New(dev, cfg, 3); err != nil {
 			t.Fatal(err)
 		}
-		if got := cfg.Memory(3).Total(); got != 4*dev.values {
+		if got := exceptPacked(cfg.Memory(3)); got != 4*dev.values {
 			t.Errorf("checkpoint=%v: Memory says %d bytes, New took %d", checkpoint, got, 4*dev.values)
 		}
 		dev.values = 0
 		if _, err := NewInference(dev, cfg, 3); err != nil {
 			t.Fatal(err)
 		}
-		if got := cfg.InferenceMemory(3).Total(); got != 4*dev.values {
+		if got := exceptPacked(cfg.InferenceMemory(3)); got != 4*dev.values {
 			t.Errorf("checkpoint=%v: InferenceMemory says %d bytes, NewInference took %d", checkpoint, got, 4*dev.values)
 		}
 	}
@@ -261,6 +261,31 @@ func TestMemoryIsWhatIsAllocated(t *testing.T) {
 	plain.Layers, saving.Layers, saving.Checkpoint = 8, 8, true
 	if a, b := plain.Memory(4).Activations, saving.Memory(4).Activations; b*3 > a {
 		t.Errorf("activations take %d bytes with checkpointing, %d without: want less than a third", b, a)
+	}
+}
+
+// exceptPacked is what the model itself allocates.
+func exceptPacked(m Memory) int64 { return m.Total() - m.Packed }
+
+// TestMemoryCoversTheCPU compares the estimate with what a CPU takes, packed weights
+// included.
+func TestMemoryCoversTheCPU(t *testing.T) {
+	for _, tied := range []bool{true, false} {
+		cfg := small(tied)
+		dev, err := kernels.NewCPU(1, kernels.FP32)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := New(dev, cfg, 2); err != nil {
+			t.Fatal(err)
+		}
+		need := cfg.Memory(2)
+		if got := dev.Allocated(); got > need.Total() || got <= exceptPacked(need) {
+			t.Errorf("tied=%v: the model takes %d bytes of the CPU, Memory says %d, of which %d are packed weights", tied, got, need.Total(), need.Packed)
+		}
+		if err := dev.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

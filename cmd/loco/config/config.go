@@ -82,6 +82,7 @@ type Inner struct {
 	Batch       int     `toml:"batch" range:"1..1048576" doc:"Sequences per worker and inner step."`
 	MicroBatch  int     `toml:"micro_batch" id:"-" range:"0..1048576" doc:"Sequences that are in memory at once, a divisor of batch; gradients accumulate. 0 is batch. A worker's own choice; it changes the order of a sum, so the last bits."`
 	Threads     int     `toml:"threads" id:"-" range:"0..1024" doc:"Threads of a worker's CPU kernels. 0 is all cores, or under loco run the worker's share of them. Results do not depend on it."`
+	Precision   string  `toml:"precision" id:"-" oneof:"auto|fp32|bf16" doc:"What matrices are multiplied in; parameters, sums and everything else are float32. auto: bf16 where the processor does that faster (AMX, AVX512_BF16), else fp32. A worker's own choice; fp32 gives the same bits on every machine, bf16 only on processors of one kind."`
 }
 
 // Sync is the table [sync].

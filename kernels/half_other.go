@@ -1,0 +1,6 @@
+//go:build !amd64 || noasm
+
+package kernels
+
+// halves returns the ways to multiply bf16 values that this machine has: none.
+func halves() []*half { return nil }

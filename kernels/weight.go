@@ -1,0 +1,172 @@
+package kernels
+
+// cpuWeight is a [Weight] of the CPU: its parameters, packed as both operands that a
+// training step multiplies with.
+type cpuWeight struct {
+	buffer  *cpuBuffer // the parameters
+	params  []float32  // (out, in)
+	out, in int
+	forward []float32 // op(b) of y = x·Wᵀ
+	inputs  []float32 // op(b) of dx = dy·W; nil if it is not trained
+	stale   bool      // the parameters changed since
+}
+
+// Shape implements Weight.
+func (w *cpuWeight) Shape() (out, in int) { return w.out, w.in }
+
+// WeightBytes is the most memory that NewWeight takes on a CPU of any kind, besides
+// the parameters.
+func WeightBytes(out, in int, trained bool) int64 {
+	up := func(n int) int64 { return int64(blocks(n, slab)) * slab }
+	n := 4 * max(up(out)*int64(in), up(out)*up(in)/2)
+	if trained {
+		n += 4 * max(int64(out)*up(in), up(out)*up(in)/2)
+	}
+	return n
+}
+
+// NewWeight implements Device. It takes a copy of the parameters, two to train, in
+// bf16 half as large.
+func (d *CPU) NewWeight(params Buffer, out, in int, trained bool) (Weight, error) {
+	if err := checkWeight(params, out, in); err != nil {
+		return nil, err
+	}
+	p := packing{d.path, d.half}
+	b, ok := params.(*cpuBuffer)
+	if !ok {
+		panicForeign("weight", params)
+	}
+	w := &cpuWeight{buffer: b, params: b.v[:out*in], out: out, in: in, stale: true}
+	w.forward = floats(p.packed(out, in))
+	if trained {
+		w.inputs = floats(p.packed(in, out))
+	}
+	d.bytes += 4 * int64(len(w.forward)+len(w.inputs))
+	b.home.weights = append(b.home.weights, homedWeight{w, b.at, b.at + out*in})
+	return w, nil
+}
+
+// cpuMemory is what one Alloc returned, with the weights whose parameters lie in it.
+type cpuMemory struct{ weights []homedWeight }
+
+type homedWeight struct {
+	*cpuWeight
+	lo, hi int // in the memory
+}
+
+// written returns the memory of a buffer that an operation writes, and makes the
+// weights in it be packed anew before their next use.
+func (d *CPU) written(op string, b Buffer) []float32 {
+	v := f32(op, b)
+	c := b.(*cpuBuffer)
+	for _, w := range c.home.weights {
+		if w.lo < c.at+len(v) && c.at < w.hi {
+			w.stale = true
+		}
+	}
+	return v
+}
+
+// weight returns a weight of this device, packed.
+func (d *CPU) weight(op string, w Weight) *cpuWeight {
+	c, ok := w.(*cpuWeight)
+	if !ok {
+		panicForeign(op, w)
+	}
+	if c.stale {
+		d.repack(c, nil)
+	}
+	return c
+}
+
+// slab is the number of rows of a weight that a task packs: a multiple of every path's
+// panels and of the pairs that pad a row.
+const slab = 32
+
+// weightJob packs a weight, after an AdamW step on the same rows if adamw is set: what
+// it packs is still in the cache.
+type weightJob struct {
+	packing
+	w     *cpuWeight
+	adamw *adamwJob // with the weight's operands
+	tmp   [][]float32
+}
+
+func (d *CPU) repack(w *cpuWeight, adamw *adamwJob) {
+	j := &d.repacking
+	j.packing, j.w, j.adamw = packing{d.path, d.half}, w, adamw
+	for t := range j.tmp {
+		j.tmp[t] = grownFloats(j.tmp[t], j.scratch(w.in))
+	}
+	d.run(j, blocks(w.out, slab))
+	w.stale = false
+}
+
+func (j *weightJob) do(worker, task int) {
+	w := j.w
+	row := task * slab
+	count := min(slab, w.out-row)
+	lo, hi := row*w.in, (row+count)*w.in
+	if a := j.adamw; a != nil {
+		j.path.adamw(w.params[lo:hi], a.g[lo:hi], a.m[lo:hi], a.v[lo:hi], &a.constants)
+	}
+	rows := w.params[lo:hi]
+	j.transposed(w.forward[row*j.words(w.in):], rows, w.in, count, w.in, j.tmp[worker])
+	if w.inputs == nil {
+		return
+	}
+	before := row
+	if j.half != nil {
+		before /= 2
+	}
+	j.straight(w.inputs[before*j.cols:], j.words(w.out), rows, w.in, w.in, count)
+}
+
+// UpdateWeight implements Device.
+func (d *CPU) UpdateWeight(w Weight, g, m, v Buffer, step AdamWStep) {
+	const op = "update weight"
+	c, ok := w.(*cpuWeight)
+	if !ok {
+		panicForeign(op, w)
+	}
+	checkUpdateWeight(len(c.params), g, m, v)
+	d.adamw = adamwJob{d.path, nil, f32(op, g), d.written(op, m), d.written(op, v), step.constants()}
+	d.written(op, c.buffer)
+	d.repack(c, &d.adamw)
+}
+
+// Linear implements Device.
+func (d *CPU) Linear(y, x Buffer, w Weight, residual Buffer, rows int) {
+	const op = "linear"
+	checkLinear(op, y, x, w, residual, rows)
+	c := d.weight(op, w)
+	j := &d.matmul
+	j.c, j.a, j.m, j.n, j.k = d.written(op, y), f32(op, x), rows, c.out, c.in
+	j.residual, j.gated = nil, nil
+	if residual != nil {
+		j.residual = f32(op, residual)
+	}
+	d.multiply(j, c.forward)
+}
+
+// LinearSwiGLU implements Device.
+func (d *CPU) LinearSwiGLU(out, gateUp, x Buffer, w Weight, rows int) {
+	const op = "linear swiglu"
+	checkLinearSwiGLU(out, gateUp, x, w, rows)
+	c := d.weight(op, w)
+	j := &d.matmul
+	j.c, j.a, j.m, j.n, j.k = d.written(op, gateUp), f32(op, x), rows, c.out, c.in
+	j.residual, j.gated = nil, d.written(op, out)
+	d.multiply(j, c.forward)
+}
+
+// LinearBackward implements Device.
+func (d *CPU) LinearBackward(dx, dy Buffer, w Weight, rows int) {
+	const op = "linear backward"
+	checkLinearBackward(dx, dy, w, rows)
+	c := d.weight(op, w)
+	j := &d.matmul
+	j.c, j.a, j.m, j.n, j.k = d.written(op, dx), f32(op, dy), rows, c.in, c.out
+	j.residual, j.gated = nil, nil
+	d.multiply(j, c.inputs)
+}
