@@ -16,13 +16,13 @@ func halves() []*half {
 		return nil
 	}
 	dot := &half{
-		name: "AVX512_BF16", product: panelHalf, round: roundRow, pairs: pairRows, rows: maxTaskRows,
+		name: "AVX512_BF16", product: panelHalf, round: roundRow, pairs: pairRows,
 		// Processors that have AMX, too, do VDPBF16PS at half the rate of float32.
 		faster: !x.HasAMXBF16, peak: peakHalf, peakFlop: 2 * 2 * 12 * 16,
 	}
 	if x.HasAMXTile && x.HasAMXBF16 && allowTiles() {
 		tiles := &half{
-			name: "AMX", product: tilesProduct, round: roundRow, pairs: pairRows, rows: 2 * maxTaskRows,
+			name: "AMX", product: newTiles().product, round: roundRow, pairs: pairRows,
 			faster: true, peak: peakTiles, peakFlop: 2 * 4 * 16 * 16 * 32,
 		}
 		return []*half{tiles, dot}
@@ -68,17 +68,28 @@ func shapeTiles(rows, columns int) tileShape {
 	return shape
 }
 
-// tilesProduct is half.product on AMX.
-func tilesProduct(c *float32, cRow int, a *float32, aRow, _ int, b *float32, _, m, n, k, mode int) {
+// tiles are the shapes of blocks by rows and columns, each 1 to 32.
+type tiles [2 * tileRows][2 * tileRows]tileShape
+
+func newTiles() *tiles {
+	t := &tiles{}
+	for r := range t {
+		for c := range t[r] {
+			t[r][c] = shapeTiles(r+1, c+1)
+		}
+	}
+	return t
+}
+
+// product is half.product on AMX.
+func (t *tiles) product(c *float32, cRow int, a *float32, aRow, _ int, b *float32, _, m, n, k, mode int, next *float32) {
 	const block = 2 * tileRows
 	if whole := m / block; whole > 0 {
-		shape := shapeTiles(block, n)
-		tilesAMX(&shape, c, cRow, a, aRow, b, whole, k/halfWords, mode)
+		tilesAMX(&t[block-1][n-1], c, cRow, a, aRow, b, whole, k/halfWords, mode, next)
 	}
 	if rest := m % block; rest > 0 {
-		shape := shapeTiles(rest, n)
 		done := m - rest
-		tilesAMX(&shape, below(c, done*cRow), cRow, below(a, done*aRow), aRow, b, 1, k/halfWords, mode)
+		tilesAMX(&t[rest-1][n-1], below(c, done*cRow), cRow, below(a, done*aRow), aRow, b, 1, k/halfWords, mode, next)
 	}
 }
 

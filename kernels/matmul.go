@@ -35,12 +35,15 @@ type matmulScratch struct {
 
 const (
 	packPanels = 4 // panels a packing task
-	// maxDepth words of k, for 12 rows of a and 32 columns of b, take 45 kB; with
-	// k in blocks each chain goes through memory between them.
-	maxDepth    = 256
+	// With k in blocks of maxDepth words each chain goes through memory between them,
+	// which costs more than panels of 64 kB that the first-level cache does not hold.
+	maxDepth    = 512
 	minTaskRows = 48
 	maxTaskRows = 192
-	maxTaskCols = 512
+	maxTaskCols = 1024
+	// maxBlock is the number of words of op(a) in a task's block: a larger one leaves
+	// too little of the second-level cache to c and op(b).
+	maxBlock = 48 << 10
 	// maxTask is the number of values that a task's block of c has when its columns
 	// are all of c's: 512 kB, for the second-level cache.
 	maxTask = 128 << 10
@@ -106,7 +109,9 @@ func (j *matmulJob) plan(threads int) {
 	j.taskRows, j.taskCols = maxTaskRows, maxTaskCols
 	if j.half != nil {
 		j.taskDepth = blocks(j.taskDepth, halfWords) * halfWords
-		j.taskRows, j.taskCols = j.half.rows, 8*maxTaskCols // rounding a row again costs more than reading a panel again
+		j.taskCols = 4 * maxTaskCols // rounding a row again costs more than reading a panel again
+	} else if j.taskRows*j.taskDepth > maxBlock {
+		j.taskRows /= 2
 	}
 	if j.gated != nil {
 		j.taskCols = j.n
@@ -188,6 +193,10 @@ func (j *matmulJob) block(s *matmulScratch, row, count, col, end int) {
 			x.b, x.bRow = j.b, j.n
 			if j.packB {
 				x.b, x.bRow = j.columns[(at-j.first)*j.depth+p*j.cols:], j.cols
+				x.next = nil
+				if next := at + j.cols; next < end {
+					x.next = j.columns[(next-j.first)*j.depth+p*j.cols:]
+				}
 			} else if x.k > 0 {
 				x.b = j.b[p*j.n+at:]
 			}

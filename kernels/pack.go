@@ -50,7 +50,13 @@ func (p packing) transposed(dst, src []float32, srcRow, n, k int, tmp []float32)
 // words words of k, of which these are the first.
 func (p packing) straight(dst []float32, words int, src []float32, srcRow, n, k int) {
 	if p.half == nil {
-		for j := 0; j < n; j += p.cols {
+		whole := 0
+		if p.copyPanels != nil && n >= p.cols && k > 0 {
+			whole = n / p.cols * p.cols
+			_, _ = src[(k-1)*srcRow+whole-1], dst[(whole-p.cols)*words+k*p.cols-1]
+			p.copyPanels(&dst[0], 4*p.cols*words, &src[0], 4*srcRow, k, whole/p.cols)
+		}
+		for j := whole; j < n; j += p.cols {
 			panel, width := dst[j*words:], min(p.cols, n-j)
 			for l := range k {
 				copy(panel[l*p.cols:][:p.cols], src[l*srcRow+j:][:width])

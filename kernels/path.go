@@ -13,9 +13,9 @@ type path struct {
 	cols, rows, square int
 
 	// panel computes a product of m, n ≤ cols and k values, none of them 0; the strides
-	// of rows and columns are in bytes. triangle and triangleT compute count ≤ rows
+	// of rows and columns are in bytes. What next points at is prefetched. triangle and triangleT compute count ≤ rows
 	// rows of the square on the diagonal. They are nil in plain Go: see [product].
-	panel     func(c *float32, cRow int, a *float32, aRow, aCol int, b *float32, bRow, m, n, k, mode int)
+	panel     func(c *float32, cRow int, a *float32, aRow, aCol int, b *float32, bRow, m, n, k, mode int, next *float32)
 	triangle  func(c *float32, cRow int, w *float32, wRow int, x *float32, xRow, count, n int)
 	triangleT func(c *float32, cRow int, w *float32, wRow int, x *float32, xRow, count, n int)
 	// fused makes products use fusedTile where panel is nil.
@@ -23,6 +23,9 @@ type path struct {
 	// transpose turns square rows of src, squares·square long, into as many rows of
 	// dst, square long.
 	transpose func(dst *float32, dstRow int, src *float32, srcRow, squares int)
+	// copyPanels copies rows of panels·cols values each to panels, dstPanel bytes apart;
+	// nil in plain Go.
+	copyPanels func(dst *float32, dstPanel int, src *float32, srcRow, rows, panels int)
 
 	add   func(dst, x []float32)            // dst += x
 	scale func(x []float32, factor float32) // x *= factor

@@ -23,9 +23,12 @@ func vectorPaths() []*path {
 	return paths
 }
 
+// rest waits for less than a microsecond.
+func rest() { pause(4) }
+
 var avx512Path = path{
 	name: "AVX-512", cols: 32, rows: 12, square: 16,
-	panel: panelAVX512, triangle: triangleAVX512, triangleT: triangleTAVX512, transpose: transposeAVX512,
+	panel: panelAVX512, triangle: triangleAVX512, triangleT: triangleTAVX512, transpose: transposeAVX512, copyPanels: copyPanelsAVX512,
 	add: addAVX512, scale: scaleAVX512,
 	dot: dotAVX512, greatest: greatestAVX512, scaleGreatest: scaleGreatestAVX512,
 	expSum: expSumAVX512, scoreGrad: scoreGradAVX512,
@@ -37,7 +40,7 @@ var avx512Path = path{
 
 var avx2Path = path{
 	name: "AVX2", cols: 16, rows: 6, square: 8,
-	panel: panelAVX2, triangle: triangleAVX2, triangleT: triangleTAVX2, transpose: transposeAVX2,
+	panel: panelAVX2, triangle: triangleAVX2, triangleT: triangleTAVX2, transpose: transposeAVX2, copyPanels: copyPanelsAVX2,
 	add: addAVX2, scale: scaleAVX2,
 	dot: dotAVX2, greatest: greatestAVX2, scaleGreatest: scaleGreatestAVX2,
 	expSum: expSumAVX2, scoreGrad: scoreGradAVX2,

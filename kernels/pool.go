@@ -36,9 +36,11 @@ type pool struct {
 }
 
 // spins is how often a worker looks for the next job before it parks, and the caller
-// for the end of this one: a few microseconds, because the processes of a local run
-// share the cores.
-const spins = 4000
+// for the end of this one: a few hundred microseconds, longer than what lies between
+// the operations of a step and than most waits for another's last task. To wake a
+// parked one takes ten to fifty. Where processes share the cores each is given as
+// many threads as it has of them.
+const spins = 1 << 11
 
 // newPool starts width−1 goroutines; the caller of run is the first worker.
 func newPool(width int) *pool {
@@ -71,6 +73,7 @@ func (p *pool) run(j job, tasks int) {
 		if p.active.Load() == 0 {
 			return
 		}
+		rest()
 	}
 	p.mu.Lock()
 	for p.active.Load() != 0 {
@@ -96,6 +99,7 @@ func (p *pool) work(worker int) {
 	seen := uint64(0)
 	for {
 		for i := 0; i < spins && p.epoch.Load() == seen; i++ {
+			rest()
 		}
 		p.mu.Lock()
 		for p.epoch.Load() == seen && !p.closed {

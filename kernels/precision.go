@@ -44,15 +44,13 @@ type half struct {
 	name string
 	// product has the contract of path.panel, k counting words; it needs aCol = 4.
 	// Its mode is productSet or productChain.
-	product func(c *float32, cRow int, a *float32, aRow, aCol int, b *float32, bRow, m, n, k, mode int)
+	product func(c *float32, cRow int, a *float32, aRow, aCol int, b *float32, bRow, m, n, k, mode int, next *float32)
 	// round packs a row of n values, pairs packs 2·count rows in panels: see the
 	// assembly's roundRow and pairRows.
 	round func(dst, src *float32, n int)
 	pairs func(dst *float32, dstPanel int, src *float32, srcRow, count, n int)
 	// faster says whether it multiplies faster than the path's float32.
 	faster bool
-	// rows is the number of rows of a block of op(a).
-	rows int
 	// peak does turns·peakFlop operations.
 	peak     func(turns int)
 	peakFlop int

@@ -20,6 +20,7 @@ type product struct {
 	bRow       int
 	m, n, k    int
 	mode       int
+	next       []float32 // what the next product reads of b, to prefetch; or nil
 }
 
 // product computes x, in bf16 if half is set: then k counts words.
@@ -37,8 +38,12 @@ func (p *path) product(x *product, half *half) {
 		if half != nil {
 			f = half.product
 		}
+		next := &x.b[0]
+		if len(x.next) > 0 {
+			next = &x.next[0]
+		}
 		for j := 0; j < x.n; j += p.cols {
-			f(&x.c[j], 4*x.cRow, &x.a[0], 4*x.aRow, 4*x.aCol, &x.b[j], 4*x.bRow, x.m, min(p.cols, x.n-j), x.k, x.mode)
+			f(&x.c[j], 4*x.cRow, &x.a[0], 4*x.aRow, 4*x.aCol, &x.b[j], 4*x.bRow, x.m, min(p.cols, x.n-j), x.k, x.mode, next)
 		}
 	}
 }

@@ -7,7 +7,7 @@ package kernels
 // panelAVX512 computes up to 32 columns of a product; see path.panel.
 //
 //go:noescape
-func panelAVX512(c *float32, cRow int, a *float32, aRow int, aCol int, b *float32, bRow int, m int, n int, k int, mode int)
+func panelAVX512(c *float32, cRow int, a *float32, aRow int, aCol int, b *float32, bRow int, m int, n int, k int, mode int, next *float32)
 
 // triangleAVX512 computes the square on the diagonal of causal attention; see path.triangle.
 //
@@ -23,6 +23,11 @@ func triangleTAVX512(c *float32, cRow int, w *float32, wRow int, x *float32, xRo
 //
 //go:noescape
 func transposeAVX512(dst *float32, dstRow int, src *float32, srcRow int, squares int)
+
+// copyPanelsAVX512 copies rows to whole panels; see path.copyPanels.
+//
+//go:noescape
+func copyPanelsAVX512(dst *float32, dstPanel int, src *float32, srcRow int, rows int, panels int)
 
 // addAVX512 adds x to dst.
 //
@@ -112,7 +117,7 @@ func peakAVX512(turns int)
 // panelHalf computes up to 32 columns of a product; see path.panel.
 //
 //go:noescape
-func panelHalf(c *float32, cRow int, a *float32, aRow int, aCol int, b *float32, bRow int, m int, n int, k int, mode int)
+func panelHalf(c *float32, cRow int, a *float32, aRow int, aCol int, b *float32, bRow int, m int, n int, k int, mode int, next *float32)
 
 // peakHalf does 12 fused multiply-adds on whole registers a turn.
 //
@@ -132,7 +137,7 @@ func pairRows(dst *float32, dstPanel int, src *float32, srcRow int, pairs int, n
 // tilesAMX computes count blocks of 32 rows, or one of shape.rows, and up to 32 columns of a product of k·32 bf16 values; see path.half.
 //
 //go:noescape
-func tilesAMX(shape *[66]byte, c *float32, cRow int, a *float32, aRow int, b *float32, count int, k int, mode int)
+func tilesAMX(shape *[66]byte, c *float32, cRow int, a *float32, aRow int, b *float32, count int, k int, mode int, next *float32)
 
 // peakAMX does four products of tiles of zeros a turn.
 //
@@ -142,7 +147,7 @@ func peakAMX(shape *[66]byte, turns int)
 // panelAVX2 computes up to 16 columns of a product; see path.panel.
 //
 //go:noescape
-func panelAVX2(c *float32, cRow int, a *float32, aRow int, aCol int, b *float32, bRow int, m int, n int, k int, mode int)
+func panelAVX2(c *float32, cRow int, a *float32, aRow int, aCol int, b *float32, bRow int, m int, n int, k int, mode int, next *float32)
 
 // triangleAVX2 computes the square on the diagonal of causal attention; see path.triangle.
 //
@@ -158,6 +163,11 @@ func triangleTAVX2(c *float32, cRow int, w *float32, wRow int, x *float32, xRow 
 //
 //go:noescape
 func transposeAVX2(dst *float32, dstRow int, src *float32, srcRow int, squares int)
+
+// copyPanelsAVX2 copies rows to whole panels; see path.copyPanels.
+//
+//go:noescape
+func copyPanelsAVX2(dst *float32, dstPanel int, src *float32, srcRow int, rows int, panels int)
 
 // addAVX2 adds x to dst.
 //
@@ -243,3 +253,6 @@ func adamwAVX2(p []float32, g []float32, m []float32, v []float32, c *[10]float3
 //
 //go:noescape
 func peakAVX2(turns int)
+
+// pause waits for turns times 40 to 140 cycles.
+func pause(turns int)

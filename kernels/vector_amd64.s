@@ -4,9 +4,9 @@
 
 #include "textflag.h"
 
-// func panelAVX512(c *float32, cRow int, a *float32, aRow int, aCol int, b *float32, bRow int, m int, n int, k int, mode int)
+// func panelAVX512(c *float32, cRow int, a *float32, aRow int, aCol int, b *float32, bRow int, m int, n int, k int, mode int, next *float32)
 // Requires: AVX, AVX512DQ, AVX512F, BMI2, MMX+
-TEXT ·panelAVX512(SB), NOSPLIT, $0-88
+TEXT ·panelAVX512(SB), NOSPLIT, $0-96
 	MOVQ  n+64(FP), AX
 	MOVQ  c+0(FP), CX
 	MOVQ  cRow+8(FP), DX
@@ -132,15 +132,12 @@ along12fresh:
 	LEAQ       (SI)(BX*4), R10
 	MOVQ       b+40(FP), R11
 	MOVQ       k+72(FP), R12
-	MOVQ       DI, R13
-	SHLQ       $0x05, R13
-	ADDQ       R11, R13
+	MOVQ       next+88(FP), R13
 	SUBQ       $0x04, R12
 	JL         along12rest
 
 along12four:
-	PREFETCHT0   (R13)
-	PREFETCHT0   64(R13)
+	PREFETCHT1   (R13)
 	VMOVUPS      (R11), Z24
 	VMOVUPS.Z    64(R11), K1, Z25
 	VBROADCASTSS (AX), Z26
@@ -179,8 +176,7 @@ along12four:
 	VBROADCASTSS (R10)(R8*1), Z26
 	VFMADD231PS  Z26, Z24, Z22
 	VFMADD231PS  Z26, Z25, Z23
-	PREFETCHT0   (R13)(DI*1)
-	PREFETCHT0   64(R13)(DI*1)
+	PREFETCHT1   64(R13)
 	VMOVUPS      (R11)(DI*1), Z24
 	VMOVUPS.Z    64(R11)(DI*1), K1, Z25
 	VBROADCASTSS 4(AX), Z26
@@ -219,8 +215,6 @@ along12four:
 	VBROADCASTSS 4(R10)(R8*1), Z26
 	VFMADD231PS  Z26, Z24, Z22
 	VFMADD231PS  Z26, Z25, Z23
-	PREFETCHT0   (R13)(DI*2)
-	PREFETCHT0   64(R13)(DI*2)
 	VMOVUPS      (R11)(DI*2), Z24
 	VMOVUPS.Z    64(R11)(DI*2), K1, Z25
 	VBROADCASTSS 8(AX), Z26
@@ -259,8 +253,6 @@ along12four:
 	VBROADCASTSS 8(R10)(R8*1), Z26
 	VFMADD231PS  Z26, Z24, Z22
 	VFMADD231PS  Z26, Z25, Z23
-	PREFETCHT0   (R13)(R9*1)
-	PREFETCHT0   64(R13)(R9*1)
 	VMOVUPS      (R11)(R9*1), Z24
 	VMOVUPS.Z    64(R11)(R9*1), K1, Z25
 	VBROADCASTSS 12(AX), Z26
@@ -299,7 +291,7 @@ along12four:
 	VBROADCASTSS 12(R10)(R8*1), Z26
 	VFMADD231PS  Z26, Z24, Z22
 	VFMADD231PS  Z26, Z25, Z23
-	LEAQ         (R13)(DI*4), R13
+	ADDQ         $0x80, R13
 	ADDQ         $0x10, AX
 	ADDQ         $0x10, SI
 	ADDQ         $0x10, R10
@@ -308,6 +300,7 @@ along12four:
 	JGE          along12four
 
 along12rest:
+	MOVQ R13, next+88(FP)
 	ADDQ $0x04, R12
 	JZ   along12summed
 
@@ -541,15 +534,12 @@ along8fresh:
 	LEAQ       (AX)(BX*4), SI
 	MOVQ       b+40(FP), R10
 	MOVQ       k+72(FP), R11
-	MOVQ       DI, R12
-	SHLQ       $0x05, R12
-	ADDQ       R10, R12
+	MOVQ       next+88(FP), R12
 	SUBQ       $0x04, R11
 	JL         along8rest
 
 along8four:
-	PREFETCHT0   (R12)
-	PREFETCHT0   64(R12)
+	PREFETCHT1   (R12)
 	VMOVUPS      (R10), Z16
 	VMOVUPS.Z    64(R10), K1, Z17
 	VBROADCASTSS (AX), Z18
@@ -576,8 +566,7 @@ along8four:
 	VBROADCASTSS (SI)(R8*1), Z18
 	VFMADD231PS  Z18, Z16, Z14
 	VFMADD231PS  Z18, Z17, Z15
-	PREFETCHT0   (R12)(DI*1)
-	PREFETCHT0   64(R12)(DI*1)
+	PREFETCHT1   64(R12)
 	VMOVUPS      (R10)(DI*1), Z16
 	VMOVUPS.Z    64(R10)(DI*1), K1, Z17
 	VBROADCASTSS 4(AX), Z18
@@ -604,8 +593,6 @@ along8four:
 	VBROADCASTSS 4(SI)(R8*1), Z18
 	VFMADD231PS  Z18, Z16, Z14
 	VFMADD231PS  Z18, Z17, Z15
-	PREFETCHT0   (R12)(DI*2)
-	PREFETCHT0   64(R12)(DI*2)
 	VMOVUPS      (R10)(DI*2), Z16
 	VMOVUPS.Z    64(R10)(DI*2), K1, Z17
 	VBROADCASTSS 8(AX), Z18
@@ -632,8 +619,6 @@ along8four:
 	VBROADCASTSS 8(SI)(R8*1), Z18
 	VFMADD231PS  Z18, Z16, Z14
 	VFMADD231PS  Z18, Z17, Z15
-	PREFETCHT0   (R12)(R9*1)
-	PREFETCHT0   64(R12)(R9*1)
 	VMOVUPS      (R10)(R9*1), Z16
 	VMOVUPS.Z    64(R10)(R9*1), K1, Z17
 	VBROADCASTSS 12(AX), Z18
@@ -660,7 +645,7 @@ along8four:
 	VBROADCASTSS 12(SI)(R8*1), Z18
 	VFMADD231PS  Z18, Z16, Z14
 	VFMADD231PS  Z18, Z17, Z15
-	LEAQ         (R12)(DI*4), R12
+	ADDQ         $0x80, R12
 	ADDQ         $0x10, AX
 	ADDQ         $0x10, SI
 	LEAQ         (R10)(DI*4), R10
@@ -668,6 +653,7 @@ along8four:
 	JGE          along8four
 
 along8rest:
+	MOVQ R12, next+88(FP)
 	ADDQ $0x04, R11
 	JZ   along8summed
 
@@ -810,15 +796,12 @@ along4fresh:
 	MOVQ a+16(FP), AX
 	MOVQ b+40(FP), SI
 	MOVQ k+72(FP), R10
-	MOVQ DI, R11
-	SHLQ $0x05, R11
-	ADDQ SI, R11
+	MOVQ next+88(FP), R11
 	SUBQ $0x04, R10
 	JL   along4rest
 
 along4four:
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	PREFETCHT1   (R11)
 	VMOVUPS      (SI), Z8
 	VMOVUPS.Z    64(SI), K1, Z9
 	VBROADCASTSS (AX), Z10
@@ -833,8 +816,7 @@ along4four:
 	VBROADCASTSS (AX)(R8*1), Z10
 	VFMADD231PS  Z10, Z8, Z6
 	VFMADD231PS  Z10, Z9, Z7
-	PREFETCHT0   (R11)(DI*1)
-	PREFETCHT0   64(R11)(DI*1)
+	PREFETCHT1   64(R11)
 	VMOVUPS      (SI)(DI*1), Z8
 	VMOVUPS.Z    64(SI)(DI*1), K1, Z9
 	VBROADCASTSS 4(AX), Z10
@@ -849,8 +831,6 @@ along4four:
 	VBROADCASTSS 4(AX)(R8*1), Z10
 	VFMADD231PS  Z10, Z8, Z6
 	VFMADD231PS  Z10, Z9, Z7
-	PREFETCHT0   (R11)(DI*2)
-	PREFETCHT0   64(R11)(DI*2)
 	VMOVUPS      (SI)(DI*2), Z8
 	VMOVUPS.Z    64(SI)(DI*2), K1, Z9
 	VBROADCASTSS 8(AX), Z10
@@ -865,8 +845,6 @@ along4four:
 	VBROADCASTSS 8(AX)(R8*1), Z10
 	VFMADD231PS  Z10, Z8, Z6
 	VFMADD231PS  Z10, Z9, Z7
-	PREFETCHT0   (R11)(R9*1)
-	PREFETCHT0   64(R11)(R9*1)
 	VMOVUPS      (SI)(R9*1), Z8
 	VMOVUPS.Z    64(SI)(R9*1), K1, Z9
 	VBROADCASTSS 12(AX), Z10
@@ -881,13 +859,14 @@ along4four:
 	VBROADCASTSS 12(AX)(R8*1), Z10
 	VFMADD231PS  Z10, Z8, Z6
 	VFMADD231PS  Z10, Z9, Z7
-	LEAQ         (R11)(DI*4), R11
+	ADDQ         $0x80, R11
 	ADDQ         $0x10, AX
 	LEAQ         (SI)(DI*4), SI
 	SUBQ         $0x04, R10
 	JGE          along4four
 
 along4rest:
+	MOVQ R11, next+88(FP)
 	ADDQ $0x04, R10
 	JZ   along4summed
 
@@ -975,15 +954,12 @@ along2fresh:
 	MOVQ a+16(FP), AX
 	MOVQ b+40(FP), SI
 	MOVQ k+72(FP), R8
-	MOVQ DI, R10
-	SHLQ $0x05, R10
-	ADDQ SI, R10
+	MOVQ next+88(FP), R10
 	SUBQ $0x04, R8
 	JL   along2rest
 
 along2four:
-	PREFETCHT0   (R10)
-	PREFETCHT0   64(R10)
+	PREFETCHT1   (R10)
 	VMOVUPS      (SI), Z4
 	VMOVUPS.Z    64(SI), K1, Z5
 	VBROADCASTSS (AX), Z6
@@ -992,8 +968,7 @@ along2four:
 	VBROADCASTSS (AX)(BX*1), Z6
 	VFMADD231PS  Z6, Z4, Z2
 	VFMADD231PS  Z6, Z5, Z3
-	PREFETCHT0   (R10)(DI*1)
-	PREFETCHT0   64(R10)(DI*1)
+	PREFETCHT1   64(R10)
 	VMOVUPS      (SI)(DI*1), Z4
 	VMOVUPS.Z    64(SI)(DI*1), K1, Z5
 	VBROADCASTSS 4(AX), Z6
@@ -1002,8 +977,6 @@ along2four:
 	VBROADCASTSS 4(AX)(BX*1), Z6
 	VFMADD231PS  Z6, Z4, Z2
 	VFMADD231PS  Z6, Z5, Z3
-	PREFETCHT0   (R10)(DI*2)
-	PREFETCHT0   64(R10)(DI*2)
 	VMOVUPS      (SI)(DI*2), Z4
 	VMOVUPS.Z    64(SI)(DI*2), K1, Z5
 	VBROADCASTSS 8(AX), Z6
@@ -1012,8 +985,6 @@ along2four:
 	VBROADCASTSS 8(AX)(BX*1), Z6
 	VFMADD231PS  Z6, Z4, Z2
 	VFMADD231PS  Z6, Z5, Z3
-	PREFETCHT0   (R10)(R9*1)
-	PREFETCHT0   64(R10)(R9*1)
 	VMOVUPS      (SI)(R9*1), Z4
 	VMOVUPS.Z    64(SI)(R9*1), K1, Z5
 	VBROADCASTSS 12(AX), Z6
@@ -1022,13 +993,14 @@ along2four:
 	VBROADCASTSS 12(AX)(BX*1), Z6
 	VFMADD231PS  Z6, Z4, Z2
 	VFMADD231PS  Z6, Z5, Z3
-	LEAQ         (R10)(DI*4), R10
+	ADDQ         $0x80, R10
 	ADDQ         $0x10, AX
 	LEAQ         (SI)(DI*4), SI
 	SUBQ         $0x04, R8
 	JGE          along2four
 
 along2rest:
+	MOVQ R10, next+88(FP)
 	ADDQ $0x04, R8
 	JZ   along2summed
 
@@ -1089,48 +1061,41 @@ along1fresh:
 	MOVQ a+16(FP), AX
 	MOVQ b+40(FP), SI
 	MOVQ k+72(FP), R8
-	MOVQ DI, R10
-	SHLQ $0x05, R10
-	ADDQ SI, R10
+	MOVQ next+88(FP), R10
 	SUBQ $0x04, R8
 	JL   along1rest
 
 along1four:
-	PREFETCHT0   (R10)
-	PREFETCHT0   64(R10)
+	PREFETCHT1   (R10)
 	VMOVUPS      (SI), Z2
 	VMOVUPS.Z    64(SI), K1, Z3
 	VBROADCASTSS (AX), Z4
 	VFMADD231PS  Z4, Z2, Z0
 	VFMADD231PS  Z4, Z3, Z1
-	PREFETCHT0   (R10)(DI*1)
-	PREFETCHT0   64(R10)(DI*1)
+	PREFETCHT1   64(R10)
 	VMOVUPS      (SI)(DI*1), Z2
 	VMOVUPS.Z    64(SI)(DI*1), K1, Z3
 	VBROADCASTSS 4(AX), Z4
 	VFMADD231PS  Z4, Z2, Z0
 	VFMADD231PS  Z4, Z3, Z1
-	PREFETCHT0   (R10)(DI*2)
-	PREFETCHT0   64(R10)(DI*2)
 	VMOVUPS      (SI)(DI*2), Z2
 	VMOVUPS.Z    64(SI)(DI*2), K1, Z3
 	VBROADCASTSS 8(AX), Z4
 	VFMADD231PS  Z4, Z2, Z0
 	VFMADD231PS  Z4, Z3, Z1
-	PREFETCHT0   (R10)(R9*1)
-	PREFETCHT0   64(R10)(R9*1)
 	VMOVUPS      (SI)(R9*1), Z2
 	VMOVUPS.Z    64(SI)(R9*1), K1, Z3
 	VBROADCASTSS 12(AX), Z4
 	VFMADD231PS  Z4, Z2, Z0
 	VFMADD231PS  Z4, Z3, Z1
-	LEAQ         (R10)(DI*4), R10
+	ADDQ         $0x80, R10
 	ADDQ         $0x10, AX
 	LEAQ         (SI)(DI*4), SI
 	SUBQ         $0x04, R8
 	JGE          along1four
 
 along1rest:
+	MOVQ R10, next+88(FP)
 	ADDQ $0x04, R8
 	JZ   along1summed
 
@@ -1245,14 +1210,12 @@ alongpart12fresh:
 	LEAQ       (SI)(BX*4), R10
 	MOVQ       b+40(FP), R11
 	MOVQ       k+72(FP), R12
-	MOVQ       DI, R13
-	SHLQ       $0x05, R13
-	ADDQ       R11, R13
+	MOVQ       next+88(FP), R13
 	SUBQ       $0x04, R12
 	JL         alongpart12rest
 
 alongpart12four:
-	PREFETCHT0   (R13)
+	PREFETCHT1   (R13)
 	VMOVUPS.Z    (R11), K1, Z12
 	VBROADCASTSS (AX), Z13
 	VFMADD231PS  Z13, Z12, Z0
@@ -1278,7 +1241,7 @@ alongpart12four:
 	VFMADD231PS  Z13, Z12, Z10
 	VBROADCASTSS (R10)(R8*1), Z13
 	VFMADD231PS  Z13, Z12, Z11
-	PREFETCHT0   (R13)(DI*1)
+	PREFETCHT1   64(R13)
 	VMOVUPS.Z    (R11)(DI*1), K1, Z12
 	VBROADCASTSS 4(AX), Z13
 	VFMADD231PS  Z13, Z12, Z0
@@ -1304,7 +1267,6 @@ alongpart12four:
 	VFMADD231PS  Z13, Z12, Z10
 	VBROADCASTSS 4(R10)(R8*1), Z13
 	VFMADD231PS  Z13, Z12, Z11
-	PREFETCHT0   (R13)(DI*2)
 	VMOVUPS.Z    (R11)(DI*2), K1, Z12
 	VBROADCASTSS 8(AX), Z13
 	VFMADD231PS  Z13, Z12, Z0
@@ -1330,7 +1292,6 @@ alongpart12four:
 	VFMADD231PS  Z13, Z12, Z10
 	VBROADCASTSS 8(R10)(R8*1), Z13
 	VFMADD231PS  Z13, Z12, Z11
-	PREFETCHT0   (R13)(R9*1)
 	VMOVUPS.Z    (R11)(R9*1), K1, Z12
 	VBROADCASTSS 12(AX), Z13
 	VFMADD231PS  Z13, Z12, Z0
@@ -1356,7 +1317,7 @@ alongpart12four:
 	VFMADD231PS  Z13, Z12, Z10
 	VBROADCASTSS 12(R10)(R8*1), Z13
 	VFMADD231PS  Z13, Z12, Z11
-	LEAQ         (R13)(DI*4), R13
+	ADDQ         $0x80, R13
 	ADDQ         $0x10, AX
 	ADDQ         $0x10, SI
 	ADDQ         $0x10, R10
@@ -1365,6 +1326,7 @@ alongpart12four:
 	JGE          alongpart12four
 
 alongpart12rest:
+	MOVQ R13, next+88(FP)
 	ADDQ $0x04, R12
 	JZ   alongpart12summed
 
@@ -1525,14 +1487,12 @@ alongpart8fresh:
 	LEAQ       (AX)(BX*4), SI
 	MOVQ       b+40(FP), R10
 	MOVQ       k+72(FP), R11
-	MOVQ       DI, R12
-	SHLQ       $0x05, R12
-	ADDQ       R10, R12
+	MOVQ       next+88(FP), R12
 	SUBQ       $0x04, R11
 	JL         alongpart8rest
 
 alongpart8four:
-	PREFETCHT0   (R12)
+	PREFETCHT1   (R12)
 	VMOVUPS.Z    (R10), K1, Z8
 	VBROADCASTSS (AX), Z9
 	VFMADD231PS  Z9, Z8, Z0
@@ -1550,7 +1510,7 @@ alongpart8four:
 	VFMADD231PS  Z9, Z8, Z6
 	VBROADCASTSS (SI)(R8*1), Z9
 	VFMADD231PS  Z9, Z8, Z7
-	PREFETCHT0   (R12)(DI*1)
+	PREFETCHT1   64(R12)
 	VMOVUPS.Z    (R10)(DI*1), K1, Z8
 	VBROADCASTSS 4(AX), Z9
 	VFMADD231PS  Z9, Z8, Z0
@@ -1568,7 +1528,6 @@ alongpart8four:
 	VFMADD231PS  Z9, Z8, Z6
 	VBROADCASTSS 4(SI)(R8*1), Z9
 	VFMADD231PS  Z9, Z8, Z7
-	PREFETCHT0   (R12)(DI*2)
 	VMOVUPS.Z    (R10)(DI*2), K1, Z8
 	VBROADCASTSS 8(AX), Z9
 	VFMADD231PS  Z9, Z8, Z0
@@ -1586,7 +1545,6 @@ alongpart8four:
 	VFMADD231PS  Z9, Z8, Z6
 	VBROADCASTSS 8(SI)(R8*1), Z9
 	VFMADD231PS  Z9, Z8, Z7
-	PREFETCHT0   (R12)(R9*1)
 	VMOVUPS.Z    (R10)(R9*1), K1, Z8
 	VBROADCASTSS 12(AX), Z9
 	VFMADD231PS  Z9, Z8, Z0
@@ -1604,7 +1562,7 @@ alongpart8four:
 	VFMADD231PS  Z9, Z8, Z6
 	VBROADCASTSS 12(SI)(R8*1), Z9
 	VFMADD231PS  Z9, Z8, Z7
-	LEAQ         (R12)(DI*4), R12
+	ADDQ         $0x80, R12
 	ADDQ         $0x10, AX
 	ADDQ         $0x10, SI
 	LEAQ         (R10)(DI*4), R10
@@ -1612,6 +1570,7 @@ alongpart8four:
 	JGE          alongpart8four
 
 alongpart8rest:
+	MOVQ R12, next+88(FP)
 	ADDQ $0x04, R11
 	JZ   alongpart8summed
 
@@ -1713,14 +1672,12 @@ alongpart4fresh:
 	MOVQ a+16(FP), AX
 	MOVQ b+40(FP), SI
 	MOVQ k+72(FP), R10
-	MOVQ DI, R11
-	SHLQ $0x05, R11
-	ADDQ SI, R11
+	MOVQ next+88(FP), R11
 	SUBQ $0x04, R10
 	JL   alongpart4rest
 
 alongpart4four:
-	PREFETCHT0   (R11)
+	PREFETCHT1   (R11)
 	VMOVUPS.Z    (SI), K1, Z4
 	VBROADCASTSS (AX), Z5
 	VFMADD231PS  Z5, Z4, Z0
@@ -1730,7 +1687,7 @@ alongpart4four:
 	VFMADD231PS  Z5, Z4, Z2
 	VBROADCASTSS (AX)(R8*1), Z5
 	VFMADD231PS  Z5, Z4, Z3
-	PREFETCHT0   (R11)(DI*1)
+	PREFETCHT1   64(R11)
 	VMOVUPS.Z    (SI)(DI*1), K1, Z4
 	VBROADCASTSS 4(AX), Z5
 	VFMADD231PS  Z5, Z4, Z0
@@ -1740,7 +1697,6 @@ alongpart4four:
 	VFMADD231PS  Z5, Z4, Z2
 	VBROADCASTSS 4(AX)(R8*1), Z5
 	VFMADD231PS  Z5, Z4, Z3
-	PREFETCHT0   (R11)(DI*2)
 	VMOVUPS.Z    (SI)(DI*2), K1, Z4
 	VBROADCASTSS 8(AX), Z5
 	VFMADD231PS  Z5, Z4, Z0
@@ -1750,7 +1706,6 @@ alongpart4four:
 	VFMADD231PS  Z5, Z4, Z2
 	VBROADCASTSS 8(AX)(R8*1), Z5
 	VFMADD231PS  Z5, Z4, Z3
-	PREFETCHT0   (R11)(R9*1)
 	VMOVUPS.Z    (SI)(R9*1), K1, Z4
 	VBROADCASTSS 12(AX), Z5
 	VFMADD231PS  Z5, Z4, Z0
@@ -1760,13 +1715,14 @@ alongpart4four:
 	VFMADD231PS  Z5, Z4, Z2
 	VBROADCASTSS 12(AX)(R8*1), Z5
 	VFMADD231PS  Z5, Z4, Z3
-	LEAQ         (R11)(DI*4), R11
+	ADDQ         $0x80, R11
 	ADDQ         $0x10, AX
 	LEAQ         (SI)(DI*4), SI
 	SUBQ         $0x04, R10
 	JGE          alongpart4four
 
 alongpart4rest:
+	MOVQ R11, next+88(FP)
 	ADDQ $0x04, R10
 	JZ   alongpart4summed
 
@@ -1833,44 +1789,41 @@ alongpart2fresh:
 	MOVQ a+16(FP), AX
 	MOVQ b+40(FP), SI
 	MOVQ k+72(FP), R8
-	MOVQ DI, R10
-	SHLQ $0x05, R10
-	ADDQ SI, R10
+	MOVQ next+88(FP), R10
 	SUBQ $0x04, R8
 	JL   alongpart2rest
 
 alongpart2four:
-	PREFETCHT0   (R10)
+	PREFETCHT1   (R10)
 	VMOVUPS.Z    (SI), K1, Z2
 	VBROADCASTSS (AX), Z3
 	VFMADD231PS  Z3, Z2, Z0
 	VBROADCASTSS (AX)(BX*1), Z3
 	VFMADD231PS  Z3, Z2, Z1
-	PREFETCHT0   (R10)(DI*1)
+	PREFETCHT1   64(R10)
 	VMOVUPS.Z    (SI)(DI*1), K1, Z2
 	VBROADCASTSS 4(AX), Z3
 	VFMADD231PS  Z3, Z2, Z0
 	VBROADCASTSS 4(AX)(BX*1), Z3
 	VFMADD231PS  Z3, Z2, Z1
-	PREFETCHT0   (R10)(DI*2)
 	VMOVUPS.Z    (SI)(DI*2), K1, Z2
 	VBROADCASTSS 8(AX), Z3
 	VFMADD231PS  Z3, Z2, Z0
 	VBROADCASTSS 8(AX)(BX*1), Z3
 	VFMADD231PS  Z3, Z2, Z1
-	PREFETCHT0   (R10)(R9*1)
 	VMOVUPS.Z    (SI)(R9*1), K1, Z2
 	VBROADCASTSS 12(AX), Z3
 	VFMADD231PS  Z3, Z2, Z0
 	VBROADCASTSS 12(AX)(BX*1), Z3
 	VFMADD231PS  Z3, Z2, Z1
-	LEAQ         (R10)(DI*4), R10
+	ADDQ         $0x80, R10
 	ADDQ         $0x10, AX
 	LEAQ         (SI)(DI*4), SI
 	SUBQ         $0x04, R8
 	JGE          alongpart2four
 
 alongpart2rest:
+	MOVQ R10, next+88(FP)
 	ADDQ $0x04, R8
 	JZ   alongpart2summed
 
@@ -1920,36 +1873,33 @@ alongpart1fresh:
 	MOVQ a+16(FP), AX
 	MOVQ b+40(FP), SI
 	MOVQ k+72(FP), R8
-	MOVQ DI, R10
-	SHLQ $0x05, R10
-	ADDQ SI, R10
+	MOVQ next+88(FP), R10
 	SUBQ $0x04, R8
 	JL   alongpart1rest
 
 alongpart1four:
-	PREFETCHT0   (R10)
+	PREFETCHT1   (R10)
 	VMOVUPS.Z    (SI), K1, Z1
 	VBROADCASTSS (AX), Z2
 	VFMADD231PS  Z2, Z1, Z0
-	PREFETCHT0   (R10)(DI*1)
+	PREFETCHT1   64(R10)
 	VMOVUPS.Z    (SI)(DI*1), K1, Z1
 	VBROADCASTSS 4(AX), Z2
 	VFMADD231PS  Z2, Z1, Z0
-	PREFETCHT0   (R10)(DI*2)
 	VMOVUPS.Z    (SI)(DI*2), K1, Z1
 	VBROADCASTSS 8(AX), Z2
 	VFMADD231PS  Z2, Z1, Z0
-	PREFETCHT0   (R10)(R9*1)
 	VMOVUPS.Z    (SI)(R9*1), K1, Z1
 	VBROADCASTSS 12(AX), Z2
 	VFMADD231PS  Z2, Z1, Z0
-	LEAQ         (R10)(DI*4), R10
+	ADDQ         $0x80, R10
 	ADDQ         $0x10, AX
 	LEAQ         (SI)(DI*4), SI
 	SUBQ         $0x04, R8
 	JGE          alongpart1four
 
 alongpart1rest:
+	MOVQ R10, next+88(FP)
 	ADDQ $0x04, R8
 	JZ   alongpart1summed
 
@@ -4873,6 +4823,37 @@ done:
 	VZEROUPPER
 	RET
 
+// func copyPanelsAVX512(dst *float32, dstPanel int, src *float32, srcRow int, rows int, panels int)
+// Requires: AVX, AVX512F
+TEXT ·copyPanelsAVX512(SB), NOSPLIT, $0-48
+	MOVQ dst+0(FP), AX
+	MOVQ dstPanel+8(FP), CX
+	MOVQ src+16(FP), DX
+	MOVQ srcRow+24(FP), BX
+	MOVQ rows+32(FP), SI
+	MOVQ panels+40(FP), DI
+
+row:
+	MOVQ DX, R8
+	MOVQ AX, R9
+	MOVQ DI, R10
+
+panel:
+	VMOVUPS (R8), Z0
+	VMOVUPS 64(R8), Z1
+	VMOVUPS Z0, (R9)
+	VMOVUPS Z1, 64(R9)
+	ADDQ    $+128, R8
+	ADDQ    CX, R9
+	DECQ    R10
+	JNZ     panel
+	ADDQ    BX, DX
+	ADDQ    $+128, AX
+	DECQ    SI
+	JNZ     row
+	VZEROUPPER
+	RET
+
 // func addAVX512(dst []float32, x []float32)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·addAVX512(SB), NOSPLIT, $0-48
@@ -6670,9 +6651,9 @@ turn:
 	VZEROUPPER
 	RET
 
-// func panelHalf(c *float32, cRow int, a *float32, aRow int, aCol int, b *float32, bRow int, m int, n int, k int, mode int)
+// func panelHalf(c *float32, cRow int, a *float32, aRow int, aCol int, b *float32, bRow int, m int, n int, k int, mode int, next *float32)
 // Requires: AVX, AVX512DQ, AVX512F, BMI2, MMX+
-TEXT ·panelHalf(SB), NOSPLIT, $0-88
+TEXT ·panelHalf(SB), NOSPLIT, $0-96
 	MOVQ  n+64(FP), AX
 	MOVQ  c+0(FP), CX
 	MOVQ  cRow+8(FP), DX
@@ -6796,15 +6777,12 @@ along12fresh:
 	LEAQ       (R9)(BX*4), R10
 	MOVQ       b+40(FP), R11
 	MOVQ       k+72(FP), R12
-	MOVQ       SI, R13
-	SHLQ       $0x05, R13
-	ADDQ       R11, R13
+	MOVQ       next+88(FP), R13
 	SUBQ       $0x04, R12
 	JL         along12rest
 
 along12four:
-	PREFETCHT0   (R13)
-	PREFETCHT0   64(R13)
+	PREFETCHT1   (R13)
 	VMOVUPS      (R11), Z24
 	VMOVUPS.Z    64(R11), K1, Z25
 	VBROADCASTSS (AX), Z26
@@ -6843,8 +6821,7 @@ along12four:
 	VBROADCASTSS (R10)(DI*1), Z26
 	BYTE $0x62; BYTE $0x82; BYTE $0x3e; BYTE $0x40; BYTE $0x52; BYTE $0xf2 // VDPBF16PS Z26, Z24, Z22
 	BYTE $0x62; BYTE $0x82; BYTE $0x36; BYTE $0x40; BYTE $0x52; BYTE $0xfa // VDPBF16PS Z26, Z25, Z23
-	PREFETCHT0   (R13)(SI*1)
-	PREFETCHT0   64(R13)(SI*1)
+	PREFETCHT1   64(R13)
 	VMOVUPS      (R11)(SI*1), Z24
 	VMOVUPS.Z    64(R11)(SI*1), K1, Z25
 	VBROADCASTSS 4(AX), Z26
@@ -6883,8 +6860,6 @@ along12four:
 	VBROADCASTSS 4(R10)(DI*1), Z26
 	BYTE $0x62; BYTE $0x82; BYTE $0x3e; BYTE $0x40; BYTE $0x52; BYTE $0xf2 // VDPBF16PS Z26, Z24, Z22
 	BYTE $0x62; BYTE $0x82; BYTE $0x36; BYTE $0x40; BYTE $0x52; BYTE $0xfa // VDPBF16PS Z26, Z25, Z23
-	PREFETCHT0   (R13)(SI*2)
-	PREFETCHT0   64(R13)(SI*2)
 	VMOVUPS      (R11)(SI*2), Z24
 	VMOVUPS.Z    64(R11)(SI*2), K1, Z25
 	VBROADCASTSS 8(AX), Z26
@@ -6923,8 +6898,6 @@ along12four:
 	VBROADCASTSS 8(R10)(DI*1), Z26
 	BYTE $0x62; BYTE $0x82; BYTE $0x3e; BYTE $0x40; BYTE $0x52; BYTE $0xf2 // VDPBF16PS Z26, Z24, Z22
 	BYTE $0x62; BYTE $0x82; BYTE $0x36; BYTE $0x40; BYTE $0x52; BYTE $0xfa // VDPBF16PS Z26, Z25, Z23
-	PREFETCHT0   (R13)(R8*1)
-	PREFETCHT0   64(R13)(R8*1)
 	VMOVUPS      (R11)(R8*1), Z24
 	VMOVUPS.Z    64(R11)(R8*1), K1, Z25
 	VBROADCASTSS 12(AX), Z26
@@ -6963,7 +6936,7 @@ along12four:
 	VBROADCASTSS 12(R10)(DI*1), Z26
 	BYTE $0x62; BYTE $0x82; BYTE $0x3e; BYTE $0x40; BYTE $0x52; BYTE $0xf2 // VDPBF16PS Z26, Z24, Z22
 	BYTE $0x62; BYTE $0x82; BYTE $0x36; BYTE $0x40; BYTE $0x52; BYTE $0xfa // VDPBF16PS Z26, Z25, Z23
-	LEAQ         (R13)(SI*4), R13
+	ADDQ         $0x80, R13
 	ADDQ         $0x10, AX
 	ADDQ         $0x10, R9
 	ADDQ         $0x10, R10
@@ -6972,6 +6945,7 @@ along12four:
 	JGE          along12four
 
 along12rest:
+	MOVQ R13, next+88(FP)
 	ADDQ $0x04, R12
 	JZ   along12summed
 
@@ -7205,15 +7179,12 @@ along8fresh:
 	LEAQ       (AX)(BX*4), R9
 	MOVQ       b+40(FP), R10
 	MOVQ       k+72(FP), R11
-	MOVQ       SI, R12
-	SHLQ       $0x05, R12
-	ADDQ       R10, R12
+	MOVQ       next+88(FP), R12
 	SUBQ       $0x04, R11
 	JL         along8rest
 
 along8four:
-	PREFETCHT0   (R12)
-	PREFETCHT0   64(R12)
+	PREFETCHT1   (R12)
 	VMOVUPS      (R10), Z16
 	VMOVUPS.Z    64(R10), K1, Z17
 	VBROADCASTSS (AX), Z18
@@ -7240,8 +7211,7 @@ along8four:
 	VBROADCASTSS (R9)(DI*1), Z18
 	BYTE $0x62; BYTE $0x32; BYTE $0x7e; BYTE $0x40; BYTE $0x52; BYTE $0xf2 // VDPBF16PS Z18, Z16, Z14
 	BYTE $0x62; BYTE $0x32; BYTE $0x76; BYTE $0x40; BYTE $0x52; BYTE $0xfa // VDPBF16PS Z18, Z17, Z15
-	PREFETCHT0   (R12)(SI*1)
-	PREFETCHT0   64(R12)(SI*1)
+	PREFETCHT1   64(R12)
 	VMOVUPS      (R10)(SI*1), Z16
 	VMOVUPS.Z    64(R10)(SI*1), K1, Z17
 	VBROADCASTSS 4(AX), Z18
@@ -7268,8 +7238,6 @@ along8four:
 	VBROADCASTSS 4(R9)(DI*1), Z18
 	BYTE $0x62; BYTE $0x32; BYTE $0x7e; BYTE $0x40; BYTE $0x52; BYTE $0xf2 // VDPBF16PS Z18, Z16, Z14
 	BYTE $0x62; BYTE $0x32; BYTE $0x76; BYTE $0x40; BYTE $0x52; BYTE $0xfa // VDPBF16PS Z18, Z17, Z15
-	PREFETCHT0   (R12)(SI*2)
-	PREFETCHT0   64(R12)(SI*2)
 	VMOVUPS      (R10)(SI*2), Z16
 	VMOVUPS.Z    64(R10)(SI*2), K1, Z17
 	VBROADCASTSS 8(AX), Z18
@@ -7296,8 +7264,6 @@ along8four:
 	VBROADCASTSS 8(R9)(DI*1), Z18
 	BYTE $0x62; BYTE $0x32; BYTE $0x7e; BYTE $0x40; BYTE $0x52; BYTE $0xf2 // VDPBF16PS Z18, Z16, Z14
 	BYTE $0x62; BYTE $0x32; BYTE $0x76; BYTE $0x40; BYTE $0x52; BYTE $0xfa // VDPBF16PS Z18, Z17, Z15
-	PREFETCHT0   (R12)(R8*1)
-	PREFETCHT0   64(R12)(R8*1)
 	VMOVUPS      (R10)(R8*1), Z16
 	VMOVUPS.Z    64(R10)(R8*1), K1, Z17
 	VBROADCASTSS 12(AX), Z18
@@ -7324,7 +7290,7 @@ along8four:
 	VBROADCASTSS 12(R9)(DI*1), Z18
 	BYTE $0x62; BYTE $0x32; BYTE $0x7e; BYTE $0x40; BYTE $0x52; BYTE $0xf2 // VDPBF16PS Z18, Z16, Z14
 	BYTE $0x62; BYTE $0x32; BYTE $0x76; BYTE $0x40; BYTE $0x52; BYTE $0xfa // VDPBF16PS Z18, Z17, Z15
-	LEAQ         (R12)(SI*4), R12
+	ADDQ         $0x80, R12
 	ADDQ         $0x10, AX
 	ADDQ         $0x10, R9
 	LEAQ         (R10)(SI*4), R10
@@ -7332,6 +7298,7 @@ along8four:
 	JGE          along8four
 
 along8rest:
+	MOVQ R12, next+88(FP)
 	ADDQ $0x04, R11
 	JZ   along8summed
 
@@ -7474,15 +7441,12 @@ along4fresh:
 	MOVQ a+16(FP), AX
 	MOVQ b+40(FP), R9
 	MOVQ k+72(FP), R10
-	MOVQ SI, R11
-	SHLQ $0x05, R11
-	ADDQ R9, R11
+	MOVQ next+88(FP), R11
 	SUBQ $0x04, R10
 	JL   along4rest
 
 along4four:
-	PREFETCHT0   (R11)
-	PREFETCHT0   64(R11)
+	PREFETCHT1   (R11)
 	VMOVUPS      (R9), Z8
 	VMOVUPS.Z    64(R9), K1, Z9
 	VBROADCASTSS (AX), Z10
@@ -7497,8 +7461,7 @@ along4four:
 	VBROADCASTSS (AX)(DI*1), Z10
 	BYTE $0x62; BYTE $0xd2; BYTE $0x3e; BYTE $0x48; BYTE $0x52; BYTE $0xf2 // VDPBF16PS Z10, Z8, Z6
 	BYTE $0x62; BYTE $0xd2; BYTE $0x36; BYTE $0x48; BYTE $0x52; BYTE $0xfa // VDPBF16PS Z10, Z9, Z7
-	PREFETCHT0   (R11)(SI*1)
-	PREFETCHT0   64(R11)(SI*1)
+	PREFETCHT1   64(R11)
 	VMOVUPS      (R9)(SI*1), Z8
 	VMOVUPS.Z    64(R9)(SI*1), K1, Z9
 	VBROADCASTSS 4(AX), Z10
@@ -7513,8 +7476,6 @@ along4four:
 	VBROADCASTSS 4(AX)(DI*1), Z10
 	BYTE $0x62; BYTE $0xd2; BYTE $0x3e; BYTE $0x48; BYTE $0x52; BYTE $0xf2 // VDPBF16PS Z10, Z8, Z6
 	BYTE $0x62; BYTE $0xd2; BYTE $0x36; BYTE $0x48; BYTE $0x52; BYTE $0xfa // VDPBF16PS Z10, Z9, Z7
-	PREFETCHT0   (R11)(SI*2)
-	PREFETCHT0   64(R11)(SI*2)
 	VMOVUPS      (R9)(SI*2), Z8
 	VMOVUPS.Z    64(R9)(SI*2), K1, Z9
 	VBROADCASTSS 8(AX), Z10
@@ -7529,8 +7490,6 @@ along4four:
 	VBROADCASTSS 8(AX)(DI*1), Z10
 	BYTE $0x62; BYTE $0xd2; BYTE $0x3e; BYTE $0x48; BYTE $0x52; BYTE $0xf2 // VDPBF16PS Z10, Z8, Z6
 	BYTE $0x62; BYTE $0xd2; BYTE $0x36; BYTE $0x48; BYTE $0x52; BYTE $0xfa // VDPBF16PS Z10, Z9, Z7
-	PREFETCHT0   (R11)(R8*1)
-	PREFETCHT0   64(R11)(R8*1)
 	VMOVUPS      (R9)(R8*1), Z8
 	VMOVUPS.Z    64(R9)(R8*1), K1, Z9
 	VBROADCASTSS 12(AX), Z10
@@ -7545,13 +7504,14 @@ along4four:
 	VBROADCASTSS 12(AX)(DI*1), Z10
 	BYTE $0x62; BYTE $0xd2; BYTE $0x3e; BYTE $0x48; BYTE $0x52; BYTE $0xf2 // VDPBF16PS Z10, Z8, Z6
 	BYTE $0x62; BYTE $0xd2; BYTE $0x36; BYTE $0x48; BYTE $0x52; BYTE $0xfa // VDPBF16PS Z10, Z9, Z7
-	LEAQ         (R11)(SI*4), R11
+	ADDQ         $0x80, R11
 	ADDQ         $0x10, AX
 	LEAQ         (R9)(SI*4), R9
 	SUBQ         $0x04, R10
 	JGE          along4four
 
 along4rest:
+	MOVQ R11, next+88(FP)
 	ADDQ $0x04, R10
 	JZ   along4summed
 
@@ -7639,15 +7599,12 @@ along2fresh:
 	MOVQ a+16(FP), AX
 	MOVQ b+40(FP), DI
 	MOVQ k+72(FP), R9
-	MOVQ SI, R10
-	SHLQ $0x05, R10
-	ADDQ DI, R10
+	MOVQ next+88(FP), R10
 	SUBQ $0x04, R9
 	JL   along2rest
 
 along2four:
-	PREFETCHT0   (R10)
-	PREFETCHT0   64(R10)
+	PREFETCHT1   (R10)
 	VMOVUPS      (DI), Z4
 	VMOVUPS.Z    64(DI), K1, Z5
 	VBROADCASTSS (AX), Z6
@@ -7656,8 +7613,7 @@ along2four:
 	VBROADCASTSS (AX)(BX*1), Z6
 	BYTE $0x62; BYTE $0xf2; BYTE $0x5e; BYTE $0x48; BYTE $0x52; BYTE $0xd6 // VDPBF16PS Z6, Z4, Z2
 	BYTE $0x62; BYTE $0xf2; BYTE $0x56; BYTE $0x48; BYTE $0x52; BYTE $0xde // VDPBF16PS Z6, Z5, Z3
-	PREFETCHT0   (R10)(SI*1)
-	PREFETCHT0   64(R10)(SI*1)
+	PREFETCHT1   64(R10)
 	VMOVUPS      (DI)(SI*1), Z4
 	VMOVUPS.Z    64(DI)(SI*1), K1, Z5
 	VBROADCASTSS 4(AX), Z6
@@ -7666,8 +7622,6 @@ along2four:
 	VBROADCASTSS 4(AX)(BX*1), Z6
 	BYTE $0x62; BYTE $0xf2; BYTE $0x5e; BYTE $0x48; BYTE $0x52; BYTE $0xd6 // VDPBF16PS Z6, Z4, Z2
 	BYTE $0x62; BYTE $0xf2; BYTE $0x56; BYTE $0x48; BYTE $0x52; BYTE $0xde // VDPBF16PS Z6, Z5, Z3
-	PREFETCHT0   (R10)(SI*2)
-	PREFETCHT0   64(R10)(SI*2)
 	VMOVUPS      (DI)(SI*2), Z4
 	VMOVUPS.Z    64(DI)(SI*2), K1, Z5
 	VBROADCASTSS 8(AX), Z6
@@ -7676,8 +7630,6 @@ along2four:
 	VBROADCASTSS 8(AX)(BX*1), Z6
 	BYTE $0x62; BYTE $0xf2; BYTE $0x5e; BYTE $0x48; BYTE $0x52; BYTE $0xd6 // VDPBF16PS Z6, Z4, Z2
 	BYTE $0x62; BYTE $0xf2; BYTE $0x56; BYTE $0x48; BYTE $0x52; BYTE $0xde // VDPBF16PS Z6, Z5, Z3
-	PREFETCHT0   (R10)(R8*1)
-	PREFETCHT0   64(R10)(R8*1)
 	VMOVUPS      (DI)(R8*1), Z4
 	VMOVUPS.Z    64(DI)(R8*1), K1, Z5
 	VBROADCASTSS 12(AX), Z6
@@ -7686,13 +7638,14 @@ along2four:
 	VBROADCASTSS 12(AX)(BX*1), Z6
 	BYTE $0x62; BYTE $0xf2; BYTE $0x5e; BYTE $0x48; BYTE $0x52; BYTE $0xd6 // VDPBF16PS Z6, Z4, Z2
 	BYTE $0x62; BYTE $0xf2; BYTE $0x56; BYTE $0x48; BYTE $0x52; BYTE $0xde // VDPBF16PS Z6, Z5, Z3
-	LEAQ         (R10)(SI*4), R10
+	ADDQ         $0x80, R10
 	ADDQ         $0x10, AX
 	LEAQ         (DI)(SI*4), DI
 	SUBQ         $0x04, R9
 	JGE          along2four
 
 along2rest:
+	MOVQ R10, next+88(FP)
 	ADDQ $0x04, R9
 	JZ   along2summed
 
@@ -7753,48 +7706,41 @@ along1fresh:
 	MOVQ a+16(FP), AX
 	MOVQ b+40(FP), DI
 	MOVQ k+72(FP), R9
-	MOVQ SI, R10
-	SHLQ $0x05, R10
-	ADDQ DI, R10
+	MOVQ next+88(FP), R10
 	SUBQ $0x04, R9
 	JL   along1rest
 
 along1four:
-	PREFETCHT0   (R10)
-	PREFETCHT0   64(R10)
+	PREFETCHT1   (R10)
 	VMOVUPS      (DI), Z2
 	VMOVUPS.Z    64(DI), K1, Z3
 	VBROADCASTSS (AX), Z4
 	BYTE $0x62; BYTE $0xf2; BYTE $0x6e; BYTE $0x48; BYTE $0x52; BYTE $0xc4 // VDPBF16PS Z4, Z2, Z0
 	BYTE $0x62; BYTE $0xf2; BYTE $0x66; BYTE $0x48; BYTE $0x52; BYTE $0xcc // VDPBF16PS Z4, Z3, Z1
-	PREFETCHT0   (R10)(SI*1)
-	PREFETCHT0   64(R10)(SI*1)
+	PREFETCHT1   64(R10)
 	VMOVUPS      (DI)(SI*1), Z2
 	VMOVUPS.Z    64(DI)(SI*1), K1, Z3
 	VBROADCASTSS 4(AX), Z4
 	BYTE $0x62; BYTE $0xf2; BYTE $0x6e; BYTE $0x48; BYTE $0x52; BYTE $0xc4 // VDPBF16PS Z4, Z2, Z0
 	BYTE $0x62; BYTE $0xf2; BYTE $0x66; BYTE $0x48; BYTE $0x52; BYTE $0xcc // VDPBF16PS Z4, Z3, Z1
-	PREFETCHT0   (R10)(SI*2)
-	PREFETCHT0   64(R10)(SI*2)
 	VMOVUPS      (DI)(SI*2), Z2
 	VMOVUPS.Z    64(DI)(SI*2), K1, Z3
 	VBROADCASTSS 8(AX), Z4
 	BYTE $0x62; BYTE $0xf2; BYTE $0x6e; BYTE $0x48; BYTE $0x52; BYTE $0xc4 // VDPBF16PS Z4, Z2, Z0
 	BYTE $0x62; BYTE $0xf2; BYTE $0x66; BYTE $0x48; BYTE $0x52; BYTE $0xcc // VDPBF16PS Z4, Z3, Z1
-	PREFETCHT0   (R10)(R8*1)
-	PREFETCHT0   64(R10)(R8*1)
 	VMOVUPS      (DI)(R8*1), Z2
 	VMOVUPS.Z    64(DI)(R8*1), K1, Z3
 	VBROADCASTSS 12(AX), Z4
 	BYTE $0x62; BYTE $0xf2; BYTE $0x6e; BYTE $0x48; BYTE $0x52; BYTE $0xc4 // VDPBF16PS Z4, Z2, Z0
 	BYTE $0x62; BYTE $0xf2; BYTE $0x66; BYTE $0x48; BYTE $0x52; BYTE $0xcc // VDPBF16PS Z4, Z3, Z1
-	LEAQ         (R10)(SI*4), R10
+	ADDQ         $0x80, R10
 	ADDQ         $0x10, AX
 	LEAQ         (DI)(SI*4), DI
 	SUBQ         $0x04, R9
 	JGE          along1four
 
 along1rest:
+	MOVQ R10, next+88(FP)
 	ADDQ $0x04, R9
 	JZ   along1summed
 
@@ -7909,14 +7855,12 @@ alongpart12fresh:
 	LEAQ       (R9)(BX*4), R10
 	MOVQ       b+40(FP), R11
 	MOVQ       k+72(FP), R12
-	MOVQ       SI, R13
-	SHLQ       $0x05, R13
-	ADDQ       R11, R13
+	MOVQ       next+88(FP), R13
 	SUBQ       $0x04, R12
 	JL         alongpart12rest
 
 alongpart12four:
-	PREFETCHT0   (R13)
+	PREFETCHT1   (R13)
 	VMOVUPS.Z    (R11), K1, Z12
 	VBROADCASTSS (AX), Z13
 	BYTE $0x62; BYTE $0xd2; BYTE $0x1e; BYTE $0x48; BYTE $0x52; BYTE $0xc5 // VDPBF16PS Z13, Z12, Z0
@@ -7942,7 +7886,7 @@ alongpart12four:
 	BYTE $0x62; BYTE $0x52; BYTE $0x1e; BYTE $0x48; BYTE $0x52; BYTE $0xd5 // VDPBF16PS Z13, Z12, Z10
 	VBROADCASTSS (R10)(DI*1), Z13
 	BYTE $0x62; BYTE $0x52; BYTE $0x1e; BYTE $0x48; BYTE $0x52; BYTE $0xdd // VDPBF16PS Z13, Z12, Z11
-	PREFETCHT0   (R13)(SI*1)
+	PREFETCHT1   64(R13)
 	VMOVUPS.Z    (R11)(SI*1), K1, Z12
 	VBROADCASTSS 4(AX), Z13
 	BYTE $0x62; BYTE $0xd2; BYTE $0x1e; BYTE $0x48; BYTE $0x52; BYTE $0xc5 // VDPBF16PS Z13, Z12, Z0
@@ -7968,7 +7912,6 @@ alongpart12four:
 	BYTE $0x62; BYTE $0x52; BYTE $0x1e; BYTE $0x48; BYTE $0x52; BYTE $0xd5 // VDPBF16PS Z13, Z12, Z10
 	VBROADCASTSS 4(R10)(DI*1), Z13
 	BYTE $0x62; BYTE $0x52; BYTE $0x1e; BYTE $0x48; BYTE $0x52; BYTE $0xdd // VDPBF16PS Z13, Z12, Z11
-	PREFETCHT0   (R13)(SI*2)
 	VMOVUPS.Z    (R11)(SI*2), K1, Z12
 	VBROADCASTSS 8(AX), Z13
 	BYTE $0x62; BYTE $0xd2; BYTE $0x1e; BYTE $0x48; BYTE $0x52; BYTE $0xc5 // VDPBF16PS Z13, Z12, Z0
@@ -7994,7 +7937,6 @@ alongpart12four:
 	BYTE $0x62; BYTE $0x52; BYTE $0x1e; BYTE $0x48; BYTE $0x52; BYTE $0xd5 // VDPBF16PS Z13, Z12, Z10
 	VBROADCASTSS 8(R10)(DI*1), Z13
 	BYTE $0x62; BYTE $0x52; BYTE $0x1e; BYTE $0x48; BYTE $0x52; BYTE $0xdd // VDPBF16PS Z13, Z12, Z11
-	PREFETCHT0   (R13)(R8*1)
 	VMOVUPS.Z    (R11)(R8*1), K1, Z12
 	VBROADCASTSS 12(AX), Z13
 	BYTE $0x62; BYTE $0xd2; BYTE $0x1e; BYTE $0x48; BYTE $0x52; BYTE $0xc5 // VDPBF16PS Z13, Z12, Z0
@@ -8020,7 +7962,7 @@ alongpart12four:
 	BYTE $0x62; BYTE $0x52; BYTE $0x1e; BYTE $0x48; BYTE $0x52; BYTE $0xd5 // VDPBF16PS Z13, Z12, Z10
 	VBROADCASTSS 12(R10)(DI*1), Z13
 	BYTE $0x62; BYTE $0x52; BYTE $0x1e; BYTE $0x48; BYTE $0x52; BYTE $0xdd // VDPBF16PS Z13, Z12, Z11
-	LEAQ         (R13)(SI*4), R13
+	ADDQ         $0x80, R13
 	ADDQ         $0x10, AX
 	ADDQ         $0x10, R9
 	ADDQ         $0x10, R10
@@ -8029,6 +7971,7 @@ alongpart12four:
 	JGE          alongpart12four
 
 alongpart12rest:
+	MOVQ R13, next+88(FP)
 	ADDQ $0x04, R12
 	JZ   alongpart12summed
 
@@ -8189,14 +8132,12 @@ alongpart8fresh:
 	LEAQ       (AX)(BX*4), R9
 	MOVQ       b+40(FP), R10
 	MOVQ       k+72(FP), R11
-	MOVQ       SI, R12
-	SHLQ       $0x05, R12
-	ADDQ       R10, R12
+	MOVQ       next+88(FP), R12
 	SUBQ       $0x04, R11
 	JL         alongpart8rest
 
 alongpart8four:
-	PREFETCHT0   (R12)
+	PREFETCHT1   (R12)
 	VMOVUPS.Z    (R10), K1, Z8
 	VBROADCASTSS (AX), Z9
 	BYTE $0x62; BYTE $0xd2; BYTE $0x3e; BYTE $0x48; BYTE $0x52; BYTE $0xc1 // VDPBF16PS Z9, Z8, Z0
@@ -8214,7 +8155,7 @@ alongpart8four:
 	BYTE $0x62; BYTE $0xd2; BYTE $0x3e; BYTE $0x48; BYTE $0x52; BYTE $0xf1 // VDPBF16PS Z9, Z8, Z6
 	VBROADCASTSS (R9)(DI*1), Z9
 	BYTE $0x62; BYTE $0xd2; BYTE $0x3e; BYTE $0x48; BYTE $0x52; BYTE $0xf9 // VDPBF16PS Z9, Z8, Z7
-	PREFETCHT0   (R12)(SI*1)
+	PREFETCHT1   64(R12)
 	VMOVUPS.Z    (R10)(SI*1), K1, Z8
 	VBROADCASTSS 4(AX), Z9
 	BYTE $0x62; BYTE $0xd2; BYTE $0x3e; BYTE $0x48; BYTE $0x52; BYTE $0xc1 // VDPBF16PS Z9, Z8, Z0
@@ -8232,7 +8173,6 @@ alongpart8four:
 	BYTE $0x62; BYTE $0xd2; BYTE $0x3e; BYTE $0x48; BYTE $0x52; BYTE $0xf1 // VDPBF16PS Z9, Z8, Z6
 	VBROADCASTSS 4(R9)(DI*1), Z9
 	BYTE $0x62; BYTE $0xd2; BYTE $0x3e; BYTE $0x48; BYTE $0x52; BYTE $0xf9 // VDPBF16PS Z9, Z8, Z7
-	PREFETCHT0   (R12)(SI*2)
 	VMOVUPS.Z    (R10)(SI*2), K1, Z8
 	VBROADCASTSS 8(AX), Z9
 	BYTE $0x62; BYTE $0xd2; BYTE $0x3e; BYTE $0x48; BYTE $0x52; BYTE $0xc1 // VDPBF16PS Z9, Z8, Z0
@@ -8250,7 +8190,6 @@ alongpart8four:
 	BYTE $0x62; BYTE $0xd2; BYTE $0x3e; BYTE $0x48; BYTE $0x52; BYTE $0xf1 // VDPBF16PS Z9, Z8, Z6
 	VBROADCASTSS 8(R9)(DI*1), Z9
 	BYTE $0x62; BYTE $0xd2; BYTE $0x3e; BYTE $0x48; BYTE $0x52; BYTE $0xf9 // VDPBF16PS Z9, Z8, Z7
-	PREFETCHT0   (R12)(R8*1)
 	VMOVUPS.Z    (R10)(R8*1), K1, Z8
 	VBROADCASTSS 12(AX), Z9
 	BYTE $0x62; BYTE $0xd2; BYTE $0x3e; BYTE $0x48; BYTE $0x52; BYTE $0xc1 // VDPBF16PS Z9, Z8, Z0
@@ -8268,7 +8207,7 @@ alongpart8four:
 	BYTE $0x62; BYTE $0xd2; BYTE $0x3e; BYTE $0x48; BYTE $0x52; BYTE $0xf1 // VDPBF16PS Z9, Z8, Z6
 	VBROADCASTSS 12(R9)(DI*1), Z9
 	BYTE $0x62; BYTE $0xd2; BYTE $0x3e; BYTE $0x48; BYTE $0x52; BYTE $0xf9 // VDPBF16PS Z9, Z8, Z7
-	LEAQ         (R12)(SI*4), R12
+	ADDQ         $0x80, R12
 	ADDQ         $0x10, AX
 	ADDQ         $0x10, R9
 	LEAQ         (R10)(SI*4), R10
@@ -8276,6 +8215,7 @@ alongpart8four:
 	JGE          alongpart8four
 
 alongpart8rest:
+	MOVQ R12, next+88(FP)
 	ADDQ $0x04, R11
 	JZ   alongpart8summed
 
@@ -8377,14 +8317,12 @@ alongpart4fresh:
 	MOVQ a+16(FP), AX
 	MOVQ b+40(FP), R9
 	MOVQ k+72(FP), R10
-	MOVQ SI, R11
-	SHLQ $0x05, R11
-	ADDQ R9, R11
+	MOVQ next+88(FP), R11
 	SUBQ $0x04, R10
 	JL   alongpart4rest
 
 alongpart4four:
-	PREFETCHT0   (R11)
+	PREFETCHT1   (R11)
 	VMOVUPS.Z    (R9), K1, Z4
 	VBROADCASTSS (AX), Z5
 	BYTE $0x62; BYTE $0xf2; BYTE $0x5e; BYTE $0x48; BYTE $0x52; BYTE $0xc5 // VDPBF16PS Z5, Z4, Z0
@@ -8394,7 +8332,7 @@ alongpart4four:
 	BYTE $0x62; BYTE $0xf2; BYTE $0x5e; BYTE $0x48; BYTE $0x52; BYTE $0xd5 // VDPBF16PS Z5, Z4, Z2
 	VBROADCASTSS (AX)(DI*1), Z5
 	BYTE $0x62; BYTE $0xf2; BYTE $0x5e; BYTE $0x48; BYTE $0x52; BYTE $0xdd // VDPBF16PS Z5, Z4, Z3
-	PREFETCHT0   (R11)(SI*1)
+	PREFETCHT1   64(R11)
 	VMOVUPS.Z    (R9)(SI*1), K1, Z4
 	VBROADCASTSS 4(AX), Z5
 	BYTE $0x62; BYTE $0xf2; BYTE $0x5e; BYTE $0x48; BYTE $0x52; BYTE $0xc5 // VDPBF16PS Z5, Z4, Z0
@@ -8404,7 +8342,6 @@ alongpart4four:
 	BYTE $0x62; BYTE $0xf2; BYTE $0x5e; BYTE $0x48; BYTE $0x52; BYTE $0xd5 // VDPBF16PS Z5, Z4, Z2
 	VBROADCASTSS 4(AX)(DI*1), Z5
 	BYTE $0x62; BYTE $0xf2; BYTE $0x5e; BYTE $0x48; BYTE $0x52; BYTE $0xdd // VDPBF16PS Z5, Z4, Z3
-	PREFETCHT0   (R11)(SI*2)
 	VMOVUPS.Z    (R9)(SI*2), K1, Z4
 	VBROADCASTSS 8(AX), Z5
 	BYTE $0x62; BYTE $0xf2; BYTE $0x5e; BYTE $0x48; BYTE $0x52; BYTE $0xc5 // VDPBF16PS Z5, Z4, Z0
@@ -8414,7 +8351,6 @@ alongpart4four:
 	BYTE $0x62; BYTE $0xf2; BYTE $0x5e; BYTE $0x48; BYTE $0x52; BYTE $0xd5 // VDPBF16PS Z5, Z4, Z2
 	VBROADCASTSS 8(AX)(DI*1), Z5
 	BYTE $0x62; BYTE $0xf2; BYTE $0x5e; BYTE $0x48; BYTE $0x52; BYTE $0xdd // VDPBF16PS Z5, Z4, Z3
-	PREFETCHT0   (R11)(R8*1)
 	VMOVUPS.Z    (R9)(R8*1), K1, Z4
 	VBROADCASTSS 12(AX), Z5
 	BYTE $0x62; BYTE $0xf2; BYTE $0x5e; BYTE $0x48; BYTE $0x52; BYTE $0xc5 // VDPBF16PS Z5, Z4, Z0
@@ -8424,13 +8360,14 @@ alongpart4four:
 	BYTE $0x62; BYTE $0xf2; BYTE $0x5e; BYTE $0x48; BYTE $0x52; BYTE $0xd5 // VDPBF16PS Z5, Z4, Z2
 	VBROADCASTSS 12(AX)(DI*1), Z5
 	BYTE $0x62; BYTE $0xf2; BYTE $0x5e; BYTE $0x48; BYTE $0x52; BYTE $0xdd // VDPBF16PS Z5, Z4, Z3
-	LEAQ         (R11)(SI*4), R11
+	ADDQ         $0x80, R11
 	ADDQ         $0x10, AX
 	LEAQ         (R9)(SI*4), R9
 	SUBQ         $0x04, R10
 	JGE          alongpart4four
 
 alongpart4rest:
+	MOVQ R11, next+88(FP)
 	ADDQ $0x04, R10
 	JZ   alongpart4summed
 
@@ -8497,44 +8434,41 @@ alongpart2fresh:
 	MOVQ a+16(FP), AX
 	MOVQ b+40(FP), DI
 	MOVQ k+72(FP), R9
-	MOVQ SI, R10
-	SHLQ $0x05, R10
-	ADDQ DI, R10
+	MOVQ next+88(FP), R10
 	SUBQ $0x04, R9
 	JL   alongpart2rest
 
 alongpart2four:
-	PREFETCHT0   (R10)
+	PREFETCHT1   (R10)
 	VMOVUPS.Z    (DI), K1, Z2
 	VBROADCASTSS (AX), Z3
 	BYTE $0x62; BYTE $0xf2; BYTE $0x6e; BYTE $0x48; BYTE $0x52; BYTE $0xc3 // VDPBF16PS Z3, Z2, Z0
 	VBROADCASTSS (AX)(BX*1), Z3
 	BYTE $0x62; BYTE $0xf2; BYTE $0x6e; BYTE $0x48; BYTE $0x52; BYTE $0xcb // VDPBF16PS Z3, Z2, Z1
-	PREFETCHT0   (R10)(SI*1)
+	PREFETCHT1   64(R10)
 	VMOVUPS.Z    (DI)(SI*1), K1, Z2
 	VBROADCASTSS 4(AX), Z3
 	BYTE $0x62; BYTE $0xf2; BYTE $0x6e; BYTE $0x48; BYTE $0x52; BYTE $0xc3 // VDPBF16PS Z3, Z2, Z0
 	VBROADCASTSS 4(AX)(BX*1), Z3
 	BYTE $0x62; BYTE $0xf2; BYTE $0x6e; BYTE $0x48; BYTE $0x52; BYTE $0xcb // VDPBF16PS Z3, Z2, Z1
-	PREFETCHT0   (R10)(SI*2)
 	VMOVUPS.Z    (DI)(SI*2), K1, Z2
 	VBROADCASTSS 8(AX), Z3
 	BYTE $0x62; BYTE $0xf2; BYTE $0x6e; BYTE $0x48; BYTE $0x52; BYTE $0xc3 // VDPBF16PS Z3, Z2, Z0
 	VBROADCASTSS 8(AX)(BX*1), Z3
 	BYTE $0x62; BYTE $0xf2; BYTE $0x6e; BYTE $0x48; BYTE $0x52; BYTE $0xcb // VDPBF16PS Z3, Z2, Z1
-	PREFETCHT0   (R10)(R8*1)
 	VMOVUPS.Z    (DI)(R8*1), K1, Z2
 	VBROADCASTSS 12(AX), Z3
 	BYTE $0x62; BYTE $0xf2; BYTE $0x6e; BYTE $0x48; BYTE $0x52; BYTE $0xc3 // VDPBF16PS Z3, Z2, Z0
 	VBROADCASTSS 12(AX)(BX*1), Z3
 	BYTE $0x62; BYTE $0xf2; BYTE $0x6e; BYTE $0x48; BYTE $0x52; BYTE $0xcb // VDPBF16PS Z3, Z2, Z1
-	LEAQ         (R10)(SI*4), R10
+	ADDQ         $0x80, R10
 	ADDQ         $0x10, AX
 	LEAQ         (DI)(SI*4), DI
 	SUBQ         $0x04, R9
 	JGE          alongpart2four
 
 alongpart2rest:
+	MOVQ R10, next+88(FP)
 	ADDQ $0x04, R9
 	JZ   alongpart2summed
 
@@ -8584,36 +8518,33 @@ alongpart1fresh:
 	MOVQ a+16(FP), AX
 	MOVQ b+40(FP), DI
 	MOVQ k+72(FP), R9
-	MOVQ SI, R10
-	SHLQ $0x05, R10
-	ADDQ DI, R10
+	MOVQ next+88(FP), R10
 	SUBQ $0x04, R9
 	JL   alongpart1rest
 
 alongpart1four:
-	PREFETCHT0   (R10)
+	PREFETCHT1   (R10)
 	VMOVUPS.Z    (DI), K1, Z1
 	VBROADCASTSS (AX), Z2
 	BYTE $0x62; BYTE $0xf2; BYTE $0x76; BYTE $0x48; BYTE $0x52; BYTE $0xc2 // VDPBF16PS Z2, Z1, Z0
-	PREFETCHT0   (R10)(SI*1)
+	PREFETCHT1   64(R10)
 	VMOVUPS.Z    (DI)(SI*1), K1, Z1
 	VBROADCASTSS 4(AX), Z2
 	BYTE $0x62; BYTE $0xf2; BYTE $0x76; BYTE $0x48; BYTE $0x52; BYTE $0xc2 // VDPBF16PS Z2, Z1, Z0
-	PREFETCHT0   (R10)(SI*2)
 	VMOVUPS.Z    (DI)(SI*2), K1, Z1
 	VBROADCASTSS 8(AX), Z2
 	BYTE $0x62; BYTE $0xf2; BYTE $0x76; BYTE $0x48; BYTE $0x52; BYTE $0xc2 // VDPBF16PS Z2, Z1, Z0
-	PREFETCHT0   (R10)(R8*1)
 	VMOVUPS.Z    (DI)(R8*1), K1, Z1
 	VBROADCASTSS 12(AX), Z2
 	BYTE $0x62; BYTE $0xf2; BYTE $0x76; BYTE $0x48; BYTE $0x52; BYTE $0xc2 // VDPBF16PS Z2, Z1, Z0
-	LEAQ         (R10)(SI*4), R10
+	ADDQ         $0x80, R10
 	ADDQ         $0x10, AX
 	LEAQ         (DI)(SI*4), DI
 	SUBQ         $0x04, R9
 	JGE          alongpart1four
 
 alongpart1rest:
+	MOVQ R10, next+88(FP)
 	ADDQ $0x04, R9
 	JZ   alongpart1summed
 
@@ -8819,15 +8750,16 @@ next:
 	VZEROUPPER
 	RET
 
-// func tilesAMX(shape *[66]byte, c *float32, cRow int, a *float32, aRow int, b *float32, count int, k int, mode int)
-// Requires: AVX
-TEXT ·tilesAMX(SB), NOSPLIT, $0-72
+// func tilesAMX(shape *[66]byte, c *float32, cRow int, a *float32, aRow int, b *float32, count int, k int, mode int, next *float32)
+// Requires: AVX, MMX+
+TEXT ·tilesAMX(SB), NOSPLIT, $0-80
 	MOVQ shape+0(FP), R11
 	MOVQ c+8(FP), AX
 	MOVQ cRow+16(FP), CX
 	MOVQ a+24(FP), DX
 	MOVQ aRow+32(FP), BX
 	MOVQ count+48(FP), R8
+	MOVQ next+72(FP), R12
 	BYTE $0xc4
 	BYTE $0xc2
 	BYTE $0x78
@@ -8905,99 +8837,104 @@ wholeBegin:
 	ADDQ DX, R11
 
 wholeK:
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0x34
-	BYTE $0x3e
-	BYTE $0xc4
-	BYTE $0xc2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0x24
-	BYTE $0x19
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x4a
-	BYTE $0x5c
-	BYTE $0xc4
-	ADDQ $0x40, SI
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0x3c
-	BYTE $0x3e
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x42
-	BYTE $0x5c
-	BYTE $0xcc
-	BYTE $0xc4
-	BYTE $0xc2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0x2c
-	BYTE $0x1b
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x4a
-	BYTE $0x5c
-	BYTE $0xd5
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x42
-	BYTE $0x5c
-	BYTE $0xdd
-	ADDQ $+1984, SI
-	ADDQ $0x40, R9
-	ADDQ $0x40, R11
-	DECQ R10
-	JNZ  wholeK
-	MOVQ AX, R9
-	BYTE $0xc4
-	BYTE $0xc2
-	BYTE $0x7a
-	BYTE $0x4b
-	BYTE $0x04
-	BYTE $0x09
-	ADDQ $0x40, R9
-	BYTE $0xc4
-	BYTE $0xc2
-	BYTE $0x7a
-	BYTE $0x4b
-	BYTE $0x0c
-	BYTE $0x09
-	MOVQ CX, R9
-	SHLQ $0x04, R9
-	ADDQ AX, R9
-	BYTE $0xc4
-	BYTE $0xc2
-	BYTE $0x7a
-	BYTE $0x4b
-	BYTE $0x14
-	BYTE $0x09
-	ADDQ $0x40, R9
-	BYTE $0xc4
-	BYTE $0xc2
-	BYTE $0x7a
-	BYTE $0x4b
-	BYTE $0x1c
-	BYTE $0x09
-	MOVQ CX, R9
-	SHLQ $0x05, R9
-	ADDQ R9, AX
-	MOVQ BX, R9
-	SHLQ $0x05, R9
-	ADDQ R9, DX
-	DECQ R8
-	JNZ  wholeBlock
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x78
-	BYTE $0x49
-	BYTE $0xc0
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	PREFETCHT1 192(R12)
+	ADDQ       $+256, R12
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x34
+	BYTE       $0x3e
+	BYTE       $0xc4
+	BYTE       $0xc2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x24
+	BYTE       $0x19
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	ADDQ       $0x40, SI
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x3c
+	BYTE       $0x3e
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	BYTE       $0xc4
+	BYTE       $0xc2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x2c
+	BYTE       $0x1b
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xdd
+	ADDQ       $+1984, SI
+	ADDQ       $0x40, R9
+	ADDQ       $0x40, R11
+	DECQ       R10
+	JNZ        wholeK
+	MOVQ       AX, R9
+	BYTE       $0xc4
+	BYTE       $0xc2
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x04
+	BYTE       $0x09
+	ADDQ       $0x40, R9
+	BYTE       $0xc4
+	BYTE       $0xc2
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x0c
+	BYTE       $0x09
+	MOVQ       CX, R9
+	SHLQ       $0x04, R9
+	ADDQ       AX, R9
+	BYTE       $0xc4
+	BYTE       $0xc2
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x14
+	BYTE       $0x09
+	ADDQ       $0x40, R9
+	BYTE       $0xc4
+	BYTE       $0xc2
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x1c
+	BYTE       $0x09
+	MOVQ       CX, R9
+	SHLQ       $0x05, R9
+	ADDQ       R9, AX
+	MOVQ       BX, R9
+	SHLQ       $0x05, R9
+	ADDQ       R9, DX
+	DECQ       R8
+	JNZ        wholeBlock
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x78
+	BYTE       $0x49
+	BYTE       $0xc0
 	VZEROUPPER
 	RET
 
@@ -9044,68 +8981,73 @@ narrowBegin:
 	ADDQ DX, R11
 
 narrowK:
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0x34
-	BYTE $0x3e
-	BYTE $0xc4
-	BYTE $0xc2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0x24
-	BYTE $0x19
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x4a
-	BYTE $0x5c
-	BYTE $0xc4
-	BYTE $0xc4
-	BYTE $0xc2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0x2c
-	BYTE $0x1b
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x4a
-	BYTE $0x5c
-	BYTE $0xd5
-	ADDQ $+2048, SI
-	ADDQ $0x40, R9
-	ADDQ $0x40, R11
-	DECQ R10
-	JNZ  narrowK
-	MOVQ AX, R9
-	BYTE $0xc4
-	BYTE $0xc2
-	BYTE $0x7a
-	BYTE $0x4b
-	BYTE $0x04
-	BYTE $0x09
-	MOVQ CX, R9
-	SHLQ $0x04, R9
-	ADDQ AX, R9
-	BYTE $0xc4
-	BYTE $0xc2
-	BYTE $0x7a
-	BYTE $0x4b
-	BYTE $0x14
-	BYTE $0x09
-	MOVQ CX, R9
-	SHLQ $0x05, R9
-	ADDQ R9, AX
-	MOVQ BX, R9
-	SHLQ $0x05, R9
-	ADDQ R9, DX
-	DECQ R8
-	JNZ  narrowBlock
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x78
-	BYTE $0x49
-	BYTE $0xc0
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	PREFETCHT1 192(R12)
+	ADDQ       $+256, R12
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x34
+	BYTE       $0x3e
+	BYTE       $0xc4
+	BYTE       $0xc2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x24
+	BYTE       $0x19
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	BYTE       $0xc4
+	BYTE       $0xc2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x2c
+	BYTE       $0x1b
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xd5
+	ADDQ       $+2048, SI
+	ADDQ       $0x40, R9
+	ADDQ       $0x40, R11
+	DECQ       R10
+	JNZ        narrowK
+	MOVQ       AX, R9
+	BYTE       $0xc4
+	BYTE       $0xc2
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x04
+	BYTE       $0x09
+	MOVQ       CX, R9
+	SHLQ       $0x04, R9
+	ADDQ       AX, R9
+	BYTE       $0xc4
+	BYTE       $0xc2
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x14
+	BYTE       $0x09
+	MOVQ       CX, R9
+	SHLQ       $0x05, R9
+	ADDQ       R9, AX
+	MOVQ       BX, R9
+	SHLQ       $0x05, R9
+	ADDQ       R9, DX
+	DECQ       R8
+	JNZ        narrowBlock
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x78
+	BYTE       $0x49
+	BYTE       $0xc0
 	VZEROUPPER
 	RET
 
@@ -9153,67 +9095,72 @@ flatBegin:
 	ADDQ DX, R11
 
 flatK:
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0x34
-	BYTE $0x3e
-	BYTE $0xc4
-	BYTE $0xc2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0x24
-	BYTE $0x19
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x4a
-	BYTE $0x5c
-	BYTE $0xc4
-	ADDQ $0x40, SI
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0x3c
-	BYTE $0x3e
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x42
-	BYTE $0x5c
-	BYTE $0xcc
-	ADDQ $+1984, SI
-	ADDQ $0x40, R9
-	ADDQ $0x40, R11
-	DECQ R10
-	JNZ  flatK
-	MOVQ AX, R9
-	BYTE $0xc4
-	BYTE $0xc2
-	BYTE $0x7a
-	BYTE $0x4b
-	BYTE $0x04
-	BYTE $0x09
-	ADDQ $0x40, R9
-	BYTE $0xc4
-	BYTE $0xc2
-	BYTE $0x7a
-	BYTE $0x4b
-	BYTE $0x0c
-	BYTE $0x09
-	MOVQ CX, R9
-	SHLQ $0x05, R9
-	ADDQ R9, AX
-	MOVQ BX, R9
-	SHLQ $0x05, R9
-	ADDQ R9, DX
-	DECQ R8
-	JNZ  flatBlock
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x78
-	BYTE $0x49
-	BYTE $0xc0
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	PREFETCHT1 192(R12)
+	ADDQ       $+256, R12
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x34
+	BYTE       $0x3e
+	BYTE       $0xc4
+	BYTE       $0xc2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x24
+	BYTE       $0x19
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	ADDQ       $0x40, SI
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x3c
+	BYTE       $0x3e
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x42
+	BYTE       $0x5c
+	BYTE       $0xcc
+	ADDQ       $+1984, SI
+	ADDQ       $0x40, R9
+	ADDQ       $0x40, R11
+	DECQ       R10
+	JNZ        flatK
+	MOVQ       AX, R9
+	BYTE       $0xc4
+	BYTE       $0xc2
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x04
+	BYTE       $0x09
+	ADDQ       $0x40, R9
+	BYTE       $0xc4
+	BYTE       $0xc2
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x0c
+	BYTE       $0x09
+	MOVQ       CX, R9
+	SHLQ       $0x05, R9
+	ADDQ       R9, AX
+	MOVQ       BX, R9
+	SHLQ       $0x05, R9
+	ADDQ       R9, DX
+	DECQ       R8
+	JNZ        flatBlock
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x78
+	BYTE       $0x49
+	BYTE       $0xc0
 	VZEROUPPER
 	RET
 
@@ -9246,48 +9193,53 @@ smallBegin:
 	ADDQ DX, R11
 
 smallK:
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0x34
-	BYTE $0x3e
-	BYTE $0xc4
-	BYTE $0xc2
-	BYTE $0x7b
-	BYTE $0x4b
-	BYTE $0x24
-	BYTE $0x19
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x4a
-	BYTE $0x5c
-	BYTE $0xc4
-	ADDQ $+2048, SI
-	ADDQ $0x40, R9
-	ADDQ $0x40, R11
-	DECQ R10
-	JNZ  smallK
-	MOVQ AX, R9
-	BYTE $0xc4
-	BYTE $0xc2
-	BYTE $0x7a
-	BYTE $0x4b
-	BYTE $0x04
-	BYTE $0x09
-	MOVQ CX, R9
-	SHLQ $0x05, R9
-	ADDQ R9, AX
-	MOVQ BX, R9
-	SHLQ $0x05, R9
-	ADDQ R9, DX
-	DECQ R8
-	JNZ  smallBlock
-	BYTE $0xc4
-	BYTE $0xe2
-	BYTE $0x78
-	BYTE $0x49
-	BYTE $0xc0
+	PREFETCHT1 (R12)
+	PREFETCHT1 64(R12)
+	PREFETCHT1 128(R12)
+	PREFETCHT1 192(R12)
+	ADDQ       $+256, R12
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x34
+	BYTE       $0x3e
+	BYTE       $0xc4
+	BYTE       $0xc2
+	BYTE       $0x7b
+	BYTE       $0x4b
+	BYTE       $0x24
+	BYTE       $0x19
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x4a
+	BYTE       $0x5c
+	BYTE       $0xc4
+	ADDQ       $+2048, SI
+	ADDQ       $0x40, R9
+	ADDQ       $0x40, R11
+	DECQ       R10
+	JNZ        smallK
+	MOVQ       AX, R9
+	BYTE       $0xc4
+	BYTE       $0xc2
+	BYTE       $0x7a
+	BYTE       $0x4b
+	BYTE       $0x04
+	BYTE       $0x09
+	MOVQ       CX, R9
+	SHLQ       $0x05, R9
+	ADDQ       R9, AX
+	MOVQ       BX, R9
+	SHLQ       $0x05, R9
+	ADDQ       R9, DX
+	DECQ       R8
+	JNZ        smallBlock
+	BYTE       $0xc4
+	BYTE       $0xe2
+	BYTE       $0x78
+	BYTE       $0x49
+	BYTE       $0xc0
 	VZEROUPPER
 	RET
 
@@ -9333,9 +9285,9 @@ turn:
 	VZEROUPPER
 	RET
 
-// func panelAVX2(c *float32, cRow int, a *float32, aRow int, aCol int, b *float32, bRow int, m int, n int, k int, mode int)
+// func panelAVX2(c *float32, cRow int, a *float32, aRow int, aCol int, b *float32, bRow int, m int, n int, k int, mode int, next *float32)
 // Requires: AVX, FMA3, MMX+
-TEXT ·panelAVX2(SB), NOSPLIT, $0-88
+TEXT ·panelAVX2(SB), NOSPLIT, $0-96
 	MOVQ n+64(FP), AX
 	MOVQ c+0(FP), CX
 	MOVQ cRow+8(FP), DX
@@ -9402,14 +9354,12 @@ along6fresh:
 	LEAQ       (AX)(BX*4), SI
 	MOVQ       b+40(FP), R10
 	MOVQ       k+72(FP), R11
-	MOVQ       DI, R12
-	SHLQ       $0x05, R12
-	ADDQ       R10, R12
+	MOVQ       next+88(FP), R12
 	SUBQ       $0x04, R11
 	JL         along6rest
 
 along6four:
-	PREFETCHT0   (R12)
+	PREFETCHT1   (R12)
 	VMOVUPS      (R10), Y12
 	VMOVUPS      32(R10), Y13
 	VBROADCASTSS (AX), Y14
@@ -9430,7 +9380,7 @@ along6four:
 	VBROADCASTSS (SI)(BX*1), Y14
 	VFMADD231PS  Y14, Y12, Y10
 	VFMADD231PS  Y14, Y13, Y11
-	PREFETCHT0   (R12)(DI*1)
+	PREFETCHT1   64(R12)
 	VMOVUPS      (R10)(DI*1), Y12
 	VMOVUPS      32(R10)(DI*1), Y13
 	VBROADCASTSS 4(AX), Y14
@@ -9451,7 +9401,6 @@ along6four:
 	VBROADCASTSS 4(SI)(BX*1), Y14
 	VFMADD231PS  Y14, Y12, Y10
 	VFMADD231PS  Y14, Y13, Y11
-	PREFETCHT0   (R12)(DI*2)
 	VMOVUPS      (R10)(DI*2), Y12
 	VMOVUPS      32(R10)(DI*2), Y13
 	VBROADCASTSS 8(AX), Y14
@@ -9472,7 +9421,6 @@ along6four:
 	VBROADCASTSS 8(SI)(BX*1), Y14
 	VFMADD231PS  Y14, Y12, Y10
 	VFMADD231PS  Y14, Y13, Y11
-	PREFETCHT0   (R12)(R9*1)
 	VMOVUPS      (R10)(R9*1), Y12
 	VMOVUPS      32(R10)(R9*1), Y13
 	VBROADCASTSS 12(AX), Y14
@@ -9493,7 +9441,7 @@ along6four:
 	VBROADCASTSS 12(SI)(BX*1), Y14
 	VFMADD231PS  Y14, Y12, Y10
 	VFMADD231PS  Y14, Y13, Y11
-	LEAQ         (R12)(DI*4), R12
+	ADDQ         $0x80, R12
 	ADDQ         $0x10, AX
 	ADDQ         $0x10, SI
 	LEAQ         (R10)(DI*4), R10
@@ -9501,6 +9449,7 @@ along6four:
 	JGE          along6four
 
 along6rest:
+	MOVQ R12, next+88(FP)
 	ADDQ $0x04, R11
 	JZ   along6summed
 
@@ -9622,14 +9571,12 @@ along4fresh:
 	MOVQ a+16(FP), AX
 	MOVQ b+40(FP), SI
 	MOVQ k+72(FP), R10
-	MOVQ DI, R11
-	SHLQ $0x05, R11
-	ADDQ SI, R11
+	MOVQ next+88(FP), R11
 	SUBQ $0x04, R10
 	JL   along4rest
 
 along4four:
-	PREFETCHT0   (R11)
+	PREFETCHT1   (R11)
 	VMOVUPS      (SI), Y8
 	VMOVUPS      32(SI), Y9
 	VBROADCASTSS (AX), Y10
@@ -9644,7 +9591,7 @@ along4four:
 	VBROADCASTSS (AX)(R8*1), Y10
 	VFMADD231PS  Y10, Y8, Y6
 	VFMADD231PS  Y10, Y9, Y7
-	PREFETCHT0   (R11)(DI*1)
+	PREFETCHT1   64(R11)
 	VMOVUPS      (SI)(DI*1), Y8
 	VMOVUPS      32(SI)(DI*1), Y9
 	VBROADCASTSS 4(AX), Y10
@@ -9659,7 +9606,6 @@ along4four:
 	VBROADCASTSS 4(AX)(R8*1), Y10
 	VFMADD231PS  Y10, Y8, Y6
 	VFMADD231PS  Y10, Y9, Y7
-	PREFETCHT0   (R11)(DI*2)
 	VMOVUPS      (SI)(DI*2), Y8
 	VMOVUPS      32(SI)(DI*2), Y9
 	VBROADCASTSS 8(AX), Y10
@@ -9674,7 +9620,6 @@ along4four:
 	VBROADCASTSS 8(AX)(R8*1), Y10
 	VFMADD231PS  Y10, Y8, Y6
 	VFMADD231PS  Y10, Y9, Y7
-	PREFETCHT0   (R11)(R9*1)
 	VMOVUPS      (SI)(R9*1), Y8
 	VMOVUPS      32(SI)(R9*1), Y9
 	VBROADCASTSS 12(AX), Y10
@@ -9689,13 +9634,14 @@ along4four:
 	VBROADCASTSS 12(AX)(R8*1), Y10
 	VFMADD231PS  Y10, Y8, Y6
 	VFMADD231PS  Y10, Y9, Y7
-	LEAQ         (R11)(DI*4), R11
+	ADDQ         $0x80, R11
 	ADDQ         $0x10, AX
 	LEAQ         (SI)(DI*4), SI
 	SUBQ         $0x04, R10
 	JGE          along4four
 
 along4rest:
+	MOVQ R11, next+88(FP)
 	ADDQ $0x04, R10
 	JZ   along4summed
 
@@ -9783,14 +9729,12 @@ along2fresh:
 	MOVQ a+16(FP), AX
 	MOVQ b+40(FP), SI
 	MOVQ k+72(FP), R8
-	MOVQ DI, R10
-	SHLQ $0x05, R10
-	ADDQ SI, R10
+	MOVQ next+88(FP), R10
 	SUBQ $0x04, R8
 	JL   along2rest
 
 along2four:
-	PREFETCHT0   (R10)
+	PREFETCHT1   (R10)
 	VMOVUPS      (SI), Y4
 	VMOVUPS      32(SI), Y5
 	VBROADCASTSS (AX), Y6
@@ -9799,7 +9743,7 @@ along2four:
 	VBROADCASTSS (AX)(BX*1), Y6
 	VFMADD231PS  Y6, Y4, Y2
 	VFMADD231PS  Y6, Y5, Y3
-	PREFETCHT0   (R10)(DI*1)
+	PREFETCHT1   64(R10)
 	VMOVUPS      (SI)(DI*1), Y4
 	VMOVUPS      32(SI)(DI*1), Y5
 	VBROADCASTSS 4(AX), Y6
@@ -9808,7 +9752,6 @@ along2four:
 	VBROADCASTSS 4(AX)(BX*1), Y6
 	VFMADD231PS  Y6, Y4, Y2
 	VFMADD231PS  Y6, Y5, Y3
-	PREFETCHT0   (R10)(DI*2)
 	VMOVUPS      (SI)(DI*2), Y4
 	VMOVUPS      32(SI)(DI*2), Y5
 	VBROADCASTSS 8(AX), Y6
@@ -9817,7 +9760,6 @@ along2four:
 	VBROADCASTSS 8(AX)(BX*1), Y6
 	VFMADD231PS  Y6, Y4, Y2
 	VFMADD231PS  Y6, Y5, Y3
-	PREFETCHT0   (R10)(R9*1)
 	VMOVUPS      (SI)(R9*1), Y4
 	VMOVUPS      32(SI)(R9*1), Y5
 	VBROADCASTSS 12(AX), Y6
@@ -9826,13 +9768,14 @@ along2four:
 	VBROADCASTSS 12(AX)(BX*1), Y6
 	VFMADD231PS  Y6, Y4, Y2
 	VFMADD231PS  Y6, Y5, Y3
-	LEAQ         (R10)(DI*4), R10
+	ADDQ         $0x80, R10
 	ADDQ         $0x10, AX
 	LEAQ         (SI)(DI*4), SI
 	SUBQ         $0x04, R8
 	JGE          along2four
 
 along2rest:
+	MOVQ R10, next+88(FP)
 	ADDQ $0x04, R8
 	JZ   along2summed
 
@@ -9893,44 +9836,41 @@ along1fresh:
 	MOVQ a+16(FP), AX
 	MOVQ b+40(FP), SI
 	MOVQ k+72(FP), R8
-	MOVQ DI, R10
-	SHLQ $0x05, R10
-	ADDQ SI, R10
+	MOVQ next+88(FP), R10
 	SUBQ $0x04, R8
 	JL   along1rest
 
 along1four:
-	PREFETCHT0   (R10)
+	PREFETCHT1   (R10)
 	VMOVUPS      (SI), Y2
 	VMOVUPS      32(SI), Y3
 	VBROADCASTSS (AX), Y4
 	VFMADD231PS  Y4, Y2, Y0
 	VFMADD231PS  Y4, Y3, Y1
-	PREFETCHT0   (R10)(DI*1)
+	PREFETCHT1   64(R10)
 	VMOVUPS      (SI)(DI*1), Y2
 	VMOVUPS      32(SI)(DI*1), Y3
 	VBROADCASTSS 4(AX), Y4
 	VFMADD231PS  Y4, Y2, Y0
 	VFMADD231PS  Y4, Y3, Y1
-	PREFETCHT0   (R10)(DI*2)
 	VMOVUPS      (SI)(DI*2), Y2
 	VMOVUPS      32(SI)(DI*2), Y3
 	VBROADCASTSS 8(AX), Y4
 	VFMADD231PS  Y4, Y2, Y0
 	VFMADD231PS  Y4, Y3, Y1
-	PREFETCHT0   (R10)(R9*1)
 	VMOVUPS      (SI)(R9*1), Y2
 	VMOVUPS      32(SI)(R9*1), Y3
 	VBROADCASTSS 12(AX), Y4
 	VFMADD231PS  Y4, Y2, Y0
 	VFMADD231PS  Y4, Y3, Y1
-	LEAQ         (R10)(DI*4), R10
+	ADDQ         $0x80, R10
 	ADDQ         $0x10, AX
 	LEAQ         (SI)(DI*4), SI
 	SUBQ         $0x04, R8
 	JGE          along1four
 
 along1rest:
+	MOVQ R10, next+88(FP)
 	ADDQ $0x04, R8
 	JZ   along1summed
 
@@ -10011,14 +9951,12 @@ alongpart4fresh:
 	MOVQ a+16(FP), AX
 	MOVQ b+40(FP), R10
 	MOVQ k+72(FP), R11
-	MOVQ DI, R12
-	SHLQ $0x05, R12
-	ADDQ R10, R12
+	MOVQ next+88(FP), R12
 	SUBQ $0x04, R11
 	JL   alongpart4rest
 
 alongpart4four:
-	PREFETCHT0   (R12)
+	PREFETCHT1   (R12)
 	VMOVUPS      (SI), Y8
 	VMASKMOVPS   (R10), Y8, Y8
 	VMOVUPS      32(SI), Y9
@@ -10035,7 +9973,7 @@ alongpart4four:
 	VBROADCASTSS (AX)(R8*1), Y10
 	VFMADD231PS  Y10, Y8, Y6
 	VFMADD231PS  Y10, Y9, Y7
-	PREFETCHT0   (R12)(DI*1)
+	PREFETCHT1   64(R12)
 	VMOVUPS      (SI), Y8
 	VMASKMOVPS   (R10)(DI*1), Y8, Y8
 	VMOVUPS      32(SI), Y9
@@ -10052,7 +9990,6 @@ alongpart4four:
 	VBROADCASTSS 4(AX)(R8*1), Y10
 	VFMADD231PS  Y10, Y8, Y6
 	VFMADD231PS  Y10, Y9, Y7
-	PREFETCHT0   (R12)(DI*2)
 	VMOVUPS      (SI), Y8
 	VMASKMOVPS   (R10)(DI*2), Y8, Y8
 	VMOVUPS      32(SI), Y9
@@ -10069,7 +10006,6 @@ alongpart4four:
 	VBROADCASTSS 8(AX)(R8*1), Y10
 	VFMADD231PS  Y10, Y8, Y6
 	VFMADD231PS  Y10, Y9, Y7
-	PREFETCHT0   (R12)(R9*1)
 	VMOVUPS      (SI), Y8
 	VMASKMOVPS   (R10)(R9*1), Y8, Y8
 	VMOVUPS      32(SI), Y9
@@ -10086,13 +10022,14 @@ alongpart4four:
 	VBROADCASTSS 12(AX)(R8*1), Y10
 	VFMADD231PS  Y10, Y8, Y6
 	VFMADD231PS  Y10, Y9, Y7
-	LEAQ         (R12)(DI*4), R12
+	ADDQ         $0x80, R12
 	ADDQ         $0x10, AX
 	LEAQ         (R10)(DI*4), R10
 	SUBQ         $0x04, R11
 	JGE          alongpart4four
 
 alongpart4rest:
+	MOVQ R12, next+88(FP)
 	ADDQ $0x04, R11
 	JZ   alongpart4summed
 
@@ -10202,14 +10139,12 @@ alongpart2fresh:
 	MOVQ a+16(FP), AX
 	MOVQ b+40(FP), R8
 	MOVQ k+72(FP), R10
-	MOVQ DI, R11
-	SHLQ $0x05, R11
-	ADDQ R8, R11
+	MOVQ next+88(FP), R11
 	SUBQ $0x04, R10
 	JL   alongpart2rest
 
 alongpart2four:
-	PREFETCHT0   (R11)
+	PREFETCHT1   (R11)
 	VMOVUPS      (SI), Y4
 	VMASKMOVPS   (R8), Y4, Y4
 	VMOVUPS      32(SI), Y5
@@ -10220,7 +10155,7 @@ alongpart2four:
 	VBROADCASTSS (AX)(BX*1), Y6
 	VFMADD231PS  Y6, Y4, Y2
 	VFMADD231PS  Y6, Y5, Y3
-	PREFETCHT0   (R11)(DI*1)
+	PREFETCHT1   64(R11)
 	VMOVUPS      (SI), Y4
 	VMASKMOVPS   (R8)(DI*1), Y4, Y4
 	VMOVUPS      32(SI), Y5
@@ -10231,7 +10166,6 @@ alongpart2four:
 	VBROADCASTSS 4(AX)(BX*1), Y6
 	VFMADD231PS  Y6, Y4, Y2
 	VFMADD231PS  Y6, Y5, Y3
-	PREFETCHT0   (R11)(DI*2)
 	VMOVUPS      (SI), Y4
 	VMASKMOVPS   (R8)(DI*2), Y4, Y4
 	VMOVUPS      32(SI), Y5
@@ -10242,7 +10176,6 @@ alongpart2four:
 	VBROADCASTSS 8(AX)(BX*1), Y6
 	VFMADD231PS  Y6, Y4, Y2
 	VFMADD231PS  Y6, Y5, Y3
-	PREFETCHT0   (R11)(R9*1)
 	VMOVUPS      (SI), Y4
 	VMASKMOVPS   (R8)(R9*1), Y4, Y4
 	VMOVUPS      32(SI), Y5
@@ -10253,13 +10186,14 @@ alongpart2four:
 	VBROADCASTSS 12(AX)(BX*1), Y6
 	VFMADD231PS  Y6, Y4, Y2
 	VFMADD231PS  Y6, Y5, Y3
-	LEAQ         (R11)(DI*4), R11
+	ADDQ         $0x80, R11
 	ADDQ         $0x10, AX
 	LEAQ         (R8)(DI*4), R8
 	SUBQ         $0x04, R10
 	JGE          alongpart2four
 
 alongpart2rest:
+	MOVQ R11, next+88(FP)
 	ADDQ $0x04, R10
 	JZ   alongpart2summed
 
@@ -10332,14 +10266,12 @@ alongpart1fresh:
 	MOVQ a+16(FP), AX
 	MOVQ b+40(FP), R8
 	MOVQ k+72(FP), R10
-	MOVQ DI, R11
-	SHLQ $0x05, R11
-	ADDQ R8, R11
+	MOVQ next+88(FP), R11
 	SUBQ $0x04, R10
 	JL   alongpart1rest
 
 alongpart1four:
-	PREFETCHT0   (R11)
+	PREFETCHT1   (R11)
 	VMOVUPS      (SI), Y2
 	VMASKMOVPS   (R8), Y2, Y2
 	VMOVUPS      32(SI), Y3
@@ -10347,7 +10279,7 @@ alongpart1four:
 	VBROADCASTSS (AX), Y4
 	VFMADD231PS  Y4, Y2, Y0
 	VFMADD231PS  Y4, Y3, Y1
-	PREFETCHT0   (R11)(DI*1)
+	PREFETCHT1   64(R11)
 	VMOVUPS      (SI), Y2
 	VMASKMOVPS   (R8)(DI*1), Y2, Y2
 	VMOVUPS      32(SI), Y3
@@ -10355,7 +10287,6 @@ alongpart1four:
 	VBROADCASTSS 4(AX), Y4
 	VFMADD231PS  Y4, Y2, Y0
 	VFMADD231PS  Y4, Y3, Y1
-	PREFETCHT0   (R11)(DI*2)
 	VMOVUPS      (SI), Y2
 	VMASKMOVPS   (R8)(DI*2), Y2, Y2
 	VMOVUPS      32(SI), Y3
@@ -10363,7 +10294,6 @@ alongpart1four:
 	VBROADCASTSS 8(AX), Y4
 	VFMADD231PS  Y4, Y2, Y0
 	VFMADD231PS  Y4, Y3, Y1
-	PREFETCHT0   (R11)(R9*1)
 	VMOVUPS      (SI), Y2
 	VMASKMOVPS   (R8)(R9*1), Y2, Y2
 	VMOVUPS      32(SI), Y3
@@ -10371,13 +10301,14 @@ alongpart1four:
 	VBROADCASTSS 12(AX), Y4
 	VFMADD231PS  Y4, Y2, Y0
 	VFMADD231PS  Y4, Y3, Y1
-	LEAQ         (R11)(DI*4), R11
+	ADDQ         $0x80, R11
 	ADDQ         $0x10, AX
 	LEAQ         (R8)(DI*4), R8
 	SUBQ         $0x04, R10
 	JGE          alongpart1four
 
 alongpart1rest:
+	MOVQ R11, next+88(FP)
 	ADDQ $0x04, R10
 	JZ   alongpart1summed
 
@@ -11992,6 +11923,37 @@ square:
 	JMP        square
 
 done:
+	VZEROUPPER
+	RET
+
+// func copyPanelsAVX2(dst *float32, dstPanel int, src *float32, srcRow int, rows int, panels int)
+// Requires: AVX
+TEXT ·copyPanelsAVX2(SB), NOSPLIT, $0-48
+	MOVQ dst+0(FP), AX
+	MOVQ dstPanel+8(FP), CX
+	MOVQ src+16(FP), DX
+	MOVQ srcRow+24(FP), BX
+	MOVQ rows+32(FP), SI
+	MOVQ panels+40(FP), DI
+
+row:
+	MOVQ DX, R8
+	MOVQ AX, R9
+	MOVQ DI, R10
+
+panel:
+	VMOVUPS (R8), Y0
+	VMOVUPS 32(R8), Y1
+	VMOVUPS Y0, (R9)
+	VMOVUPS Y1, 32(R9)
+	ADDQ    $+64, R8
+	ADDQ    CX, R9
+	DECQ    R10
+	JNZ     panel
+	ADDQ    BX, DX
+	ADDQ    $+64, AX
+	DECQ    SI
+	JNZ     row
 	VZEROUPPER
 	RET
 
@@ -14994,4 +14956,14 @@ turn:
 	DECQ        AX
 	JNZ         turn
 	VZEROUPPER
+	RET
+
+// func pause(turns int)
+TEXT ·pause(SB), NOSPLIT, $0-8
+	MOVQ turns+0(FP), AX
+
+turn:
+	PAUSE
+	DECQ AX
+	JNZ  turn
 	RET

@@ -221,7 +221,7 @@ func tileDot(sum, a, b int) {
 // tiles emits the product of AMX: tiles 0 to 3 are sums, 4 and 5 rows of a, 6 and 7
 // columns of b.
 func tiles() {
-	TEXT("tilesAMX", NOSPLIT, "func(shape *[66]byte, c *float32, cRow int, a *float32, aRow int, b *float32, count int, k int, mode int)")
+	TEXT("tilesAMX", NOSPLIT, "func(shape *[66]byte, c *float32, cRow int, a *float32, aRow int, b *float32, count int, k int, mode int, next *float32)")
 	Pragma("noescape")
 	Doc("tilesAMX computes count blocks of 32 rows, or one of shape.rows, and up to 32 columns of a product of k·32 bf16 values; see path.half.")
 	load := func(name string, r reg.GPPhysical) { Load(Param(name), r) }
@@ -231,6 +231,7 @@ func tiles() {
 	load("a", reg.RDX)
 	load("aRow", reg.RBX)
 	load("count", reg.R8)
+	load("next", reg.R12)
 	raw(0xC4, 0xC2, 0x78, 0x49, 0x03) // LDTILECFG (R11)
 	MOVQ(I32(128), reg.RDI)           // bytes of a panel's row
 	tall, wide := Mem{Base: reg.R11, Disp: 64}, Mem{Base: reg.R11, Disp: 65}
@@ -298,6 +299,10 @@ func tileLoop(name string, tall, wide bool) {
 	MOVQ(reg.RDX, reg.R9)
 	below(reg.RDX, reg.RBX, reg.R11)
 	Label(name + "K")
+	for i := range 4 {
+		PREFETCHT1(Mem{Base: reg.R12, Disp: 64 * i})
+	}
+	ADDQ(I32(256), reg.R12)
 	tileLoad(6, rsi, rdi)
 	tileLoad(4, r9, rbx)
 	tileDot(0, 4, 6)

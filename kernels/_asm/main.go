@@ -17,6 +17,7 @@ func main() {
 		s.triangle(false)
 		s.triangle(true)
 		s.transpose()
+		s.copyPanels()
 		s.elementwise()
 		s.rows()
 		s.layers()
@@ -27,6 +28,7 @@ func main() {
 			s.half()
 		}
 	}
+	pause()
 	Generate()
 	if err := encodeHalf(flag.Lookup("out").Value.String()); err != nil {
 		log.Fatal(err)

@@ -14,13 +14,17 @@ type operands struct {
 	a, aRow, aRow3, aCol reg.GPVirtual
 	b, bRow, bRow3       reg.GPVirtual
 	c, cRow              reg.GPVirtual
-	aStart, bStart       Mem
+	aStart, bStart, next Mem
 	m, k, mode           Mem
 	masks                []*mask // of the columns; nil where a register is full
 	along                bool    // the values of a row of a are next to each other
 }
 
-const panelSignature = "func(c *float32, cRow int, a *float32, aRow int, aCol int, b *float32, bRow int, m int, n int, k int, mode int)"
+// nextLines is the number of cache lines that a turn of four k asks for of what the
+// next call will read, which is further away than the second-level cache.
+const nextLines = 2
+
+const panelSignature = "func(c *float32, cRow int, a *float32, aRow int, aCol int, b *float32, bRow int, m int, n int, k int, mode int, next *float32)"
 
 func argument(name string) Mem {
 	p, err := Param(name).Resolve()
@@ -44,7 +48,7 @@ func (s *isa) panel() {
 	s.text("panel", panelSignature)
 	Doc("panel" + s.suffix + " computes up to " + map[bool]string{true: "32", false: "16"}[s.wide] + " columns of a product; see path.panel.")
 	o := &operands{
-		aStart: argument("a"), bStart: argument("b"),
+		aStart: argument("a"), bStart: argument("b"), next: argument("next"),
 		m: argument("m"), k: argument("k"), mode: argument("mode"),
 	}
 	n := param("n")
@@ -200,24 +204,17 @@ func (o *operands) unrolled(s *isa, name string, acc [][]reg.VecVirtual, bases [
 		{Base: pb}, {Base: pb, Index: o.bRow, Scale: 1}, {Base: pb, Index: o.bRow, Scale: 2}, {Base: pb, Index: o.bRow3, Scale: 1},
 	}
 	ahead := GP64()
-	MOVQ(o.bRow, ahead)
-	SHLQ(U8(5), ahead)
-	ADDQ(pb, ahead)
+	MOVQ(o.next, ahead)
 	SUBQ(U8(4), k)
 	JL(LabelRef(name + "rest"))
 	Label(name + "four")
 	for u, row := range rows {
-		next := row
-		next.Base = ahead
-		for v := range o.masks {
-			next.Disp = 64 * v
-			if s.wide || v == 0 {
-				PREFETCHT0(next)
-			}
+		if u < nextLines {
+			PREFETCHT1(Mem{Base: ahead, Disp: 64 * u})
 		}
 		o.step(s, acc, bases, row, 4*u)
 	}
-	LEAQ(Mem{Base: ahead, Index: o.bRow, Scale: 4}, ahead)
+	ADDQ(U8(64*nextLines), ahead)
 	for _, base := range bases {
 		ADDQ(U8(16), base)
 	}
@@ -225,6 +222,7 @@ func (o *operands) unrolled(s *isa, name string, acc [][]reg.VecVirtual, bases [
 	SUBQ(U8(4), k)
 	JGE(LabelRef(name + "four"))
 	Label(name + "rest")
+	MOVQ(ahead, o.next)
 	ADDQ(U8(4), k)
 	JZ(LabelRef(name + "summed"))
 	Label(name + "k")

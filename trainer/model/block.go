@@ -37,7 +37,7 @@ func (m *Model) blockForward(s kernels.AttentionShape, w *blockWeights, a *activ
 }
 
 // blockBackward turns the gradient of the block's output, in scratch.dx, into that
-// of its input, and adds to dw the gradients of its weights. For y = x·Wᵀ they are
+// of its input, and adds to dw the gradients of its weights, or begins them. For y = x·Wᵀ they are
 // dx = dy·W and dW = dyᵀ·x. The residual connections need no line: dx stays where
 // it is and each half adds to it.
 func (m *Model) blockBackward(s kernels.AttentionShape, w *blockWeights, dw *blockGrads, a *activations, in kernels.Buffer) {
@@ -45,18 +45,18 @@ func (m *Model) blockBackward(s kernels.AttentionShape, w *blockWeights, dw *blo
 	dx, dh, dqkv := m.scratch.dx, m.scratch.dh, m.scratch.dqkv
 	dact, dgateUp := a.act, a.gateUp // in place: both are spent once dw.down is
 
-	d.MatMul(dw.down, dx, a.act, width, ffn, rows, true, false, true)
+	d.MatMul(dw.down, dx, a.act, width, ffn, rows, true, false, m.begun)
 	d.LinearBackward(dact, dx, w.down, rows)
 	d.SwiGLUBackward(dgateUp, dact, a.gateUp, rows, ffn)
-	d.MatMul(dw.gateUp, dgateUp, a.h2, 2*ffn, width, rows, true, false, true)
+	d.MatMul(dw.gateUp, dgateUp, a.h2, 2*ffn, width, rows, true, false, m.begun)
 	d.LinearBackward(dh, dgateUp, w.gateUp, rows)
 	d.RMSNormBackward(dx, dw.norm2, dh, a.mid, w.norm2, a.rstd2, rows, width)
 
-	d.MatMul(dw.o, dx, a.att, width, width, rows, true, false, true)
+	d.MatMul(dw.o, dx, a.att, width, width, rows, true, false, m.begun)
 	d.LinearBackward(dh, dx, w.o, rows)
 	d.AttentionBackward(dqkv, m.scratch.delta, dh, a.att, a.lse, a.qkv, s)
 	d.RoPE(dqkv, m.cos, m.sin, s, true)
-	d.MatMul(dw.qkv, dqkv, a.h1, s.QKVWidth(), width, rows, true, false, true)
+	d.MatMul(dw.qkv, dqkv, a.h1, s.QKVWidth(), width, rows, true, false, m.begun)
 	d.LinearBackward(dh, dqkv, w.qkv, rows)
 	d.RMSNormBackward(dx, dw.norm1, dh, in, w.norm1, a.rstd1, rows, width)
 }

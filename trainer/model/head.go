@@ -55,9 +55,9 @@ func (h *head) view(cfg Config) {
 func (m *Model) headForwardBackward(p *pass, scale float32) float64 {
 	d, h, x, vocab, width := m.dev, &m.head, p.x[len(p.x)-1], m.cfg.Vocab, m.cfg.Width
 	m.finalNorm(p)
-	for _, c := range h.chunks {
+	for i, c := range h.chunks {
 		m.chunkLoss(c, scale)
-		d.MatMul(m.dW.head, h.logits, c.in, vocab, width, c.rows, true, false, true)
+		d.MatMul(m.dW.head, h.logits, c.in, vocab, width, c.rows, true, false, m.begun || i > 0)
 		d.LinearBackward(c.din, h.logits, m.weights.head, c.rows)
 	}
 	d.Zero(m.scratch.dx)

@@ -25,6 +25,7 @@ type Model struct {
 	dW             grads
 	matrices       []matrix // what UpdateWeight updates
 	vectors        []vector // what AdamW does: norms, and a table that is no head
+	begun          bool     // the gradients of matrices hold something to add to
 	cos, sin       kernels.Buffer // (T, HeadDim/2)
 	full           pass           // B sequences of T positions
 	prefixes       []pass         // one sequence each, lengths ascending to T
@@ -194,8 +195,14 @@ func (m *Model) Update(step kernels.AdamWStep) {
 	}
 }
 
-// ZeroGrad clears the accumulated gradient.
-func (m *Model) ZeroGrad() { m.dev.Zero(m.grads) }
+// ZeroGrad makes the next Accumulate begin a gradient: what it adds to is cleared, what
+// it computes whole it then replaces.
+func (m *Model) ZeroGrad() {
+	for _, v := range m.vectors {
+		m.dev.Zero(v.grads)
+	}
+	m.begun = false
+}
 
 // Accumulate runs forward and backward over one micro-batch, adds to the gradient
 // that of scale·Σ loss, and returns Σ loss over its tokens, in nats. With scale =
@@ -210,6 +217,7 @@ func (m *Model) Accumulate(inputs, targets []int32, scale float32) float64 {
 	m.forward(&m.full)
 	loss := m.headForwardBackward(&m.full, scale)
 	m.backward(&m.full)
+	m.begun = true
 	return loss
 }
 
