@@ -37,3 +37,9 @@ func Features() []string {
 	}
 	return found
 }
+
+// Threads is the number of threads that d computes with.
+func (d *CPU) Threads() int { return d.threads }
+
+// Path is the name of the path that d computes on.
+func (d *CPU) Path() string { return d.path.name }

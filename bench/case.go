@@ -1,0 +1,92 @@
+package bench
+
+import (
+	"fmt"
+
+	"loco/kernels"
+)
+
+// A Case is one operation at one shape.
+type Case struct {
+	Kernel string // "matmul forward"
+	Shape  string // "2048x768x768"
+	// Work of one call, in the limit's unit: floating-point operations, or bytes that
+	// must cross between memory and processor when each operand does so once.
+	Work   float64
+	Tokens int // of one call, for training steps; else 0
+	Memory int64
+	Limit  Limit
+	// Extra cases take much time or memory and run only where they are asked for.
+	Extra bool
+	// Setup makes operands on a device and returns the call that is measured.
+	Setup func(dev kernels.Device) (call func(), err error)
+}
+
+// Name is the kernel and the shape.
+func (c Case) Name() string { return c.Kernel + " " + c.Shape }
+
+// A Limit is what operations of one kind cannot exceed.
+type Limit struct {
+	Name string // "FMA", "memory 1r 3u"
+	Unit string // GFLOP/s or GB/s
+	// Prepare returns a call that does nothing but what is limited, and how much of it:
+	// floating-point operations or bytes. It is 0 where this device has no such limit.
+	Prepare func(d *kernels.CPU) (call func(), work float64, err error)
+}
+
+// Units of work, over a billion and a second.
+const (
+	gigaflops = "GFLOP/s"
+	gigabytes = "GB/s"
+)
+
+// fma is the limit of fused multiply-adds on float32 registers, on all threads.
+func fma() Limit {
+	return Limit{"FMA", gigaflops, func(d *kernels.CPU) (func(), float64, error) {
+		const tasks, turns = 8, 1 << 13 // of about 20 µs; several for each thread, which may start late
+		all := tasks * d.Threads()
+		work := d.FusedMultiplyAdds(all, turns)
+		return func() { d.FusedMultiplyAdds(all, turns) }, work, nil
+	}}
+}
+
+// memory is the limit of reading and writing bytes of memory in a mix.
+func memory(mix kernels.Mix, bytes int64) Limit {
+	return Limit{"memory " + mixName(mix), gigabytes, func(d *kernels.CPU) (func(), float64, error) {
+		s, err := d.NewStreams(mix, bytes)
+		if err != nil {
+			return nil, 0, fmt.Errorf("bench: limit of memory: %w", err)
+		}
+		if mix.Write > 0 {
+			s.Past(fasterPast(s))
+		}
+		return s.Run, s.Bytes(), nil
+	}}
+}
+
+// fasterPast says whether writing past the caches is the faster way at this size.
+func fasterPast(s *kernels.Streams) bool {
+	const tries = 3
+	var best [2]float64
+	for range tries {
+		for i, past := range []bool{false, true} {
+			s.Past(past)
+			best[i] = max(best[i], 1/seconds(1, s.Run))
+		}
+	}
+	return best[1] > best[0]
+}
+
+// mixName is a mix in short: r read, u updated where they are, w written only.
+func mixName(m kernels.Mix) string {
+	name := ""
+	for _, part := range []struct {
+		arrays int
+		letter string
+	}{{m.Read, "r"}, {m.Update, "u"}, {m.Write, "w"}} {
+		if part.arrays > 0 {
+			name += fmt.Sprint(part.arrays, part.letter)
+		}
+	}
+	return name
+}
