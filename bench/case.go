@@ -29,9 +29,9 @@ func (c Case) Name() string { return c.Kernel + " " + c.Shape }
 type Limit struct {
 	Name string // "FMA", "memory 1r 3u"
 	Unit string // GFLOP/s or GB/s
-	// Prepare returns a call that does nothing but what is limited, and how much of it:
-	// floating-point operations or bytes. It is 0 where this device has no such limit.
-	Prepare func(d *kernels.CPU) (call func(), work float64, err error)
+	// Prepare returns calls that do nothing but what is limited, and how much of it each
+	// does: floating-point operations or bytes. Of several the fastest is the limit. Work is 0 where this device has no such limit.
+	Prepare func(b *Bench) (calls []func(), work float64, err error)
 }
 
 // Units of work, over a billion and a second.
@@ -42,39 +42,28 @@ const (
 
 // fma is the limit of fused multiply-adds on float32 registers, on all threads.
 func fma() Limit {
-	return Limit{"FMA", gigaflops, func(d *kernels.CPU) (func(), float64, error) {
+	return Limit{"FMA", gigaflops, func(b *Bench) ([]func(), float64, error) {
 		const tasks, turns = 8, 1 << 13 // of about 20 µs; several for each thread, which may start late
-		all := tasks * d.Threads()
-		work := d.FusedMultiplyAdds(all, turns)
-		return func() { d.FusedMultiplyAdds(all, turns) }, work, nil
+		all := tasks * b.cpu.Threads()
+		work := b.cpu.FusedMultiplyAdds(all, turns)
+		return []func(){func() { b.cpu.FusedMultiplyAdds(all, turns) }}, work, nil
 	}}
 }
 
-// memory is the limit of reading and writing bytes of memory in a mix.
+// memory is the limit of reading and writing bytes of memory in a mix. What is only
+// written goes through the caches or past them, whichever is faster at its size.
 func memory(mix kernels.Mix, bytes int64) Limit {
-	return Limit{"memory " + mixName(mix), gigabytes, func(d *kernels.CPU) (func(), float64, error) {
-		s, err := d.NewStreams(mix, bytes)
-		if err != nil {
+	return Limit{"memory " + mixName(mix), gigabytes, func(b *Bench) ([]func(), float64, error) {
+		s := b.streams
+		if err := s.Cut(mix, bytes); err != nil {
 			return nil, 0, fmt.Errorf("bench: limit of memory: %w", err)
 		}
+		calls := []func(){s.Run}
 		if mix.Write > 0 {
-			s.Past(fasterPast(s))
+			calls = []func(){func() { s.Past(false); s.Run() }, func() { s.Past(true); s.Run() }}
 		}
-		return s.Run, s.Bytes(), nil
+		return calls, s.Bytes(), nil
 	}}
-}
-
-// fasterPast says whether writing past the caches is the faster way at this size.
-func fasterPast(s *kernels.Streams) bool {
-	const tries = 3
-	var best [2]float64
-	for range tries {
-		for i, past := range []bool{false, true} {
-			s.Past(past)
-			best[i] = max(best[i], 1/seconds(1, s.Run))
-		}
-	}
-	return best[1] > best[0]
 }
 
 // mixName is a mix in short: r read, u updated where they are, w written only.

@@ -34,24 +34,29 @@ type Memory struct {
 const memoryBytes = 512 << 20
 
 // headRounds is the number of samples of each of the machine's own limits.
-const headRounds = 5
+const headRounds = 3
 
 // inspect measures the limits of a machine: of memory only where a case needs them, and
 // on no more memory than its cases.
-func inspect(d *kernels.CPU, cases []Case) (Machine, error) {
+func inspect(b *Bench, cases []Case) (Machine, error) {
+	d := b.cpu
 	m := Machine{
 		OS: runtime.GOOS, Arch: runtime.GOARCH, CPUs: runtime.NumCPU(), Threads: d.Threads(), Go: runtime.Version(),
 		Path: d.Path(), Features: kernels.Features(), Choices: kernels.Choices(),
 	}
 	const turns = 1 << 18 // of the loop of multiply-adds, about 500 µs
-	if work := d.FusedMultiplyAdds(1, turns); work > 0 {
-		one := newTimed(func() { d.FusedMultiplyAdds(1, turns) }, work)
-		call, work, err := fma().Prepare(d)
-		if err != nil {
-			return m, err
-		}
-		all := newTimed(call, work)
-		m.FMAOne, m.FMAAll = medians(&one, &all)
+	one, err := b.limit(Limit{Prepare: func(*Bench) ([]func(), float64, error) {
+		return []func(){func() { d.FusedMultiplyAdds(1, turns) }}, d.FusedMultiplyAdds(1, turns), nil
+	}})
+	if err != nil {
+		return m, err
+	}
+	all, err := b.limit(fma())
+	if err != nil {
+		return m, err
+	}
+	if one.work > 0 {
+		m.FMAOne, m.FMAAll = medians(one, all)
 	}
 	bytes := int64(0)
 	for _, c := range cases {
@@ -71,18 +76,17 @@ func inspect(d *kernels.CPU, cases []Case) (Machine, error) {
 		{&m.Memory.Copy, kernels.Mix{Read: 1, Write: 1}},
 		{&m.Memory.Update, kernels.Mix{Update: 1}},
 	} {
-		call, work, err := memory(l.mix, bytes).Prepare(d)
+		t, err := b.limit(memory(l.mix, bytes))
 		if err != nil {
 			return m, err
 		}
-		t := newTimed(call, work)
-		*l.rate, _ = medians(&t, &t)
+		*l.rate, _ = medians(t, t)
 	}
 	return m, nil
 }
 
-// medians samples two calls in turns.
-func medians(a, b *timed) (float64, float64) {
+// medians samples two limits in turns.
+func medians(a, b timed) (float64, float64) {
 	var rates [2][]float64
 	for range headRounds {
 		rates[0] = append(rates[0], a.rate())

@@ -38,12 +38,26 @@ func fill(dev kernels.Device, b kernels.Buffer, size float32) {
 	}
 }
 
-// zeros returns n zeros.
-func (o *operands) zeros(n int) kernels.Buffer {
+// all returns n times x.
+func (o *operands) all(n int, x float32) kernels.Buffer {
 	b := o.values(n)
 	if o.err == nil {
-		o.dev.Zero(b)
+		v := make([]float32, n)
+		for i := range v {
+			v[i] = x
+		}
+		o.dev.Upload(b, v)
 	}
+	return b
+}
+
+// zeros returns n zeros.
+func (o *operands) zeros(n int) kernels.Buffer {
+	if o.err != nil {
+		return nil
+	}
+	b, err := o.dev.Alloc(n)
+	o.err = err
 	return b
 }
 

@@ -88,16 +88,16 @@ func plan(cases []Case, flops, budget float64) (kept []Case, expected []float64,
 // Prepare does before. flops is the rate of a product; of memory the guess is what a
 // slow machine does.
 func expect(c Case, flops float64) float64 {
-	const bytes = 4e9 // a second
+	const bytes = 8e9 // a second
 	rate := flops
 	if c.Limit.Unit == gigabytes {
 		rate = bytes
 	}
-	limits := (roundsMin + 1) * 2 * sample.Seconds()
+	limits := (roundsMin + 2) * sample.Seconds()
 	if c.Limit.Unit == gigabytes {
 		limits += (roundsMin + 2) * c.Work / rate
 	}
-	return float64(c.Memory)/bytes + limits + (roundsMin+2)*max(c.Work/rate, sample.Seconds())
+	return float64(c.Memory)/bytes + limits + (roundsMin+1)*max(c.Work/rate, sample.Seconds())
 }
 
 // productRate is the rate of a product of matrices that fit the cache, in

@@ -22,12 +22,13 @@ type Report struct {
 // run after the round under way, with the context's error.
 func Run(ctx context.Context, d *kernels.CPU, cases []Case, opt Options, head func(Machine), row func(Result)) (Report, error) {
 	start := time.Now()
+	b := New(d)
 	var report Report
 	cases, err := pick(cases, opt.Only)
 	if err != nil {
 		return report, err
 	}
-	if report.Machine, err = inspect(d, cases); err != nil {
+	if report.Machine, err = inspect(b, cases); err != nil {
 		return report, err
 	}
 	if head != nil {
@@ -46,7 +47,7 @@ func Run(ctx context.Context, d *kernels.CPU, cases []Case, opt Options, head fu
 		for _, e := range expected[i:] {
 			spare -= e
 		}
-		result, err := measure(ctx, d, c, expected[i]+max(0, spare)/float64(len(cases)-i))
+		result, err := measure(ctx, b, c, expected[i]+max(0, spare)/float64(len(cases)-i))
 		if err != nil {
 			return report, err
 		}
@@ -60,12 +61,12 @@ func Run(ctx context.Context, d *kernels.CPU, cases []Case, opt Options, head fu
 }
 
 // measure runs one case for about the given seconds.
-func measure(ctx context.Context, d *kernels.CPU, c Case, budget float64) (Result, error) {
+func measure(ctx context.Context, b *Bench, c Case, budget float64) (Result, error) {
 	start := time.Now()
 	if c.Memory > 64<<20 {
 		runtime.GC() // the operands of the case before, so that memory is what one case needs
 	}
-	m, err := Prepare(d, c)
+	m, err := b.Prepare(c)
 	if err != nil {
 		return Result{}, err
 	}

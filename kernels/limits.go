@@ -53,37 +53,43 @@ const (
 )
 
 // Streams are arrays that are read and written as fast as a CPU's threads can: what
-// operations that wait for memory are measured against.
+// operations that wait for memory are measured against. Their memory is kept from one
+// Cut to the next, because a system takes long to give it.
 type Streams struct {
-	cpu  *CPU
-	mix  Mix
-	past bool
-	job  streamJob
+	cpu    *CPU
+	memory []float32
+	job    streamJob
 }
 
-// NewStreams returns arrays of one length that together take about bytes bytes, at
-// least 4 KiB each. It fails where the mix has no array or the size is impossible.
-func (d *CPU) NewStreams(mix Mix, bytes int64) (*Streams, error) {
-	if mix.Read < 0 || mix.Update < 0 || mix.Write < 0 || mix.Arrays() == 0 || mix.Arrays() > 64 {
-		return nil, fmt.Errorf("kernels: streams of %+v arrays: want 1 to 64 in all, and none negative", mix)
+// NewStreams returns streams without arrays; see Cut.
+func (d *CPU) NewStreams() *Streams { return &Streams{cpu: d} }
+
+// Cut makes the arrays of a mix, all of one length, that together take about bytes
+// bytes, but at least 8 KiB each. It fails where the mix has no array or the size is
+// impossible.
+func (s *Streams) Cut(mix Mix, bytes int64) error {
+	arrays := mix.Arrays()
+	if mix.Read < 0 || mix.Update < 0 || mix.Write < 0 || arrays == 0 || arrays > 64 {
+		return fmt.Errorf("kernels: streams of %+v arrays: want 1 to 64 in all, and none negative", mix)
 	}
 	if bytes < 0 || bytes/4 > maxAlloc {
-		return nil, fmt.Errorf("kernels: streams of %d bytes: want 0 to %d", bytes, int64(4*maxAlloc))
+		return fmt.Errorf("kernels: streams of %d bytes: want 0 to %d", bytes, int64(4*maxAlloc))
 	}
-	n := max(1, int(bytes/4)/mix.Arrays()/streamChunk) * streamChunk
-	all := alignedFloats(n * mix.Arrays())
-	for i := range all {
-		all[i] = 1 // processors have short cuts for memory that is zero
+	n := max(1, int(bytes/4)/arrays/streamChunk) * streamChunk
+	if len(s.memory) < n*arrays {
+		s.memory = alignedFloats(n * arrays)
+		for i := range s.memory {
+			s.memory[i] = 1 // processors have short cuts for memory that is zero
+		}
 	}
-	s := &Streams{cpu: d, mix: mix}
-	s.job = streamJob{streams: d.path.streams, mix: mix, length: n, sums: make([]float32, blocks(n, streamTask))}
+	s.job = streamJob{streams: s.cpu.path.streams, mix: mix, length: n, sums: make([]float32, blocks(n, streamTask))}
 	if s.job.streams == nil {
 		s.job.streams = &plainStreams
 	}
-	for i := range mix.Arrays() {
-		s.job.arrays = append(s.job.arrays, all[i*n:(i+1)*n:(i+1)*n])
+	for i := range arrays {
+		s.job.arrays = append(s.job.arrays, s.memory[i*n:(i+1)*n:(i+1)*n])
 	}
-	return s, nil
+	return nil
 }
 
 // alignedFloats is floats at a boundary of 64 bytes, which writing past the caches needs.
@@ -99,10 +105,11 @@ func alignedFloats(n int) []float32 {
 
 // Bytes is what one Run moves. A value that is only written counts once, though a
 // cache may have to fetch it first.
-func (s *Streams) Bytes() float64 { return 4 * float64(s.job.length) * float64(s.mix.Moves()) }
+func (s *Streams) Bytes() float64 { return 4 * float64(s.job.length) * float64(s.job.mix.Moves()) }
 
 // Past makes Run write past the caches what it only writes: faster where it does not
-// fit them, slower where it does. In Go there is no such write, and no difference.
+// fit them, slower where it does. In Go there is no such write, and no difference. Cut
+// ends it.
 func (s *Streams) Past(past bool) { s.job.past = past }
 
 // Run goes over the arrays once.

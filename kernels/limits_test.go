@@ -31,8 +31,8 @@ func TestStreams(t *testing.T) {
 
 func checkStreams(t *testing.T, d *CPU, mix Mix, past bool) {
 	const values = 2*streamTask + streamChunk // of each array: two tasks and a part
-	s, err := d.NewStreams(mix, 4*int64(values*mix.Arrays())+3)
-	if err != nil {
+	s := d.NewStreams()
+	if err := s.Cut(mix, 4*int64(values*mix.Arrays())+3); err != nil {
 		t.Fatal(err)
 	}
 	s.Past(past)
@@ -75,17 +75,38 @@ func TestStreamsOfNoSize(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
+	s := d.NewStreams()
 	for _, c := range []struct {
 		mix   Mix
 		bytes int64
 	}{{Mix{}, 1}, {Mix{-1, 2, 0}, 1}, {Mix{60, 5, 0}, 1}, {Mix{1, 0, 0}, -1}, {Mix{1, 0, 0}, 1 << 62}} {
-		if _, err := d.NewStreams(c.mix, c.bytes); err == nil {
+		if err := s.Cut(c.mix, c.bytes); err == nil {
 			t.Errorf("streams of %+v and %d bytes have no error", c.mix, c.bytes)
 		}
 	}
-	s, err := d.NewStreams(Mix{1, 1, 0}, 0)
-	if err != nil || s.Bytes() != 3*4*streamChunk {
+	if err := s.Cut(Mix{1, 1, 0}, 0); err != nil || s.Bytes() != 3*4*streamChunk {
 		t.Errorf("the smallest streams move %v bytes (%v), want %d", s.Bytes(), err, 3*4*streamChunk)
+	}
+}
+
+// TestStreamsKeepTheirMemory cuts it anew: smaller arrays lie in the memory of larger.
+func TestStreamsKeepTheirMemory(t *testing.T) {
+	d, err := NewCPU(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	s := d.NewStreams()
+	var first [3]*float32
+	for i, mix := range []Mix{{0, 0, 2}, {0, 1, 0}, {1, 1, 1}} {
+		if err := s.Cut(mix, 1<<20>>i); err != nil {
+			t.Fatal(err)
+		}
+		s.Run()
+		first[i] = &s.job.arrays[0][0]
+	}
+	if first[0] != first[1] || first[1] != first[2] {
+		t.Error("a smaller cut took new memory")
 	}
 }
 
