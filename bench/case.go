@@ -43,7 +43,9 @@ const (
 // fma is the limit of fused multiply-adds on float32 registers, on all threads.
 func fma() Limit {
 	return Limit{"FMA", gigaflops, func(b *Bench) ([]func(), float64, error) {
-		const tasks, turns = 8, 1 << 13 // of about 20 µs; several for each thread, which may start late
+		// Tasks of about 20 µs, so many that the start of a thread that slept, which may
+		// take as long as several of them, is no part of the limit.
+		const tasks, turns = 256, 1 << 13
 		all := tasks * b.cpu.Threads()
 		work := b.cpu.FusedMultiplyAdds(all, turns)
 		return []func(){func() { b.cpu.FusedMultiplyAdds(all, turns) }}, work, nil

@@ -44,7 +44,7 @@ func inspect(b *Bench, cases []Case) (Machine, error) {
 		OS: runtime.GOOS, Arch: runtime.GOARCH, CPUs: runtime.NumCPU(), Threads: d.Threads(), Go: runtime.Version(),
 		Path: d.Path(), Features: kernels.Features(), Choices: kernels.Choices(),
 	}
-	const turns = 1 << 18 // of the loop of multiply-adds, about 500 µs
+	const turns = 1 << 20 // of the loop of multiply-adds, a few milliseconds
 	one, err := b.limit(Limit{Prepare: func(*Bench) ([]func(), float64, error) {
 		return []func(){func() { d.FusedMultiplyAdds(1, turns) }}, d.FusedMultiplyAdds(1, turns), nil
 	}})

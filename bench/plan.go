@@ -93,7 +93,7 @@ func expect(c Case, flops float64) float64 {
 	if c.Limit.Unit == gigabytes {
 		rate = bytes
 	}
-	limits := (roundsMin + 2) * sample.Seconds()
+	limits := (roundsMin + 2) * 3 * sample.Seconds()
 	if c.Limit.Unit == gigabytes {
 		limits += (roundsMin + 2) * c.Work / rate
 	}
