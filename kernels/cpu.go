@@ -108,11 +108,7 @@ func (d *CPU) Name() string {
 	if d.threads == 1 {
 		plural = ""
 	}
-	precision := "fp32"
-	if d.half != nil {
-		precision = "bf16 by " + d.half.name
-	}
-	return fmt.Sprintf("cpu (%d thread%s, %s, %s)", d.threads, plural, d.path.name, precision)
+	return fmt.Sprintf("cpu (%d thread%s, %s, %s)", d.threads, plural, d.path.name, d.Precision())
 }
 
 // Close implements Device: it ends the threads and waits for them.

@@ -8,21 +8,35 @@ import (
 	"golang.org/x/sys/cpu"
 )
 
+// halfNeeds has the fastest way first. The rest of a step runs on AVX-512.
+var halfNeeds = []requirement{
+	{"AMX", append([]string{"AMX_TILE", "AMX_BF16", "AVX512_BF16", "AVX512BW"}, vectorNeeds[0].features...)},
+	{"AVX512_BF16", append([]string{"AVX512_BF16", "AVX512BW"}, vectorNeeds[0].features...)},
+}
+
+func halfChoices() []Choice {
+	var choices []Choice
+	for _, n := range halfNeeds {
+		choices = append(choices, n.choice())
+	}
+	return choices
+}
+
 // halves returns the ways to multiply bf16 values that this machine has, the fastest
 // first.
 func halves() []*half {
-	x := &cpu.X86
-	if paths := vectorPaths(); len(paths) == 0 || paths[0] != &avx512Path || !x.HasAVX512BF16 || !x.HasAVX512BW {
+	dotChoice, tilesChoice := halfNeeds[1].choice(), halfNeeds[0].choice()
+	if len(dotChoice.Missing) > 0 {
 		return nil
 	}
 	dot := &half{
-		name: "AVX512_BF16", product: panelHalf, round: roundRow, pairs: pairRows,
+		name: dotChoice.Path, product: panelHalf, round: roundRow, pairs: pairRows,
 		// Processors that have AMX, too, do VDPBF16PS at half the rate of float32.
-		faster: !x.HasAMXBF16, peak: peakHalf, peakFlop: 2 * 2 * 12 * 16,
+		faster: !cpu.X86.HasAMXBF16, peak: peakHalf, peakFlop: 2 * 2 * 12 * 16,
 	}
-	if x.HasAMXTile && x.HasAMXBF16 && allowTiles() {
+	if len(tilesChoice.Missing) == 0 && allowTiles() {
 		tiles := &half{
-			name: "AMX", product: newTiles().product, round: roundRow, pairs: pairRows,
+			name: tilesChoice.Path, product: newTiles().product, round: roundRow, pairs: pairRows,
 			faster: true, peak: peakTiles, peakFlop: 2 * 4 * 16 * 16 * 32,
 		}
 		return []*half{tiles, dot}

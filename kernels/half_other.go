@@ -4,3 +4,5 @@ package kernels
 
 // halves returns the ways to multiply bf16 values that this machine has: none.
 func halves() []*half { return nil }
+
+func halfChoices() []Choice { return nil }

@@ -55,6 +55,7 @@ type path struct {
 	// are measured against. Plain Go has none.
 	peak     func(turns int)
 	peakFlop int
+	streams  *streams // nil in Go
 }
 
 // plainPath runs everywhere.
@@ -68,12 +69,15 @@ var plainPath = path{
 	adamw: plainAdamW, sumLanes: plainSumLanes, squareLanes: plainSquareLanes,
 }
 
+// fusedName is the path of plain Go where the compiler fuses.
+const fusedName = "Go with FMA"
+
 // allPaths returns the paths that this machine can run, the fastest first.
 func allPaths() []*path {
 	paths := vectorPaths()
 	if compilerFuses() {
 		fused := plainPath
-		fused.name, fused.fused = "Go with FMA", true
+		fused.name, fused.fused = fusedName, true
 		paths = append(paths, &fused)
 	}
 	return append(paths, &plainPath)

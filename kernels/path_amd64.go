@@ -2,23 +2,19 @@
 
 package kernels
 
-import "golang.org/x/sys/cpu"
-
 //go:generate go -C _asm run . -out ../vector_amd64.s -stubs ../vector_amd64.go -pkg kernels
 
 // builtWithAssembly says whether vectorPaths can find any.
 const builtWithAssembly = true
 
-// vectorPaths returns the assembly that this CPU can run, the fastest first.
+// vectorPaths returns the assembly that this CPU can run, the fastest first. The
+// system must save the registers too, which the features include.
 func vectorPaths() []*path {
-	x := &cpu.X86
 	var paths []*path
-	// The system must save the registers too, which these flags include.
-	if x.HasAVX512F && x.HasAVX512DQ && x.HasAVX512VL && x.HasAVX2 && x.HasBMI2 {
-		paths = append(paths, &avx512Path)
-	}
-	if x.HasAVX2 && x.HasFMA && x.HasBMI2 {
-		paths = append(paths, &avx2Path)
+	for i, p := range []*path{&avx512Path, &avx2Path} {
+		if len(vectorNeeds[i].choice().Missing) == 0 {
+			paths = append(paths, p)
+		}
 	}
 	return paths
 }
@@ -36,6 +32,7 @@ var avx512Path = path{
 	rotate: rotateAVX512, swiglu: swigluAVX512, swigluGrad: swigluGradAVX512,
 	adamw: adamwAVX512, sumLanes: sumLanesAVX512, squareLanes: squareLanesAVX512,
 	peak: peakAVX512, peakFlop: 2 * 12 * 16,
+	streams: &streams{streamReadAVX512, streamUpdateAVX512, streamWriteAVX512, streamWritePastAVX512},
 }
 
 var avx2Path = path{
@@ -48,4 +45,5 @@ var avx2Path = path{
 	rotate: rotateAVX2, swiglu: swigluAVX2, swigluGrad: swigluGradAVX2,
 	adamw: adamwAVX2, sumLanes: sumLanesAVX2, squareLanes: squareLanesAVX2,
 	peak: peakAVX2, peakFlop: 2 * 12 * 8,
+	streams: &streams{streamReadAVX2, streamUpdateAVX2, streamWriteAVX2, streamWritePastAVX2},
 }

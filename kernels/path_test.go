@@ -55,18 +55,3 @@ func TestFastestPathIsChosen(t *testing.T) {
 		t.Errorf("the device computes with %s, this CPU has what %s needs", d.path.name, want)
 	}
 }
-
-// BenchmarkPeak measures the rate of fused multiply-adds on registers: what
-// BenchmarkMatMul is to be compared with.
-func BenchmarkPeak(b *testing.B) {
-	for _, p := range vectorPaths() {
-		b.Run(p.name, func(b *testing.B) {
-			const turns = 1 << 20
-			for b.Loop() {
-				p.peak(turns)
-			}
-			flop := float64(turns) * float64(p.peakFlop)
-			b.ReportMetric(flop*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
-		})
-	}
-}

@@ -99,28 +99,3 @@ func TestTrainingHasTheSameBits(t *testing.T) {
 		}
 	}
 }
-
-// BenchmarkTrainingStep runs whole steps, and reports their floating-point operations:
-// 6 for each parameter of a matrix and token, and those of causal attention.
-func BenchmarkTrainingStep(b *testing.B) {
-	small := model.Default()
-	small.Layers, small.Width, small.Heads, small.KVHeads, small.FFN = 2, 96, 3, 1, 256
-	gpt := model.Default()
-	gpt.Vocab, gpt.Layers, gpt.Width, gpt.Heads, gpt.KVHeads, gpt.FFN, gpt.Context = 4096, 6, 384, 6, 6, 1024, 256
-	for _, c := range []struct {
-		name  string
-		cfg   model.Config
-		batch int
-	}{{"L2C96T128B8", small, 8}, {"L4C128T128B8", model.Default(), 8}, {"L6C384V4096T256B8", gpt, 8}} {
-		for _, path := range kernels.Paths() {
-			b.Run(c.name+"/"+path, func(b *testing.B) {
-				d := cpuOn(b, 1, path)
-				defer d.Close()
-				s := newTraining(b, d, c.cfg, c.batch)
-				tokens := float64(s.m.Rows())
-				attention := 12 * tokens * float64(c.cfg.Context+1) / 2 * float64(c.cfg.Width*c.cfg.Layers)
-				rate(b, d, 1, 6*tokens*float64(s.m.Params().Len())+attention, func() { s.step() })
-			})
-		}
-	}
-}

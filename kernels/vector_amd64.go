@@ -144,6 +144,26 @@ func tilesAMX(shape *[66]byte, c *float32, cRow int, a *float32, aRow int, b *fl
 //go:noescape
 func peakAMX(shape *[66]byte, turns int)
 
+// streamReadAVX512 returns the sum of x; see streams.
+//
+//go:noescape
+func streamReadAVX512(x []float32) float32
+
+// streamUpdateAVX512 adds 1 to x; see streams.
+//
+//go:noescape
+func streamUpdateAVX512(x []float32)
+
+// streamWriteAVX512 sets x to 1; see streams.
+//
+//go:noescape
+func streamWriteAVX512(x []float32)
+
+// streamWritePastAVX512 sets x to 1, past the caches; see streams.
+//
+//go:noescape
+func streamWritePastAVX512(x []float32)
+
 // panelAVX2 computes up to 16 columns of a product; see path.panel.
 //
 //go:noescape
@@ -253,6 +273,26 @@ func adamwAVX2(p []float32, g []float32, m []float32, v []float32, c *[10]float3
 //
 //go:noescape
 func peakAVX2(turns int)
+
+// streamReadAVX2 returns the sum of x; see streams.
+//
+//go:noescape
+func streamReadAVX2(x []float32) float32
+
+// streamUpdateAVX2 adds 1 to x; see streams.
+//
+//go:noescape
+func streamUpdateAVX2(x []float32)
+
+// streamWriteAVX2 sets x to 1; see streams.
+//
+//go:noescape
+func streamWriteAVX2(x []float32)
+
+// streamWritePastAVX2 sets x to 1, past the caches; see streams.
+//
+//go:noescape
+func streamWritePastAVX2(x []float32)
 
 // pause waits for turns times 40 to 140 cycles.
 func pause(turns int)

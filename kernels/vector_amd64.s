@@ -9285,6 +9285,142 @@ turn:
 	VZEROUPPER
 	RET
 
+// func streamReadAVX512(x []float32) float32
+// Requires: AVX, AVX512DQ, AVX512F
+TEXT ·streamReadAVX512(SB), NOSPLIT, $0-28
+	VXORPS Z0, Z0, Z0
+	VXORPS Z1, Z1, Z1
+	VXORPS Z2, Z2, Z2
+	VXORPS Z3, Z3, Z3
+	VXORPS Z4, Z4, Z4
+	VXORPS Z5, Z5, Z5
+	VXORPS Z6, Z6, Z6
+	VXORPS Z7, Z7, Z7
+	MOVQ   x_base+0(FP), AX
+	MOVQ   x_len+8(FP), CX
+
+turns:
+	CMPQ   CX, $0x00000080
+	JL     done
+	VADDPS (AX), Z0, Z0
+	VADDPS 64(AX), Z1, Z1
+	VADDPS 128(AX), Z2, Z2
+	VADDPS 192(AX), Z3, Z3
+	VADDPS 256(AX), Z4, Z4
+	VADDPS 320(AX), Z5, Z5
+	VADDPS 384(AX), Z6, Z6
+	VADDPS 448(AX), Z7, Z7
+	ADDQ   $+512, AX
+	SUBQ   $0x00000080, CX
+	JMP    turns
+
+done:
+	VADDPS        Z4, Z0, Z0
+	VADDPS        Z5, Z1, Z1
+	VADDPS        Z6, Z2, Z2
+	VADDPS        Z7, Z3, Z3
+	VADDPS        Z2, Z0, Z0
+	VADDPS        Z3, Z1, Z1
+	VADDPS        Z1, Z0, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y1
+	VADDPS        Y1, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VMOVHLPS      X0, X0, X1
+	VADDPS        X1, X0, X0
+	VMOVSHDUP     X0, X1
+	VADDPS        X1, X0, X0
+	VMOVSS        X0, ret+24(FP)
+	VZEROUPPER
+	RET
+
+// func streamUpdateAVX512(x []float32)
+// Requires: AVX, AVX512F
+TEXT ·streamUpdateAVX512(SB), NOSPLIT, $0-24
+	VBROADCASTSS one<>+0(SB), Z0
+	MOVQ         x_base+0(FP), AX
+	MOVQ         x_len+8(FP), CX
+
+turns:
+	CMPQ    CX, $0x00000080
+	JL      done
+	VADDPS  (AX), Z0, Z1
+	VMOVUPS Z1, (AX)
+	VADDPS  64(AX), Z0, Z1
+	VMOVUPS Z1, 64(AX)
+	VADDPS  128(AX), Z0, Z1
+	VMOVUPS Z1, 128(AX)
+	VADDPS  192(AX), Z0, Z1
+	VMOVUPS Z1, 192(AX)
+	VADDPS  256(AX), Z0, Z1
+	VMOVUPS Z1, 256(AX)
+	VADDPS  320(AX), Z0, Z1
+	VMOVUPS Z1, 320(AX)
+	VADDPS  384(AX), Z0, Z1
+	VMOVUPS Z1, 384(AX)
+	VADDPS  448(AX), Z0, Z1
+	VMOVUPS Z1, 448(AX)
+	ADDQ    $+512, AX
+	SUBQ    $0x00000080, CX
+	JMP     turns
+
+done:
+	VZEROUPPER
+	RET
+
+// func streamWriteAVX512(x []float32)
+// Requires: AVX, AVX512F
+TEXT ·streamWriteAVX512(SB), NOSPLIT, $0-24
+	VBROADCASTSS one<>+0(SB), Z0
+	MOVQ         x_base+0(FP), AX
+	MOVQ         x_len+8(FP), CX
+
+turns:
+	CMPQ    CX, $0x00000080
+	JL      done
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z0, 64(AX)
+	VMOVUPS Z0, 128(AX)
+	VMOVUPS Z0, 192(AX)
+	VMOVUPS Z0, 256(AX)
+	VMOVUPS Z0, 320(AX)
+	VMOVUPS Z0, 384(AX)
+	VMOVUPS Z0, 448(AX)
+	ADDQ    $+512, AX
+	SUBQ    $0x00000080, CX
+	JMP     turns
+
+done:
+	VZEROUPPER
+	RET
+
+// func streamWritePastAVX512(x []float32)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·streamWritePastAVX512(SB), NOSPLIT, $0-24
+	VBROADCASTSS one<>+0(SB), Z0
+	MOVQ         x_base+0(FP), AX
+	MOVQ         x_len+8(FP), CX
+
+turns:
+	CMPQ     CX, $0x00000080
+	JL       done
+	VMOVNTPS Z0, (AX)
+	VMOVNTPS Z0, 64(AX)
+	VMOVNTPS Z0, 128(AX)
+	VMOVNTPS Z0, 192(AX)
+	VMOVNTPS Z0, 256(AX)
+	VMOVNTPS Z0, 320(AX)
+	VMOVNTPS Z0, 384(AX)
+	VMOVNTPS Z0, 448(AX)
+	ADDQ     $+512, AX
+	SUBQ     $0x00000080, CX
+	JMP      turns
+
+done:
+	SFENCE
+	VZEROUPPER
+	RET
+
 // func panelAVX2(c *float32, cRow int, a *float32, aRow int, aCol int, b *float32, bRow int, m int, n int, k int, mode int, next *float32)
 // Requires: AVX, FMA3, MMX+
 TEXT ·panelAVX2(SB), NOSPLIT, $0-96
@@ -14955,6 +15091,180 @@ turn:
 	VFMADD231PS Y12, Y12, Y11
 	DECQ        AX
 	JNZ         turn
+	VZEROUPPER
+	RET
+
+// func streamReadAVX2(x []float32) float32
+// Requires: AVX
+TEXT ·streamReadAVX2(SB), NOSPLIT, $0-28
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	MOVQ   x_base+0(FP), AX
+	MOVQ   x_len+8(FP), CX
+
+turns:
+	CMPQ   CX, $0x00000080
+	JL     done
+	VADDPS (AX), Y0, Y0
+	VADDPS 32(AX), Y1, Y1
+	VADDPS 64(AX), Y2, Y2
+	VADDPS 96(AX), Y3, Y3
+	VADDPS 128(AX), Y4, Y4
+	VADDPS 160(AX), Y5, Y5
+	VADDPS 192(AX), Y6, Y6
+	VADDPS 224(AX), Y7, Y7
+	VADDPS 256(AX), Y0, Y0
+	VADDPS 288(AX), Y1, Y1
+	VADDPS 320(AX), Y2, Y2
+	VADDPS 352(AX), Y3, Y3
+	VADDPS 384(AX), Y4, Y4
+	VADDPS 416(AX), Y5, Y5
+	VADDPS 448(AX), Y6, Y6
+	VADDPS 480(AX), Y7, Y7
+	ADDQ   $+512, AX
+	SUBQ   $0x00000080, CX
+	JMP    turns
+
+done:
+	VADDPS       Y4, Y0, Y0
+	VADDPS       Y5, Y1, Y1
+	VADDPS       Y6, Y2, Y2
+	VADDPS       Y7, Y3, Y3
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X0
+	VMOVHLPS     X0, X0, X1
+	VADDPS       X1, X0, X0
+	VMOVSHDUP    X0, X1
+	VADDPS       X1, X0, X0
+	VMOVSS       X0, ret+24(FP)
+	VZEROUPPER
+	RET
+
+// func streamUpdateAVX2(x []float32)
+// Requires: AVX
+TEXT ·streamUpdateAVX2(SB), NOSPLIT, $0-24
+	VMOVUPS one<>+0(SB), Y0
+	MOVQ    x_base+0(FP), AX
+	MOVQ    x_len+8(FP), CX
+
+turns:
+	CMPQ    CX, $0x00000080
+	JL      done
+	VADDPS  (AX), Y0, Y1
+	VMOVUPS Y1, (AX)
+	VADDPS  32(AX), Y0, Y1
+	VMOVUPS Y1, 32(AX)
+	VADDPS  64(AX), Y0, Y1
+	VMOVUPS Y1, 64(AX)
+	VADDPS  96(AX), Y0, Y1
+	VMOVUPS Y1, 96(AX)
+	VADDPS  128(AX), Y0, Y1
+	VMOVUPS Y1, 128(AX)
+	VADDPS  160(AX), Y0, Y1
+	VMOVUPS Y1, 160(AX)
+	VADDPS  192(AX), Y0, Y1
+	VMOVUPS Y1, 192(AX)
+	VADDPS  224(AX), Y0, Y1
+	VMOVUPS Y1, 224(AX)
+	VADDPS  256(AX), Y0, Y1
+	VMOVUPS Y1, 256(AX)
+	VADDPS  288(AX), Y0, Y1
+	VMOVUPS Y1, 288(AX)
+	VADDPS  320(AX), Y0, Y1
+	VMOVUPS Y1, 320(AX)
+	VADDPS  352(AX), Y0, Y1
+	VMOVUPS Y1, 352(AX)
+	VADDPS  384(AX), Y0, Y1
+	VMOVUPS Y1, 384(AX)
+	VADDPS  416(AX), Y0, Y1
+	VMOVUPS Y1, 416(AX)
+	VADDPS  448(AX), Y0, Y1
+	VMOVUPS Y1, 448(AX)
+	VADDPS  480(AX), Y0, Y1
+	VMOVUPS Y1, 480(AX)
+	ADDQ    $+512, AX
+	SUBQ    $0x00000080, CX
+	JMP     turns
+
+done:
+	VZEROUPPER
+	RET
+
+// func streamWriteAVX2(x []float32)
+// Requires: AVX
+TEXT ·streamWriteAVX2(SB), NOSPLIT, $0-24
+	VMOVUPS one<>+0(SB), Y0
+	MOVQ    x_base+0(FP), AX
+	MOVQ    x_len+8(FP), CX
+
+turns:
+	CMPQ    CX, $0x00000080
+	JL      done
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y0, 32(AX)
+	VMOVUPS Y0, 64(AX)
+	VMOVUPS Y0, 96(AX)
+	VMOVUPS Y0, 128(AX)
+	VMOVUPS Y0, 160(AX)
+	VMOVUPS Y0, 192(AX)
+	VMOVUPS Y0, 224(AX)
+	VMOVUPS Y0, 256(AX)
+	VMOVUPS Y0, 288(AX)
+	VMOVUPS Y0, 320(AX)
+	VMOVUPS Y0, 352(AX)
+	VMOVUPS Y0, 384(AX)
+	VMOVUPS Y0, 416(AX)
+	VMOVUPS Y0, 448(AX)
+	VMOVUPS Y0, 480(AX)
+	ADDQ    $+512, AX
+	SUBQ    $0x00000080, CX
+	JMP     turns
+
+done:
+	VZEROUPPER
+	RET
+
+// func streamWritePastAVX2(x []float32)
+// Requires: AVX, MMX+
+TEXT ·streamWritePastAVX2(SB), NOSPLIT, $0-24
+	VMOVUPS one<>+0(SB), Y0
+	MOVQ    x_base+0(FP), AX
+	MOVQ    x_len+8(FP), CX
+
+turns:
+	CMPQ     CX, $0x00000080
+	JL       done
+	VMOVNTPS Y0, (AX)
+	VMOVNTPS Y0, 32(AX)
+	VMOVNTPS Y0, 64(AX)
+	VMOVNTPS Y0, 96(AX)
+	VMOVNTPS Y0, 128(AX)
+	VMOVNTPS Y0, 160(AX)
+	VMOVNTPS Y0, 192(AX)
+	VMOVNTPS Y0, 224(AX)
+	VMOVNTPS Y0, 256(AX)
+	VMOVNTPS Y0, 288(AX)
+	VMOVNTPS Y0, 320(AX)
+	VMOVNTPS Y0, 352(AX)
+	VMOVNTPS Y0, 384(AX)
+	VMOVNTPS Y0, 416(AX)
+	VMOVNTPS Y0, 448(AX)
+	VMOVNTPS Y0, 480(AX)
+	ADDQ     $+512, AX
+	SUBQ     $0x00000080, CX
+	JMP      turns
+
+done:
+	SFENCE
 	VZEROUPPER
 	RET
 

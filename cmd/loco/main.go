@@ -11,11 +11,13 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
 
+	"loco/bench"
 	"loco/cmd/loco/config"
 	"loco/trainer"
 )
@@ -36,6 +38,7 @@ type cli struct {
 	Checkpoint checkpointCmd `cmd:"" help:"List or verify checkpoints."`
 	Config     configCmd     `cmd:"" help:"Show or check a configuration, or print a preset."`
 	Data       dataCmd       `cmd:"" help:"Inspect training data."`
+	Bench      benchCmd      `cmd:"" help:"Measure what this machine reaches."`
 }
 
 const description = `loco trains one model on many machines that are far apart.
@@ -58,7 +61,7 @@ func run(args []string) int {
 	var c cli
 	parser, err := kong.New(&c, kong.Name("loco"), kong.Description(description),
 		kong.UsageOnError(), kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.Vars{"presets": presetNames()})
+		kong.Vars{"presets": presetNames(), "benchParameters": strconv.Itoa(bench.ParametersDefault)})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "loco:", err)
 		return exitWork
@@ -74,7 +77,7 @@ func run(args []string) int {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	switch command, _, _ := strings.Cut(kctx.Command(), " "); command {
-	case "run", "worker", "compare": // the others just end
+	case "run", "worker", "compare", "bench": // the others just end
 		// The first signal asks for a clean stop. A second one ends the process,
 		// because the handler is gone by then.
 		signals := make(chan os.Signal, 1)

@@ -27,6 +27,7 @@ func main() {
 		if s.wide {
 			s.half()
 		}
+		s.streams()
 	}
 	pause()
 	Generate()

@@ -23,9 +23,9 @@ type Model struct {
 	first, second  kernels.Buffer // AdamW's moments, (Parameters)
 	weights        weights
 	dW             grads
-	matrices       []matrix // what UpdateWeight updates
-	vectors        []vector // what AdamW does: norms, and a table that is no head
-	begun          bool     // the gradients of matrices hold something to add to
+	matrices       []matrix       // what UpdateWeight updates
+	vectors        []vector       // what AdamW does: norms, and a table that is no head
+	begun          bool           // the gradients of matrices hold something to add to
 	cos, sin       kernels.Buffer // (T, HeadDim/2)
 	full           pass           // B sequences of T positions
 	prefixes       []pass         // one sequence each, lengths ascending to T
