@@ -14,7 +14,7 @@ func vectorPaths() []*path {
 	x := &cpu.X86
 	var paths []*path
 	// The system must save the registers too, which these flags include.
-	if x.HasAVX512F && x.HasAVX512DQ && x.HasAVX512VL && x.HasAVX2 && x.HasBMI2 {
+	if x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL && x.HasAVX2 && x.HasBMI2 {
 		paths = append(paths, &avx512Path)
 	}
 	if x.HasAVX2 && x.HasFMA && x.HasBMI2 {
@@ -33,6 +33,7 @@ var avx512Path = path{
 	rotate: rotateAVX512, swiglu: swigluAVX512, swigluGrad: swigluGradAVX512,
 	adamw: adamwAVX512, sumLanes: sumLanesAVX512, squareLanes: squareLanesAVX512,
 	peak: peakAVX512, peakFlop: 2 * 12 * 16,
+	formats: avx512Formats, streamEncode: streamEncodeAVX512, streamAdd: streamAddAVX512,
 }
 
 var avx2Path = path{
@@ -45,4 +46,5 @@ var avx2Path = path{
 	rotate: rotateAVX2, swiglu: swigluAVX2, swigluGrad: swigluGradAVX2,
 	adamw: adamwAVX2, sumLanes: sumLanesAVX2, squareLanes: squareLanesAVX2,
 	peak: peakAVX2, peakFlop: 2 * 12 * 8,
+	formats: avx2Formats, streamEncode: streamEncodeAVX2, streamAdd: streamAddAVX2,
 }

@@ -6670,6 +6670,2081 @@ turn:
 	VZEROUPPER
 	RET
 
+// func fp32EncodeAVX512(dst []byte, src []float32) int
+// Requires: AVX, AVX512DQ, AVX512F
+TEXT ·fp32EncodeAVX512(SB), NOSPLIT, $0-56
+	MOVQ   dst_base+0(FP), AX
+	MOVQ   src_base+24(FP), CX
+	MOVQ   src_len+32(FP), DX
+	SHRQ   $0x08, DX
+	MOVQ   DX, BX
+	VXORPS Z0, Z0, Z0
+	VXORPS Z1, Z1, Z1
+	VXORPS Z2, Z2, Z2
+	VXORPS Z3, Z3, Z3
+	VXORPS Z4, Z4, Z4
+
+blocks:
+	TESTQ       DX, DX
+	JZ          done
+	VMOVUPS     (CX), Z5
+	VFMADD231PS Z5, Z0, Z1
+	VMOVUPS     Z5, (AX)
+	VMOVUPS     64(CX), Z5
+	VFMADD231PS Z5, Z0, Z2
+	VMOVUPS     Z5, 64(AX)
+	VMOVUPS     128(CX), Z5
+	VFMADD231PS Z5, Z0, Z3
+	VMOVUPS     Z5, 128(AX)
+	VMOVUPS     192(CX), Z5
+	VFMADD231PS Z5, Z0, Z4
+	VMOVUPS     Z5, 192(AX)
+	VMOVUPS     256(CX), Z5
+	VFMADD231PS Z5, Z0, Z1
+	VMOVUPS     Z5, 256(AX)
+	VMOVUPS     320(CX), Z5
+	VFMADD231PS Z5, Z0, Z2
+	VMOVUPS     Z5, 320(AX)
+	VMOVUPS     384(CX), Z5
+	VFMADD231PS Z5, Z0, Z3
+	VMOVUPS     Z5, 384(AX)
+	VMOVUPS     448(CX), Z5
+	VFMADD231PS Z5, Z0, Z4
+	VMOVUPS     Z5, 448(AX)
+	VMOVUPS     512(CX), Z5
+	VFMADD231PS Z5, Z0, Z1
+	VMOVUPS     Z5, 512(AX)
+	VMOVUPS     576(CX), Z5
+	VFMADD231PS Z5, Z0, Z2
+	VMOVUPS     Z5, 576(AX)
+	VMOVUPS     640(CX), Z5
+	VFMADD231PS Z5, Z0, Z3
+	VMOVUPS     Z5, 640(AX)
+	VMOVUPS     704(CX), Z5
+	VFMADD231PS Z5, Z0, Z4
+	VMOVUPS     Z5, 704(AX)
+	VMOVUPS     768(CX), Z5
+	VFMADD231PS Z5, Z0, Z1
+	VMOVUPS     Z5, 768(AX)
+	VMOVUPS     832(CX), Z5
+	VFMADD231PS Z5, Z0, Z2
+	VMOVUPS     Z5, 832(AX)
+	VMOVUPS     896(CX), Z5
+	VFMADD231PS Z5, Z0, Z3
+	VMOVUPS     Z5, 896(AX)
+	VMOVUPS     960(CX), Z5
+	VFMADD231PS Z5, Z0, Z4
+	VMOVUPS     Z5, 960(AX)
+	ADDQ        $+1024, CX
+	ADDQ        $+1024, AX
+	DECQ        DX
+	JMP         blocks
+
+done:
+	VADDPS        Z3, Z1, Z1
+	VADDPS        Z4, Z2, Z2
+	VADDPS        Z2, Z1, Z1
+	VEXTRACTF64X4 $0x01, Z1, Y0
+	VADDPS        Y0, Y1, Y1
+	VEXTRACTF128  $0x01, Y1, X0
+	VADDPS        X0, X1, X1
+	VMOVHLPS      X1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVSHDUP     X1, X0
+	VADDPS        X0, X1, X1
+	VUCOMISS      X1, X1
+	JPS           bad
+	MOVQ          BX, ret+48(FP)
+	VZEROUPPER
+	RET
+
+bad:
+	XORQ BX, BX
+	MOVQ BX, ret+48(FP)
+	VZEROUPPER
+	RET
+
+// func fp32SoundAVX512(src []byte) bool
+// Requires: AVX, AVX512DQ, AVX512F
+TEXT ·fp32SoundAVX512(SB), NOSPLIT, $0-25
+	MOVQ   src_base+0(FP), AX
+	MOVQ   src_len+8(FP), CX
+	SHRQ   $0x0a, CX
+	VXORPS Z0, Z0, Z0
+	VXORPS Z1, Z1, Z1
+	VXORPS Z2, Z2, Z2
+	VXORPS Z3, Z3, Z3
+	VXORPS Z4, Z4, Z4
+
+blocks:
+	TESTQ       CX, CX
+	JZ          done
+	VFMADD231PS (AX), Z0, Z1
+	VFMADD231PS 64(AX), Z0, Z2
+	VFMADD231PS 128(AX), Z0, Z3
+	VFMADD231PS 192(AX), Z0, Z4
+	VFMADD231PS 256(AX), Z0, Z1
+	VFMADD231PS 320(AX), Z0, Z2
+	VFMADD231PS 384(AX), Z0, Z3
+	VFMADD231PS 448(AX), Z0, Z4
+	VFMADD231PS 512(AX), Z0, Z1
+	VFMADD231PS 576(AX), Z0, Z2
+	VFMADD231PS 640(AX), Z0, Z3
+	VFMADD231PS 704(AX), Z0, Z4
+	VFMADD231PS 768(AX), Z0, Z1
+	VFMADD231PS 832(AX), Z0, Z2
+	VFMADD231PS 896(AX), Z0, Z3
+	VFMADD231PS 960(AX), Z0, Z4
+	ADDQ        $+1024, AX
+	DECQ        CX
+	JMP         blocks
+
+done:
+	VADDPS        Z3, Z1, Z1
+	VADDPS        Z4, Z2, Z2
+	VADDPS        Z2, Z1, Z1
+	VEXTRACTF64X4 $0x01, Z1, Y0
+	VADDPS        Y0, Y1, Y1
+	VEXTRACTF128  $0x01, Y1, X0
+	VADDPS        X0, X1, X1
+	VMOVHLPS      X1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVSHDUP     X1, X0
+	VADDPS        X0, X1, X1
+	VUCOMISS      X1, X1
+	JPS           bad
+	MOVB          $+1, AL
+	MOVB          AL, ret+24(FP)
+	VZEROUPPER
+	RET
+
+bad:
+	MOVB $+0, AL
+	MOVB AL, ret+24(FP)
+	VZEROUPPER
+	RET
+
+// func fp32DecodeAVX512(dst []float32, src []byte)
+// Requires: AVX, AVX512F
+TEXT ·fp32DecodeAVX512(SB), NOSPLIT, $0-48
+	MOVQ dst_base+0(FP), AX
+	MOVQ src_base+24(FP), CX
+	MOVQ dst_len+8(FP), DX
+	SHRQ $0x08, DX
+
+blocks:
+	TESTQ   DX, DX
+	JZ      done
+	VMOVUPS (CX), Z0
+	VMOVUPS Z0, (AX)
+	VMOVUPS 64(CX), Z0
+	VMOVUPS Z0, 64(AX)
+	VMOVUPS 128(CX), Z0
+	VMOVUPS Z0, 128(AX)
+	VMOVUPS 192(CX), Z0
+	VMOVUPS Z0, 192(AX)
+	VMOVUPS 256(CX), Z0
+	VMOVUPS Z0, 256(AX)
+	VMOVUPS 320(CX), Z0
+	VMOVUPS Z0, 320(AX)
+	VMOVUPS 384(CX), Z0
+	VMOVUPS Z0, 384(AX)
+	VMOVUPS 448(CX), Z0
+	VMOVUPS Z0, 448(AX)
+	VMOVUPS 512(CX), Z0
+	VMOVUPS Z0, 512(AX)
+	VMOVUPS 576(CX), Z0
+	VMOVUPS Z0, 576(AX)
+	VMOVUPS 640(CX), Z0
+	VMOVUPS Z0, 640(AX)
+	VMOVUPS 704(CX), Z0
+	VMOVUPS Z0, 704(AX)
+	VMOVUPS 768(CX), Z0
+	VMOVUPS Z0, 768(AX)
+	VMOVUPS 832(CX), Z0
+	VMOVUPS Z0, 832(AX)
+	VMOVUPS 896(CX), Z0
+	VMOVUPS Z0, 896(AX)
+	VMOVUPS 960(CX), Z0
+	VMOVUPS Z0, 960(AX)
+	ADDQ    $+1024, CX
+	ADDQ    $+1024, AX
+	DECQ    DX
+	JMP     blocks
+
+done:
+	VZEROUPPER
+	RET
+
+// func fp32DecodeAddAVX512(dst []float32, src []byte, weight float32)
+// Requires: AVX, AVX512F
+TEXT ·fp32DecodeAddAVX512(SB), NOSPLIT, $0-52
+	VBROADCASTSS weight+48(FP), Z0
+	MOVQ         dst_base+0(FP), AX
+	MOVQ         src_base+24(FP), CX
+	MOVQ         dst_len+8(FP), DX
+	SHRQ         $0x08, DX
+
+blocks:
+	TESTQ   DX, DX
+	JZ      done
+	VMOVUPS (CX), Z1
+	VMULPS  Z0, Z1, Z1
+	VADDPS  (AX), Z1, Z1
+	VMOVUPS Z1, (AX)
+	VMOVUPS 64(CX), Z1
+	VMULPS  Z0, Z1, Z1
+	VADDPS  64(AX), Z1, Z1
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS 128(CX), Z1
+	VMULPS  Z0, Z1, Z1
+	VADDPS  128(AX), Z1, Z1
+	VMOVUPS Z1, 128(AX)
+	VMOVUPS 192(CX), Z1
+	VMULPS  Z0, Z1, Z1
+	VADDPS  192(AX), Z1, Z1
+	VMOVUPS Z1, 192(AX)
+	VMOVUPS 256(CX), Z1
+	VMULPS  Z0, Z1, Z1
+	VADDPS  256(AX), Z1, Z1
+	VMOVUPS Z1, 256(AX)
+	VMOVUPS 320(CX), Z1
+	VMULPS  Z0, Z1, Z1
+	VADDPS  320(AX), Z1, Z1
+	VMOVUPS Z1, 320(AX)
+	VMOVUPS 384(CX), Z1
+	VMULPS  Z0, Z1, Z1
+	VADDPS  384(AX), Z1, Z1
+	VMOVUPS Z1, 384(AX)
+	VMOVUPS 448(CX), Z1
+	VMULPS  Z0, Z1, Z1
+	VADDPS  448(AX), Z1, Z1
+	VMOVUPS Z1, 448(AX)
+	VMOVUPS 512(CX), Z1
+	VMULPS  Z0, Z1, Z1
+	VADDPS  512(AX), Z1, Z1
+	VMOVUPS Z1, 512(AX)
+	VMOVUPS 576(CX), Z1
+	VMULPS  Z0, Z1, Z1
+	VADDPS  576(AX), Z1, Z1
+	VMOVUPS Z1, 576(AX)
+	VMOVUPS 640(CX), Z1
+	VMULPS  Z0, Z1, Z1
+	VADDPS  640(AX), Z1, Z1
+	VMOVUPS Z1, 640(AX)
+	VMOVUPS 704(CX), Z1
+	VMULPS  Z0, Z1, Z1
+	VADDPS  704(AX), Z1, Z1
+	VMOVUPS Z1, 704(AX)
+	VMOVUPS 768(CX), Z1
+	VMULPS  Z0, Z1, Z1
+	VADDPS  768(AX), Z1, Z1
+	VMOVUPS Z1, 768(AX)
+	VMOVUPS 832(CX), Z1
+	VMULPS  Z0, Z1, Z1
+	VADDPS  832(AX), Z1, Z1
+	VMOVUPS Z1, 832(AX)
+	VMOVUPS 896(CX), Z1
+	VMULPS  Z0, Z1, Z1
+	VADDPS  896(AX), Z1, Z1
+	VMOVUPS Z1, 896(AX)
+	VMOVUPS 960(CX), Z1
+	VMULPS  Z0, Z1, Z1
+	VADDPS  960(AX), Z1, Z1
+	VMOVUPS Z1, 960(AX)
+	ADDQ    $+1024, CX
+	ADDQ    $+1024, AX
+	DECQ    DX
+	JMP     blocks
+
+done:
+	VZEROUPPER
+	RET
+
+// func bf16EncodeAVX512(dst []byte, src []float32) int
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F
+TEXT ·bf16EncodeAVX512(SB), NOSPLIT, $0-56
+	MOVQ         dst_base+0(FP), AX
+	MOVQ         src_base+24(FP), CX
+	MOVQ         src_len+32(FP), DX
+	SHRQ         $0x08, DX
+	MOVQ         DX, BX
+	VXORPS       Z0, Z0, Z0
+	VXORPS       Z1, Z1, Z1
+	VXORPS       Z2, Z2, Z2
+	VXORPS       Z3, Z3, Z3
+	VXORPS       Z4, Z4, Z4
+	VBROADCASTSS oneBits<>+0(SB), Z5
+	VBROADCASTSS bf16Half<>+0(SB), Z6
+	VBROADCASTSS bf16Largest<>+0(SB), Z7
+	VBROADCASTSS bf16Smallest<>+0(SB), Z8
+	VMOVUPS      quadOrder<>+0(SB), Z9
+
+blocks:
+	TESTQ       DX, DX
+	JZ          done
+	VMOVUPS     (CX), Z10
+	VFMADD231PS Z10, Z0, Z1
+	VPSRLD      $0x10, Z10, Z11
+	VANDPS      Z5, Z11, Z11
+	VPADDD      Z6, Z10, Z10
+	VPADDD      Z11, Z10, Z10
+	VPSRLD      $0x10, Z10, Z10
+	VMOVUPS     64(CX), Z11
+	VFMADD231PS Z11, Z0, Z2
+	VPSRLD      $0x10, Z11, Z12
+	VANDPS      Z5, Z12, Z12
+	VPADDD      Z6, Z11, Z11
+	VPADDD      Z12, Z11, Z11
+	VPSRLD      $0x10, Z11, Z11
+	VPACKUSDW   Z11, Z10, Z10
+	VPMINSW     Z7, Z10, Z10
+	VPMINUW     Z8, Z10, Z10
+	VPERMQ      Z10, Z9, Z10
+	VMOVUPS     Z10, (AX)
+	VMOVUPS     128(CX), Z10
+	VFMADD231PS Z10, Z0, Z3
+	VPSRLD      $0x10, Z10, Z11
+	VANDPS      Z5, Z11, Z11
+	VPADDD      Z6, Z10, Z10
+	VPADDD      Z11, Z10, Z10
+	VPSRLD      $0x10, Z10, Z10
+	VMOVUPS     192(CX), Z11
+	VFMADD231PS Z11, Z0, Z4
+	VPSRLD      $0x10, Z11, Z12
+	VANDPS      Z5, Z12, Z12
+	VPADDD      Z6, Z11, Z11
+	VPADDD      Z12, Z11, Z11
+	VPSRLD      $0x10, Z11, Z11
+	VPACKUSDW   Z11, Z10, Z10
+	VPMINSW     Z7, Z10, Z10
+	VPMINUW     Z8, Z10, Z10
+	VPERMQ      Z10, Z9, Z10
+	VMOVUPS     Z10, 64(AX)
+	VMOVUPS     256(CX), Z10
+	VFMADD231PS Z10, Z0, Z1
+	VPSRLD      $0x10, Z10, Z11
+	VANDPS      Z5, Z11, Z11
+	VPADDD      Z6, Z10, Z10
+	VPADDD      Z11, Z10, Z10
+	VPSRLD      $0x10, Z10, Z10
+	VMOVUPS     320(CX), Z11
+	VFMADD231PS Z11, Z0, Z2
+	VPSRLD      $0x10, Z11, Z12
+	VANDPS      Z5, Z12, Z12
+	VPADDD      Z6, Z11, Z11
+	VPADDD      Z12, Z11, Z11
+	VPSRLD      $0x10, Z11, Z11
+	VPACKUSDW   Z11, Z10, Z10
+	VPMINSW     Z7, Z10, Z10
+	VPMINUW     Z8, Z10, Z10
+	VPERMQ      Z10, Z9, Z10
+	VMOVUPS     Z10, 128(AX)
+	VMOVUPS     384(CX), Z10
+	VFMADD231PS Z10, Z0, Z3
+	VPSRLD      $0x10, Z10, Z11
+	VANDPS      Z5, Z11, Z11
+	VPADDD      Z6, Z10, Z10
+	VPADDD      Z11, Z10, Z10
+	VPSRLD      $0x10, Z10, Z10
+	VMOVUPS     448(CX), Z11
+	VFMADD231PS Z11, Z0, Z4
+	VPSRLD      $0x10, Z11, Z12
+	VANDPS      Z5, Z12, Z12
+	VPADDD      Z6, Z11, Z11
+	VPADDD      Z12, Z11, Z11
+	VPSRLD      $0x10, Z11, Z11
+	VPACKUSDW   Z11, Z10, Z10
+	VPMINSW     Z7, Z10, Z10
+	VPMINUW     Z8, Z10, Z10
+	VPERMQ      Z10, Z9, Z10
+	VMOVUPS     Z10, 192(AX)
+	VMOVUPS     512(CX), Z10
+	VFMADD231PS Z10, Z0, Z1
+	VPSRLD      $0x10, Z10, Z11
+	VANDPS      Z5, Z11, Z11
+	VPADDD      Z6, Z10, Z10
+	VPADDD      Z11, Z10, Z10
+	VPSRLD      $0x10, Z10, Z10
+	VMOVUPS     576(CX), Z11
+	VFMADD231PS Z11, Z0, Z2
+	VPSRLD      $0x10, Z11, Z12
+	VANDPS      Z5, Z12, Z12
+	VPADDD      Z6, Z11, Z11
+	VPADDD      Z12, Z11, Z11
+	VPSRLD      $0x10, Z11, Z11
+	VPACKUSDW   Z11, Z10, Z10
+	VPMINSW     Z7, Z10, Z10
+	VPMINUW     Z8, Z10, Z10
+	VPERMQ      Z10, Z9, Z10
+	VMOVUPS     Z10, 256(AX)
+	VMOVUPS     640(CX), Z10
+	VFMADD231PS Z10, Z0, Z3
+	VPSRLD      $0x10, Z10, Z11
+	VANDPS      Z5, Z11, Z11
+	VPADDD      Z6, Z10, Z10
+	VPADDD      Z11, Z10, Z10
+	VPSRLD      $0x10, Z10, Z10
+	VMOVUPS     704(CX), Z11
+	VFMADD231PS Z11, Z0, Z4
+	VPSRLD      $0x10, Z11, Z12
+	VANDPS      Z5, Z12, Z12
+	VPADDD      Z6, Z11, Z11
+	VPADDD      Z12, Z11, Z11
+	VPSRLD      $0x10, Z11, Z11
+	VPACKUSDW   Z11, Z10, Z10
+	VPMINSW     Z7, Z10, Z10
+	VPMINUW     Z8, Z10, Z10
+	VPERMQ      Z10, Z9, Z10
+	VMOVUPS     Z10, 320(AX)
+	VMOVUPS     768(CX), Z10
+	VFMADD231PS Z10, Z0, Z1
+	VPSRLD      $0x10, Z10, Z11
+	VANDPS      Z5, Z11, Z11
+	VPADDD      Z6, Z10, Z10
+	VPADDD      Z11, Z10, Z10
+	VPSRLD      $0x10, Z10, Z10
+	VMOVUPS     832(CX), Z11
+	VFMADD231PS Z11, Z0, Z2
+	VPSRLD      $0x10, Z11, Z12
+	VANDPS      Z5, Z12, Z12
+	VPADDD      Z6, Z11, Z11
+	VPADDD      Z12, Z11, Z11
+	VPSRLD      $0x10, Z11, Z11
+	VPACKUSDW   Z11, Z10, Z10
+	VPMINSW     Z7, Z10, Z10
+	VPMINUW     Z8, Z10, Z10
+	VPERMQ      Z10, Z9, Z10
+	VMOVUPS     Z10, 384(AX)
+	VMOVUPS     896(CX), Z10
+	VFMADD231PS Z10, Z0, Z3
+	VPSRLD      $0x10, Z10, Z11
+	VANDPS      Z5, Z11, Z11
+	VPADDD      Z6, Z10, Z10
+	VPADDD      Z11, Z10, Z10
+	VPSRLD      $0x10, Z10, Z10
+	VMOVUPS     960(CX), Z11
+	VFMADD231PS Z11, Z0, Z4
+	VPSRLD      $0x10, Z11, Z12
+	VANDPS      Z5, Z12, Z12
+	VPADDD      Z6, Z11, Z11
+	VPADDD      Z12, Z11, Z11
+	VPSRLD      $0x10, Z11, Z11
+	VPACKUSDW   Z11, Z10, Z10
+	VPMINSW     Z7, Z10, Z10
+	VPMINUW     Z8, Z10, Z10
+	VPERMQ      Z10, Z9, Z10
+	VMOVUPS     Z10, 448(AX)
+	ADDQ        $+1024, CX
+	ADDQ        $+512, AX
+	DECQ        DX
+	JMP         blocks
+
+done:
+	VADDPS        Z3, Z1, Z1
+	VADDPS        Z4, Z2, Z2
+	VADDPS        Z2, Z1, Z1
+	VEXTRACTF64X4 $0x01, Z1, Y0
+	VADDPS        Y0, Y1, Y1
+	VEXTRACTF128  $0x01, Y1, X0
+	VADDPS        X0, X1, X1
+	VMOVHLPS      X1, X1, X0
+	VADDPS        X0, X1, X1
+	VMOVSHDUP     X1, X0
+	VADDPS        X0, X1, X1
+	VUCOMISS      X1, X1
+	JPS           bad
+	MOVQ          BX, ret+48(FP)
+	VZEROUPPER
+	RET
+
+bad:
+	XORQ BX, BX
+	MOVQ BX, ret+48(FP)
+	VZEROUPPER
+	RET
+
+DATA oneBits<>+0(SB)/4, $0x00000001
+DATA oneBits<>+4(SB)/4, $0x00000001
+DATA oneBits<>+8(SB)/4, $0x00000001
+DATA oneBits<>+12(SB)/4, $0x00000001
+DATA oneBits<>+16(SB)/4, $0x00000001
+DATA oneBits<>+20(SB)/4, $0x00000001
+DATA oneBits<>+24(SB)/4, $0x00000001
+DATA oneBits<>+28(SB)/4, $0x00000001
+GLOBL oneBits<>(SB), RODATA|NOPTR, $32
+
+DATA bf16Half<>+0(SB)/4, $0x00007fff
+DATA bf16Half<>+4(SB)/4, $0x00007fff
+DATA bf16Half<>+8(SB)/4, $0x00007fff
+DATA bf16Half<>+12(SB)/4, $0x00007fff
+DATA bf16Half<>+16(SB)/4, $0x00007fff
+DATA bf16Half<>+20(SB)/4, $0x00007fff
+DATA bf16Half<>+24(SB)/4, $0x00007fff
+DATA bf16Half<>+28(SB)/4, $0x00007fff
+GLOBL bf16Half<>(SB), RODATA|NOPTR, $32
+
+DATA bf16Largest<>+0(SB)/4, $0x7f7f7f7f
+DATA bf16Largest<>+4(SB)/4, $0x7f7f7f7f
+DATA bf16Largest<>+8(SB)/4, $0x7f7f7f7f
+DATA bf16Largest<>+12(SB)/4, $0x7f7f7f7f
+DATA bf16Largest<>+16(SB)/4, $0x7f7f7f7f
+DATA bf16Largest<>+20(SB)/4, $0x7f7f7f7f
+DATA bf16Largest<>+24(SB)/4, $0x7f7f7f7f
+DATA bf16Largest<>+28(SB)/4, $0x7f7f7f7f
+GLOBL bf16Largest<>(SB), RODATA|NOPTR, $32
+
+DATA bf16Smallest<>+0(SB)/4, $0xff7fff7f
+DATA bf16Smallest<>+4(SB)/4, $0xff7fff7f
+DATA bf16Smallest<>+8(SB)/4, $0xff7fff7f
+DATA bf16Smallest<>+12(SB)/4, $0xff7fff7f
+DATA bf16Smallest<>+16(SB)/4, $0xff7fff7f
+DATA bf16Smallest<>+20(SB)/4, $0xff7fff7f
+DATA bf16Smallest<>+24(SB)/4, $0xff7fff7f
+DATA bf16Smallest<>+28(SB)/4, $0xff7fff7f
+GLOBL bf16Smallest<>(SB), RODATA|NOPTR, $32
+
+DATA quadOrder<>+0(SB)/8, $0x0000000000000000
+DATA quadOrder<>+8(SB)/8, $0x0000000000000002
+DATA quadOrder<>+16(SB)/8, $0x0000000000000004
+DATA quadOrder<>+24(SB)/8, $0x0000000000000006
+DATA quadOrder<>+32(SB)/8, $0x0000000000000001
+DATA quadOrder<>+40(SB)/8, $0x0000000000000003
+DATA quadOrder<>+48(SB)/8, $0x0000000000000005
+DATA quadOrder<>+56(SB)/8, $0x0000000000000007
+GLOBL quadOrder<>(SB), RODATA|NOPTR, $64
+
+// func bf16SoundAVX512(src []byte) bool
+// Requires: AVX, AVX512BW, AVX512DQ, AVX512F
+TEXT ·bf16SoundAVX512(SB), NOSPLIT, $0-25
+	MOVQ         src_base+0(FP), AX
+	MOVQ         src_len+8(FP), CX
+	SHRQ         $0x09, CX
+	VBROADCASTSS bf16Exponent<>+0(SB), Z0
+	VBROADCASTSS bf16ExponentOne<>+0(SB), Z1
+	VXORPS       Z2, Z2, Z2
+	VXORPS       Z3, Z3, Z3
+	VXORPS       Z4, Z4, Z4
+	VXORPS       Z5, Z5, Z5
+
+blocks:
+	TESTQ  CX, CX
+	JZ     done
+	VANDPS (AX), Z0, Z6
+	VPADDW Z1, Z6, Z6
+	VORPS  Z6, Z2, Z2
+	VANDPS 64(AX), Z0, Z6
+	VPADDW Z1, Z6, Z6
+	VORPS  Z6, Z3, Z3
+	VANDPS 128(AX), Z0, Z6
+	VPADDW Z1, Z6, Z6
+	VORPS  Z6, Z4, Z4
+	VANDPS 192(AX), Z0, Z6
+	VPADDW Z1, Z6, Z6
+	VORPS  Z6, Z5, Z5
+	VANDPS 256(AX), Z0, Z6
+	VPADDW Z1, Z6, Z6
+	VORPS  Z6, Z2, Z2
+	VANDPS 320(AX), Z0, Z6
+	VPADDW Z1, Z6, Z6
+	VORPS  Z6, Z3, Z3
+	VANDPS 384(AX), Z0, Z6
+	VPADDW Z1, Z6, Z6
+	VORPS  Z6, Z4, Z4
+	VANDPS 448(AX), Z0, Z6
+	VPADDW Z1, Z6, Z6
+	VORPS  Z6, Z5, Z5
+	ADDQ   $+512, AX
+	DECQ   CX
+	JMP    blocks
+
+done:
+	VORPS         Z4, Z2, Z2
+	VORPS         Z5, Z3, Z3
+	VORPS         Z3, Z2, Z2
+	VEXTRACTF64X4 $0x01, Z2, Y0
+	VORPS         Y0, Y2, Y2
+	VEXTRACTF128  $0x01, Y2, X0
+	VORPS         X0, X2, X2
+	VMOVHLPS      X2, X2, X0
+	VORPS         X0, X2, X2
+	VMOVSHDUP     X2, X0
+	VORPS         X0, X2, X2
+	VMOVD         X2, AX
+	TESTL         $-2147450880, AX
+	JNZ           bad
+	MOVB          $+1, AL
+	MOVB          AL, ret+24(FP)
+	VZEROUPPER
+	RET
+
+bad:
+	MOVB $+0, AL
+	MOVB AL, ret+24(FP)
+	VZEROUPPER
+	RET
+
+DATA bf16Exponent<>+0(SB)/4, $0x7f807f80
+DATA bf16Exponent<>+4(SB)/4, $0x7f807f80
+DATA bf16Exponent<>+8(SB)/4, $0x7f807f80
+DATA bf16Exponent<>+12(SB)/4, $0x7f807f80
+DATA bf16Exponent<>+16(SB)/4, $0x7f807f80
+DATA bf16Exponent<>+20(SB)/4, $0x7f807f80
+DATA bf16Exponent<>+24(SB)/4, $0x7f807f80
+DATA bf16Exponent<>+28(SB)/4, $0x7f807f80
+GLOBL bf16Exponent<>(SB), RODATA|NOPTR, $32
+
+DATA bf16ExponentOne<>+0(SB)/4, $0x00800080
+DATA bf16ExponentOne<>+4(SB)/4, $0x00800080
+DATA bf16ExponentOne<>+8(SB)/4, $0x00800080
+DATA bf16ExponentOne<>+12(SB)/4, $0x00800080
+DATA bf16ExponentOne<>+16(SB)/4, $0x00800080
+DATA bf16ExponentOne<>+20(SB)/4, $0x00800080
+DATA bf16ExponentOne<>+24(SB)/4, $0x00800080
+DATA bf16ExponentOne<>+28(SB)/4, $0x00800080
+GLOBL bf16ExponentOne<>(SB), RODATA|NOPTR, $32
+
+// func bf16DecodeAVX512(dst []float32, src []byte)
+// Requires: AVX, AVX512F
+TEXT ·bf16DecodeAVX512(SB), NOSPLIT, $0-48
+	MOVQ dst_base+0(FP), AX
+	MOVQ src_base+24(FP), CX
+	MOVQ dst_len+8(FP), DX
+	SHRQ $0x08, DX
+
+blocks:
+	TESTQ     DX, DX
+	JZ        done
+	VPMOVZXWD (CX), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, (AX)
+	VPMOVZXWD 32(CX), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, 64(AX)
+	VPMOVZXWD 64(CX), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, 128(AX)
+	VPMOVZXWD 96(CX), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, 192(AX)
+	VPMOVZXWD 128(CX), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, 256(AX)
+	VPMOVZXWD 160(CX), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, 320(AX)
+	VPMOVZXWD 192(CX), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, 384(AX)
+	VPMOVZXWD 224(CX), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, 448(AX)
+	VPMOVZXWD 256(CX), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, 512(AX)
+	VPMOVZXWD 288(CX), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, 576(AX)
+	VPMOVZXWD 320(CX), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, 640(AX)
+	VPMOVZXWD 352(CX), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, 704(AX)
+	VPMOVZXWD 384(CX), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, 768(AX)
+	VPMOVZXWD 416(CX), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, 832(AX)
+	VPMOVZXWD 448(CX), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, 896(AX)
+	VPMOVZXWD 480(CX), Z0
+	VPSLLD    $0x10, Z0, Z0
+	VMOVUPS   Z0, 960(AX)
+	ADDQ      $+512, CX
+	ADDQ      $+1024, AX
+	DECQ      DX
+	JMP       blocks
+
+done:
+	VZEROUPPER
+	RET
+
+// func bf16DecodeAddAVX512(dst []float32, src []byte, weight float32)
+// Requires: AVX, AVX512F
+TEXT ·bf16DecodeAddAVX512(SB), NOSPLIT, $0-52
+	VBROADCASTSS weight+48(FP), Z0
+	MOVQ         dst_base+0(FP), AX
+	MOVQ         src_base+24(FP), CX
+	MOVQ         dst_len+8(FP), DX
+	SHRQ         $0x08, DX
+
+blocks:
+	TESTQ     DX, DX
+	JZ        done
+	VPMOVZXWD (CX), Z1
+	VPSLLD    $0x10, Z1, Z1
+	VMULPS    Z0, Z1, Z1
+	VADDPS    (AX), Z1, Z1
+	VMOVUPS   Z1, (AX)
+	VPMOVZXWD 32(CX), Z1
+	VPSLLD    $0x10, Z1, Z1
+	VMULPS    Z0, Z1, Z1
+	VADDPS    64(AX), Z1, Z1
+	VMOVUPS   Z1, 64(AX)
+	VPMOVZXWD 64(CX), Z1
+	VPSLLD    $0x10, Z1, Z1
+	VMULPS    Z0, Z1, Z1
+	VADDPS    128(AX), Z1, Z1
+	VMOVUPS   Z1, 128(AX)
+	VPMOVZXWD 96(CX), Z1
+	VPSLLD    $0x10, Z1, Z1
+	VMULPS    Z0, Z1, Z1
+	VADDPS    192(AX), Z1, Z1
+	VMOVUPS   Z1, 192(AX)
+	VPMOVZXWD 128(CX), Z1
+	VPSLLD    $0x10, Z1, Z1
+	VMULPS    Z0, Z1, Z1
+	VADDPS    256(AX), Z1, Z1
+	VMOVUPS   Z1, 256(AX)
+	VPMOVZXWD 160(CX), Z1
+	VPSLLD    $0x10, Z1, Z1
+	VMULPS    Z0, Z1, Z1
+	VADDPS    320(AX), Z1, Z1
+	VMOVUPS   Z1, 320(AX)
+	VPMOVZXWD 192(CX), Z1
+	VPSLLD    $0x10, Z1, Z1
+	VMULPS    Z0, Z1, Z1
+	VADDPS    384(AX), Z1, Z1
+	VMOVUPS   Z1, 384(AX)
+	VPMOVZXWD 224(CX), Z1
+	VPSLLD    $0x10, Z1, Z1
+	VMULPS    Z0, Z1, Z1
+	VADDPS    448(AX), Z1, Z1
+	VMOVUPS   Z1, 448(AX)
+	VPMOVZXWD 256(CX), Z1
+	VPSLLD    $0x10, Z1, Z1
+	VMULPS    Z0, Z1, Z1
+	VADDPS    512(AX), Z1, Z1
+	VMOVUPS   Z1, 512(AX)
+	VPMOVZXWD 288(CX), Z1
+	VPSLLD    $0x10, Z1, Z1
+	VMULPS    Z0, Z1, Z1
+	VADDPS    576(AX), Z1, Z1
+	VMOVUPS   Z1, 576(AX)
+	VPMOVZXWD 320(CX), Z1
+	VPSLLD    $0x10, Z1, Z1
+	VMULPS    Z0, Z1, Z1
+	VADDPS    640(AX), Z1, Z1
+	VMOVUPS   Z1, 640(AX)
+	VPMOVZXWD 352(CX), Z1
+	VPSLLD    $0x10, Z1, Z1
+	VMULPS    Z0, Z1, Z1
+	VADDPS    704(AX), Z1, Z1
+	VMOVUPS   Z1, 704(AX)
+	VPMOVZXWD 384(CX), Z1
+	VPSLLD    $0x10, Z1, Z1
+	VMULPS    Z0, Z1, Z1
+	VADDPS    768(AX), Z1, Z1
+	VMOVUPS   Z1, 768(AX)
+	VPMOVZXWD 416(CX), Z1
+	VPSLLD    $0x10, Z1, Z1
+	VMULPS    Z0, Z1, Z1
+	VADDPS    832(AX), Z1, Z1
+	VMOVUPS   Z1, 832(AX)
+	VPMOVZXWD 448(CX), Z1
+	VPSLLD    $0x10, Z1, Z1
+	VMULPS    Z0, Z1, Z1
+	VADDPS    896(AX), Z1, Z1
+	VMOVUPS   Z1, 896(AX)
+	VPMOVZXWD 480(CX), Z1
+	VPSLLD    $0x10, Z1, Z1
+	VMULPS    Z0, Z1, Z1
+	VADDPS    960(AX), Z1, Z1
+	VMOVUPS   Z1, 960(AX)
+	ADDQ      $+512, CX
+	ADDQ      $+1024, AX
+	DECQ      DX
+	JMP       blocks
+
+done:
+	VZEROUPPER
+	RET
+
+// func int8EncodeAVX512(dst []byte, src []float32) int
+// Requires: AVX, AVX2, AVX512BW, AVX512DQ, AVX512F, CMOV, FMA3
+TEXT ·int8EncodeAVX512(SB), NOSPLIT, $0-56
+	MOVQ         dst_base+0(FP), AX
+	MOVQ         src_base+24(FP), CX
+	MOVQ         src_len+32(FP), DX
+	SHRQ         $0x08, DX
+	MOVQ         DX, BX
+	VBROADCASTSS allButSign<>+0(SB), Z0
+	VMOVUPS      byteOrderAVX512<>+0(SB), Z1
+	VMOVSS       one<>+0(SB), X2
+	MOVL         $0x7c010200, SI
+
+blocks:
+	TESTQ         DX, DX
+	JZ            done
+	VANDPS        (CX), Z0, Z3
+	VANDPS        64(CX), Z0, Z4
+	VANDPS        128(CX), Z0, Z5
+	VANDPS        192(CX), Z0, Z6
+	VANDPS        256(CX), Z0, Z7
+	VPMAXUD       Z7, Z3, Z3
+	VANDPS        320(CX), Z0, Z7
+	VPMAXUD       Z7, Z4, Z4
+	VANDPS        384(CX), Z0, Z7
+	VPMAXUD       Z7, Z5, Z5
+	VANDPS        448(CX), Z0, Z7
+	VPMAXUD       Z7, Z6, Z6
+	VANDPS        512(CX), Z0, Z7
+	VPMAXUD       Z7, Z3, Z3
+	VANDPS        576(CX), Z0, Z7
+	VPMAXUD       Z7, Z4, Z4
+	VANDPS        640(CX), Z0, Z7
+	VPMAXUD       Z7, Z5, Z5
+	VANDPS        704(CX), Z0, Z7
+	VPMAXUD       Z7, Z6, Z6
+	VANDPS        768(CX), Z0, Z7
+	VPMAXUD       Z7, Z3, Z3
+	VANDPS        832(CX), Z0, Z7
+	VPMAXUD       Z7, Z4, Z4
+	VANDPS        896(CX), Z0, Z7
+	VPMAXUD       Z7, Z5, Z5
+	VANDPS        960(CX), Z0, Z7
+	VPMAXUD       Z7, Z6, Z6
+	VPMAXUD       Z5, Z3, Z3
+	VPMAXUD       Z6, Z4, Z4
+	VPMAXUD       Z4, Z3, Z3
+	VEXTRACTF64X4 $0x01, Z3, Y4
+	VPMAXUD       Y4, Y3, Y3
+	VEXTRACTF128  $0x01, Y3, X4
+	VPMAXUD       X4, X3, X3
+	VMOVHLPS      X3, X3, X4
+	VPMAXUD       X4, X3, X3
+	VMOVSHDUP     X3, X4
+	VPMAXUD       X4, X3, X3
+	VMOVD         X3, DI
+	CMPL          DI, $0x7f800000
+	JAE           done
+	VDIVSS        int8EncodeMax<>+0(SB), X3, X3
+	VMOVD         X3, DI
+	ADDL          $0x7f, DI
+	ANDL          $-128, DI
+	CMPL          DI, $0x00800000
+	JB            zero
+	CMPL          DI, SI
+	CMOVLHI       SI, DI
+	MOVL          DI, (AX)
+	VMOVD         DI, X3
+	CMPL          DI, $0x75800000
+	JA            divide
+	VDIVSS        X3, X2, X5
+	VMOVAPS       X2, X4
+	VFNMADD231SS  X5, X3, X4
+	VMULSS        X5, X4, X4
+	VBROADCASTSS  X5, Z3
+	VBROADCASTSS  X4, Z4
+	VMULPS        (CX), Z4, Z5
+	VFMADD231PS   (CX), Z3, Z5
+	VCVTPS2DQ     Z5, Z5
+	VMULPS        64(CX), Z4, Z6
+	VFMADD231PS   64(CX), Z3, Z6
+	VCVTPS2DQ     Z6, Z6
+	VMULPS        128(CX), Z4, Z7
+	VFMADD231PS   128(CX), Z3, Z7
+	VCVTPS2DQ     Z7, Z7
+	VMULPS        192(CX), Z4, Z8
+	VFMADD231PS   192(CX), Z3, Z8
+	VCVTPS2DQ     Z8, Z8
+	VPACKSSDW     Z6, Z5, Z5
+	VPACKSSDW     Z8, Z7, Z7
+	VPACKSSWB     Z7, Z5, Z5
+	VPERMD        Z5, Z1, Z5
+	VMOVUPS       Z5, 4(AX)
+	VMULPS        256(CX), Z4, Z5
+	VFMADD231PS   256(CX), Z3, Z5
+	VCVTPS2DQ     Z5, Z5
+	VMULPS        320(CX), Z4, Z6
+	VFMADD231PS   320(CX), Z3, Z6
+	VCVTPS2DQ     Z6, Z6
+	VMULPS        384(CX), Z4, Z7
+	VFMADD231PS   384(CX), Z3, Z7
+	VCVTPS2DQ     Z7, Z7
+	VMULPS        448(CX), Z4, Z8
+	VFMADD231PS   448(CX), Z3, Z8
+	VCVTPS2DQ     Z8, Z8
+	VPACKSSDW     Z6, Z5, Z5
+	VPACKSSDW     Z8, Z7, Z7
+	VPACKSSWB     Z7, Z5, Z5
+	VPERMD        Z5, Z1, Z5
+	VMOVUPS       Z5, 68(AX)
+	VMULPS        512(CX), Z4, Z5
+	VFMADD231PS   512(CX), Z3, Z5
+	VCVTPS2DQ     Z5, Z5
+	VMULPS        576(CX), Z4, Z6
+	VFMADD231PS   576(CX), Z3, Z6
+	VCVTPS2DQ     Z6, Z6
+	VMULPS        640(CX), Z4, Z7
+	VFMADD231PS   640(CX), Z3, Z7
+	VCVTPS2DQ     Z7, Z7
+	VMULPS        704(CX), Z4, Z8
+	VFMADD231PS   704(CX), Z3, Z8
+	VCVTPS2DQ     Z8, Z8
+	VPACKSSDW     Z6, Z5, Z5
+	VPACKSSDW     Z8, Z7, Z7
+	VPACKSSWB     Z7, Z5, Z5
+	VPERMD        Z5, Z1, Z5
+	VMOVUPS       Z5, 132(AX)
+	VMULPS        768(CX), Z4, Z5
+	VFMADD231PS   768(CX), Z3, Z5
+	VCVTPS2DQ     Z5, Z5
+	VMULPS        832(CX), Z4, Z6
+	VFMADD231PS   832(CX), Z3, Z6
+	VCVTPS2DQ     Z6, Z6
+	VMULPS        896(CX), Z4, Z7
+	VFMADD231PS   896(CX), Z3, Z7
+	VCVTPS2DQ     Z7, Z7
+	VMULPS        960(CX), Z4, Z4
+	VFMADD231PS   960(CX), Z3, Z4
+	VCVTPS2DQ     Z4, Z4
+	VPACKSSDW     Z6, Z5, Z5
+	VPACKSSDW     Z4, Z7, Z7
+	VPACKSSWB     Z7, Z5, Z5
+	VPERMD        Z5, Z1, Z5
+	VMOVUPS       Z5, 196(AX)
+	JMP           next
+
+divide:
+	VBROADCASTSS X3, Z3
+	VMOVUPS      (CX), Z4
+	VDIVPS       Z3, Z4, Z4
+	VCVTPS2DQ    Z4, Z4
+	VMOVUPS      64(CX), Z5
+	VDIVPS       Z3, Z5, Z5
+	VCVTPS2DQ    Z5, Z5
+	VMOVUPS      128(CX), Z6
+	VDIVPS       Z3, Z6, Z6
+	VCVTPS2DQ    Z6, Z6
+	VMOVUPS      192(CX), Z7
+	VDIVPS       Z3, Z7, Z7
+	VCVTPS2DQ    Z7, Z7
+	VPACKSSDW    Z5, Z4, Z4
+	VPACKSSDW    Z7, Z6, Z6
+	VPACKSSWB    Z6, Z4, Z4
+	VPERMD       Z4, Z1, Z4
+	VMOVUPS      Z4, 4(AX)
+	VMOVUPS      256(CX), Z4
+	VDIVPS       Z3, Z4, Z4
+	VCVTPS2DQ    Z4, Z4
+	VMOVUPS      320(CX), Z5
+	VDIVPS       Z3, Z5, Z5
+	VCVTPS2DQ    Z5, Z5
+	VMOVUPS      384(CX), Z6
+	VDIVPS       Z3, Z6, Z6
+	VCVTPS2DQ    Z6, Z6
+	VMOVUPS      448(CX), Z7
+	VDIVPS       Z3, Z7, Z7
+	VCVTPS2DQ    Z7, Z7
+	VPACKSSDW    Z5, Z4, Z4
+	VPACKSSDW    Z7, Z6, Z6
+	VPACKSSWB    Z6, Z4, Z4
+	VPERMD       Z4, Z1, Z4
+	VMOVUPS      Z4, 68(AX)
+	VMOVUPS      512(CX), Z4
+	VDIVPS       Z3, Z4, Z4
+	VCVTPS2DQ    Z4, Z4
+	VMOVUPS      576(CX), Z5
+	VDIVPS       Z3, Z5, Z5
+	VCVTPS2DQ    Z5, Z5
+	VMOVUPS      640(CX), Z6
+	VDIVPS       Z3, Z6, Z6
+	VCVTPS2DQ    Z6, Z6
+	VMOVUPS      704(CX), Z7
+	VDIVPS       Z3, Z7, Z7
+	VCVTPS2DQ    Z7, Z7
+	VPACKSSDW    Z5, Z4, Z4
+	VPACKSSDW    Z7, Z6, Z6
+	VPACKSSWB    Z6, Z4, Z4
+	VPERMD       Z4, Z1, Z4
+	VMOVUPS      Z4, 132(AX)
+	VMOVUPS      768(CX), Z4
+	VDIVPS       Z3, Z4, Z4
+	VCVTPS2DQ    Z4, Z4
+	VMOVUPS      832(CX), Z5
+	VDIVPS       Z3, Z5, Z5
+	VCVTPS2DQ    Z5, Z5
+	VMOVUPS      896(CX), Z6
+	VDIVPS       Z3, Z6, Z6
+	VCVTPS2DQ    Z6, Z6
+	VMOVUPS      960(CX), Z7
+	VDIVPS       Z3, Z7, Z7
+	VCVTPS2DQ    Z7, Z7
+	VPACKSSDW    Z5, Z4, Z4
+	VPACKSSDW    Z7, Z6, Z6
+	VPACKSSWB    Z6, Z4, Z4
+	VPERMD       Z4, Z1, Z4
+	VMOVUPS      Z4, 196(AX)
+	JMP          next
+
+zero:
+	XORL    DI, DI
+	MOVL    DI, (AX)
+	VXORPS  Z3, Z3, Z3
+	VMOVUPS Z3, 4(AX)
+	VMOVUPS Z3, 68(AX)
+	VMOVUPS Z3, 132(AX)
+	VMOVUPS Z3, 196(AX)
+
+next:
+	ADDQ $+1024, CX
+	ADDQ $+260, AX
+	DECQ DX
+	JMP  blocks
+
+done:
+	SUBQ DX, BX
+	MOVQ BX, ret+48(FP)
+	VZEROUPPER
+	RET
+
+DATA allButSign<>+0(SB)/4, $0x7fffffff
+DATA allButSign<>+4(SB)/4, $0x7fffffff
+DATA allButSign<>+8(SB)/4, $0x7fffffff
+DATA allButSign<>+12(SB)/4, $0x7fffffff
+DATA allButSign<>+16(SB)/4, $0x7fffffff
+DATA allButSign<>+20(SB)/4, $0x7fffffff
+DATA allButSign<>+24(SB)/4, $0x7fffffff
+DATA allButSign<>+28(SB)/4, $0x7fffffff
+GLOBL allButSign<>(SB), RODATA|NOPTR, $32
+
+DATA byteOrderAVX512<>+0(SB)/4, $0x00000000
+DATA byteOrderAVX512<>+4(SB)/4, $0x00000004
+DATA byteOrderAVX512<>+8(SB)/4, $0x00000008
+DATA byteOrderAVX512<>+12(SB)/4, $0x0000000c
+DATA byteOrderAVX512<>+16(SB)/4, $0x00000001
+DATA byteOrderAVX512<>+20(SB)/4, $0x00000005
+DATA byteOrderAVX512<>+24(SB)/4, $0x00000009
+DATA byteOrderAVX512<>+28(SB)/4, $0x0000000d
+DATA byteOrderAVX512<>+32(SB)/4, $0x00000002
+DATA byteOrderAVX512<>+36(SB)/4, $0x00000006
+DATA byteOrderAVX512<>+40(SB)/4, $0x0000000a
+DATA byteOrderAVX512<>+44(SB)/4, $0x0000000e
+DATA byteOrderAVX512<>+48(SB)/4, $0x00000003
+DATA byteOrderAVX512<>+52(SB)/4, $0x00000007
+DATA byteOrderAVX512<>+56(SB)/4, $0x0000000b
+DATA byteOrderAVX512<>+60(SB)/4, $0x0000000f
+GLOBL byteOrderAVX512<>(SB), RODATA|NOPTR, $64
+
+DATA int8EncodeMax<>+0(SB)/4, $0x42fe0000
+DATA int8EncodeMax<>+4(SB)/4, $0x42fe0000
+DATA int8EncodeMax<>+8(SB)/4, $0x42fe0000
+DATA int8EncodeMax<>+12(SB)/4, $0x42fe0000
+DATA int8EncodeMax<>+16(SB)/4, $0x42fe0000
+DATA int8EncodeMax<>+20(SB)/4, $0x42fe0000
+DATA int8EncodeMax<>+24(SB)/4, $0x42fe0000
+DATA int8EncodeMax<>+28(SB)/4, $0x42fe0000
+GLOBL int8EncodeMax<>(SB), RODATA|NOPTR, $32
+
+// func int4EncodeAVX512(dst []byte, src []float32) int
+// Requires: AVX, AVX2, AVX512BW, AVX512DQ, AVX512F, CMOV, FMA3
+TEXT ·int4EncodeAVX512(SB), NOSPLIT, $0-56
+	MOVQ         dst_base+0(FP), AX
+	MOVQ         src_base+24(FP), CX
+	MOVQ         src_len+32(FP), DX
+	SHRQ         $0x08, DX
+	MOVQ         DX, BX
+	VBROADCASTSS allButSign<>+0(SB), Z0
+	VMOVUPS      byteOrderAVX512<>+0(SB), Z1
+	VMOVSS       one<>+0(SB), X2
+	MOVL         $0x7e124900, SI
+	VBROADCASTSS lowNibbles<>+0(SB), Z3
+
+blocks:
+	TESTQ         DX, DX
+	JZ            done
+	VANDPS        (CX), Z0, Z4
+	VANDPS        64(CX), Z0, Z5
+	VANDPS        128(CX), Z0, Z6
+	VANDPS        192(CX), Z0, Z7
+	VANDPS        256(CX), Z0, Z8
+	VPMAXUD       Z8, Z4, Z4
+	VANDPS        320(CX), Z0, Z8
+	VPMAXUD       Z8, Z5, Z5
+	VANDPS        384(CX), Z0, Z8
+	VPMAXUD       Z8, Z6, Z6
+	VANDPS        448(CX), Z0, Z8
+	VPMAXUD       Z8, Z7, Z7
+	VANDPS        512(CX), Z0, Z8
+	VPMAXUD       Z8, Z4, Z4
+	VANDPS        576(CX), Z0, Z8
+	VPMAXUD       Z8, Z5, Z5
+	VANDPS        640(CX), Z0, Z8
+	VPMAXUD       Z8, Z6, Z6
+	VANDPS        704(CX), Z0, Z8
+	VPMAXUD       Z8, Z7, Z7
+	VANDPS        768(CX), Z0, Z8
+	VPMAXUD       Z8, Z4, Z4
+	VANDPS        832(CX), Z0, Z8
+	VPMAXUD       Z8, Z5, Z5
+	VANDPS        896(CX), Z0, Z8
+	VPMAXUD       Z8, Z6, Z6
+	VANDPS        960(CX), Z0, Z8
+	VPMAXUD       Z8, Z7, Z7
+	VPMAXUD       Z6, Z4, Z4
+	VPMAXUD       Z7, Z5, Z5
+	VPMAXUD       Z5, Z4, Z4
+	VEXTRACTF64X4 $0x01, Z4, Y5
+	VPMAXUD       Y5, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VPMAXUD       X5, X4, X4
+	VMOVHLPS      X4, X4, X5
+	VPMAXUD       X5, X4, X4
+	VMOVSHDUP     X4, X5
+	VPMAXUD       X5, X4, X4
+	VMOVD         X4, DI
+	CMPL          DI, $0x7f800000
+	JAE           done
+	VDIVSS        int4EncodeMax<>+0(SB), X4, X4
+	VMOVD         X4, DI
+	ADDL          $0x7f, DI
+	ANDL          $-128, DI
+	CMPL          DI, $0x00800000
+	JB            zero
+	CMPL          DI, SI
+	CMOVLHI       SI, DI
+	MOVL          DI, (AX)
+	VMOVD         DI, X4
+	CMPL          DI, $0x75800000
+	JA            divide
+	VDIVSS        X4, X2, X6
+	VMOVAPS       X2, X5
+	VFNMADD231SS  X6, X4, X5
+	VMULSS        X6, X5, X5
+	VBROADCASTSS  X6, Z4
+	VBROADCASTSS  X5, Z5
+	VMULPS        (CX), Z5, Z6
+	VFMADD231PS   (CX), Z4, Z6
+	VCVTPS2DQ     Z6, Z6
+	VMULPS        64(CX), Z5, Z7
+	VFMADD231PS   64(CX), Z4, Z7
+	VCVTPS2DQ     Z7, Z7
+	VMULPS        128(CX), Z5, Z8
+	VFMADD231PS   128(CX), Z4, Z8
+	VCVTPS2DQ     Z8, Z8
+	VMULPS        192(CX), Z5, Z9
+	VFMADD231PS   192(CX), Z4, Z9
+	VCVTPS2DQ     Z9, Z9
+	VPACKSSDW     Z7, Z6, Z6
+	VPACKSSDW     Z9, Z8, Z8
+	VPACKSSWB     Z8, Z6, Z6
+	VPERMD        Z6, Z1, Z6
+	VMULPS        512(CX), Z5, Z7
+	VFMADD231PS   512(CX), Z4, Z7
+	VCVTPS2DQ     Z7, Z7
+	VMULPS        576(CX), Z5, Z8
+	VFMADD231PS   576(CX), Z4, Z8
+	VCVTPS2DQ     Z8, Z8
+	VMULPS        640(CX), Z5, Z9
+	VFMADD231PS   640(CX), Z4, Z9
+	VCVTPS2DQ     Z9, Z9
+	VMULPS        704(CX), Z5, Z10
+	VFMADD231PS   704(CX), Z4, Z10
+	VCVTPS2DQ     Z10, Z10
+	VPACKSSDW     Z8, Z7, Z7
+	VPACKSSDW     Z10, Z9, Z9
+	VPACKSSWB     Z9, Z7, Z7
+	VPERMD        Z7, Z1, Z7
+	VANDPS        Z3, Z6, Z6
+	VANDPS        Z3, Z7, Z7
+	VPSLLD        $0x04, Z7, Z7
+	VORPS         Z6, Z7, Z7
+	VMOVUPS       Z7, 4(AX)
+	VMULPS        256(CX), Z5, Z6
+	VFMADD231PS   256(CX), Z4, Z6
+	VCVTPS2DQ     Z6, Z6
+	VMULPS        320(CX), Z5, Z7
+	VFMADD231PS   320(CX), Z4, Z7
+	VCVTPS2DQ     Z7, Z7
+	VMULPS        384(CX), Z5, Z8
+	VFMADD231PS   384(CX), Z4, Z8
+	VCVTPS2DQ     Z8, Z8
+	VMULPS        448(CX), Z5, Z9
+	VFMADD231PS   448(CX), Z4, Z9
+	VCVTPS2DQ     Z9, Z9
+	VPACKSSDW     Z7, Z6, Z6
+	VPACKSSDW     Z9, Z8, Z8
+	VPACKSSWB     Z8, Z6, Z6
+	VPERMD        Z6, Z1, Z6
+	VMULPS        768(CX), Z5, Z7
+	VFMADD231PS   768(CX), Z4, Z7
+	VCVTPS2DQ     Z7, Z7
+	VMULPS        832(CX), Z5, Z8
+	VFMADD231PS   832(CX), Z4, Z8
+	VCVTPS2DQ     Z8, Z8
+	VMULPS        896(CX), Z5, Z9
+	VFMADD231PS   896(CX), Z4, Z9
+	VCVTPS2DQ     Z9, Z9
+	VMULPS        960(CX), Z5, Z5
+	VFMADD231PS   960(CX), Z4, Z5
+	VCVTPS2DQ     Z5, Z5
+	VPACKSSDW     Z8, Z7, Z7
+	VPACKSSDW     Z5, Z9, Z9
+	VPACKSSWB     Z9, Z7, Z7
+	VPERMD        Z7, Z1, Z7
+	VANDPS        Z3, Z6, Z6
+	VANDPS        Z3, Z7, Z7
+	VPSLLD        $0x04, Z7, Z7
+	VORPS         Z6, Z7, Z7
+	VMOVUPS       Z7, 68(AX)
+	JMP           next
+
+divide:
+	VBROADCASTSS X4, Z4
+	VMOVUPS      (CX), Z5
+	VDIVPS       Z4, Z5, Z5
+	VCVTPS2DQ    Z5, Z5
+	VMOVUPS      64(CX), Z6
+	VDIVPS       Z4, Z6, Z6
+	VCVTPS2DQ    Z6, Z6
+	VMOVUPS      128(CX), Z7
+	VDIVPS       Z4, Z7, Z7
+	VCVTPS2DQ    Z7, Z7
+	VMOVUPS      192(CX), Z8
+	VDIVPS       Z4, Z8, Z8
+	VCVTPS2DQ    Z8, Z8
+	VPACKSSDW    Z6, Z5, Z5
+	VPACKSSDW    Z8, Z7, Z7
+	VPACKSSWB    Z7, Z5, Z5
+	VPERMD       Z5, Z1, Z5
+	VMOVUPS      512(CX), Z6
+	VDIVPS       Z4, Z6, Z6
+	VCVTPS2DQ    Z6, Z6
+	VMOVUPS      576(CX), Z7
+	VDIVPS       Z4, Z7, Z7
+	VCVTPS2DQ    Z7, Z7
+	VMOVUPS      640(CX), Z8
+	VDIVPS       Z4, Z8, Z8
+	VCVTPS2DQ    Z8, Z8
+	VMOVUPS      704(CX), Z9
+	VDIVPS       Z4, Z9, Z9
+	VCVTPS2DQ    Z9, Z9
+	VPACKSSDW    Z7, Z6, Z6
+	VPACKSSDW    Z9, Z8, Z8
+	VPACKSSWB    Z8, Z6, Z6
+	VPERMD       Z6, Z1, Z6
+	VANDPS       Z3, Z5, Z5
+	VANDPS       Z3, Z6, Z6
+	VPSLLD       $0x04, Z6, Z6
+	VORPS        Z5, Z6, Z6
+	VMOVUPS      Z6, 4(AX)
+	VMOVUPS      256(CX), Z5
+	VDIVPS       Z4, Z5, Z5
+	VCVTPS2DQ    Z5, Z5
+	VMOVUPS      320(CX), Z6
+	VDIVPS       Z4, Z6, Z6
+	VCVTPS2DQ    Z6, Z6
+	VMOVUPS      384(CX), Z7
+	VDIVPS       Z4, Z7, Z7
+	VCVTPS2DQ    Z7, Z7
+	VMOVUPS      448(CX), Z8
+	VDIVPS       Z4, Z8, Z8
+	VCVTPS2DQ    Z8, Z8
+	VPACKSSDW    Z6, Z5, Z5
+	VPACKSSDW    Z8, Z7, Z7
+	VPACKSSWB    Z7, Z5, Z5
+	VPERMD       Z5, Z1, Z5
+	VMOVUPS      768(CX), Z6
+	VDIVPS       Z4, Z6, Z6
+	VCVTPS2DQ    Z6, Z6
+	VMOVUPS      832(CX), Z7
+	VDIVPS       Z4, Z7, Z7
+	VCVTPS2DQ    Z7, Z7
+	VMOVUPS      896(CX), Z8
+	VDIVPS       Z4, Z8, Z8
+	VCVTPS2DQ    Z8, Z8
+	VMOVUPS      960(CX), Z9
+	VDIVPS       Z4, Z9, Z9
+	VCVTPS2DQ    Z9, Z9
+	VPACKSSDW    Z7, Z6, Z6
+	VPACKSSDW    Z9, Z8, Z8
+	VPACKSSWB    Z8, Z6, Z6
+	VPERMD       Z6, Z1, Z6
+	VANDPS       Z3, Z5, Z5
+	VANDPS       Z3, Z6, Z6
+	VPSLLD       $0x04, Z6, Z6
+	VORPS        Z5, Z6, Z6
+	VMOVUPS      Z6, 68(AX)
+	JMP          next
+
+zero:
+	XORL    DI, DI
+	MOVL    DI, (AX)
+	VXORPS  Z4, Z4, Z4
+	VMOVUPS Z4, 4(AX)
+	VMOVUPS Z4, 68(AX)
+
+next:
+	ADDQ $+1024, CX
+	ADDQ $+132, AX
+	DECQ DX
+	JMP  blocks
+
+done:
+	SUBQ DX, BX
+	MOVQ BX, ret+48(FP)
+	VZEROUPPER
+	RET
+
+DATA lowNibbles<>+0(SB)/4, $0x0f0f0f0f
+DATA lowNibbles<>+4(SB)/4, $0x0f0f0f0f
+DATA lowNibbles<>+8(SB)/4, $0x0f0f0f0f
+DATA lowNibbles<>+12(SB)/4, $0x0f0f0f0f
+DATA lowNibbles<>+16(SB)/4, $0x0f0f0f0f
+DATA lowNibbles<>+20(SB)/4, $0x0f0f0f0f
+DATA lowNibbles<>+24(SB)/4, $0x0f0f0f0f
+DATA lowNibbles<>+28(SB)/4, $0x0f0f0f0f
+GLOBL lowNibbles<>(SB), RODATA|NOPTR, $32
+
+DATA int4EncodeMax<>+0(SB)/4, $0x40e00000
+DATA int4EncodeMax<>+4(SB)/4, $0x40e00000
+DATA int4EncodeMax<>+8(SB)/4, $0x40e00000
+DATA int4EncodeMax<>+12(SB)/4, $0x40e00000
+DATA int4EncodeMax<>+16(SB)/4, $0x40e00000
+DATA int4EncodeMax<>+20(SB)/4, $0x40e00000
+DATA int4EncodeMax<>+24(SB)/4, $0x40e00000
+DATA int4EncodeMax<>+28(SB)/4, $0x40e00000
+GLOBL int4EncodeMax<>(SB), RODATA|NOPTR, $32
+
+// func int8SoundAVX512(src []byte) bool
+// Requires: AVX, AVX2, AVX512BW, AVX512DQ, AVX512F
+TEXT ·int8SoundAVX512(SB), NOSPLIT, $0-25
+	VXORPS Z0, Z0, Z0
+	VXORPS Z1, Z1, Z1
+	VXORPS Z2, Z2, Z2
+	VXORPS Z3, Z3, Z3
+	MOVQ   src_base+0(FP), AX
+	MOVQ   src_len+8(FP), CX
+
+blocks:
+	CMPQ    CX, $0x00000104
+	JL      done
+	MOVL    (AX), DX
+	TESTL   DX, DX
+	JZ      zero
+	TESTL   $0x0000007f, DX
+	JNZ     bad
+	LEAL    -8388608(DX), DX
+	CMPL    DX, $0x7b810200
+	JA      bad
+	VPMINSB 4(AX), Z0, Z0
+	VPMINSB 68(AX), Z1, Z1
+	VPMINSB 132(AX), Z2, Z2
+	VPMINSB 196(AX), Z3, Z3
+
+next:
+	ADDQ $+260, AX
+	SUBQ $+260, CX
+	JMP  blocks
+
+zero:
+	VXORPS        Z4, Z4, Z4
+	VXORPS        Z5, Z5, Z5
+	VXORPS        Z6, Z6, Z6
+	VXORPS        Z7, Z7, Z7
+	VORPS         4(AX), Z4, Z4
+	VORPS         68(AX), Z5, Z5
+	VORPS         132(AX), Z6, Z6
+	VORPS         196(AX), Z7, Z7
+	VORPS         Z6, Z4, Z4
+	VORPS         Z7, Z5, Z5
+	VORPS         Z5, Z4, Z4
+	VEXTRACTF64X4 $0x01, Z4, Y5
+	VORPS         Y5, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X5
+	VORPS         X5, X4, X4
+	VMOVHLPS      X4, X4, X5
+	VORPS         X5, X4, X4
+	VMOVSHDUP     X4, X5
+	VORPS         X5, X4, X4
+	VMOVD         X4, DX
+	TESTL         DX, DX
+	JZ            next
+	JMP           bad
+
+done:
+	VPMINSB       Z2, Z0, Z0
+	VPMINSB       Z3, Z1, Z1
+	VPMINSB       Z1, Z0, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y1
+	VPMINSB       Y1, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VPMINSB       X1, X0, X0
+	VMOVHLPS      X0, X0, X1
+	VPMINSB       X1, X0, X0
+	VMOVSHDUP     X0, X1
+	VPMINSB       X1, X0, X0
+	VMOVD         X0, AX
+	XORL          $0x80808080, AX
+	LEAL          -16843009(AX), CX
+	NOTL          AX
+	ANDL          AX, CX
+	TESTL         $0x80808080, CX
+	JNZ           bad
+	MOVB          $+1, AL
+	MOVB          AL, ret+24(FP)
+	VZEROUPPER
+	RET
+
+bad:
+	MOVB $+0, AL
+	MOVB AL, ret+24(FP)
+	VZEROUPPER
+	RET
+
+// func int4SoundAVX512(src []byte) bool
+// Requires: AVX, AVX2, AVX512BW, AVX512DQ, AVX512F
+TEXT ·int4SoundAVX512(SB), NOSPLIT, $0-25
+	VXORPS       Z0, Z0, Z0
+	VXORPS       Z1, Z1, Z1
+	VXORPS       Z2, Z2, Z2
+	VXORPS       Z3, Z3, Z3
+	VBROADCASTSS highNibbles<>+0(SB), Z4
+	MOVQ         src_base+0(FP), AX
+	MOVQ         src_len+8(FP), CX
+
+blocks:
+	CMPQ    CX, $0x00000084
+	JL      done
+	MOVL    (AX), DX
+	TESTL   DX, DX
+	JZ      zero
+	TESTL   $0x0000007f, DX
+	JNZ     bad
+	LEAL    -8388608(DX), DX
+	CMPL    DX, $0x7d924900
+	JA      bad
+	VMOVUPS 4(AX), Z5
+	VANDPS  Z4, Z5, Z6
+	VPMINSB Z6, Z0, Z0
+	VPSLLD  $0x04, Z5, Z5
+	VANDPS  Z4, Z5, Z5
+	VPMINSB Z5, Z1, Z1
+	VMOVUPS 68(AX), Z5
+	VANDPS  Z4, Z5, Z6
+	VPMINSB Z6, Z2, Z2
+	VPSLLD  $0x04, Z5, Z5
+	VANDPS  Z4, Z5, Z5
+	VPMINSB Z5, Z3, Z3
+
+next:
+	ADDQ $+132, AX
+	SUBQ $+132, CX
+	JMP  blocks
+
+zero:
+	VXORPS        Z5, Z5, Z5
+	VXORPS        Z6, Z6, Z6
+	VXORPS        Z7, Z7, Z7
+	VXORPS        Z8, Z8, Z8
+	VORPS         4(AX), Z5, Z5
+	VORPS         68(AX), Z6, Z6
+	VORPS         Z7, Z5, Z5
+	VORPS         Z8, Z6, Z6
+	VORPS         Z6, Z5, Z5
+	VEXTRACTF64X4 $0x01, Z5, Y6
+	VORPS         Y6, Y5, Y5
+	VEXTRACTF128  $0x01, Y5, X6
+	VORPS         X6, X5, X5
+	VMOVHLPS      X5, X5, X6
+	VORPS         X6, X5, X5
+	VMOVSHDUP     X5, X6
+	VORPS         X6, X5, X5
+	VMOVD         X5, DX
+	TESTL         DX, DX
+	JZ            next
+	JMP           bad
+
+done:
+	VPMINSB       Z2, Z0, Z0
+	VPMINSB       Z3, Z1, Z1
+	VPMINSB       Z1, Z0, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y1
+	VPMINSB       Y1, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VPMINSB       X1, X0, X0
+	VMOVHLPS      X0, X0, X1
+	VPMINSB       X1, X0, X0
+	VMOVSHDUP     X0, X1
+	VPMINSB       X1, X0, X0
+	VMOVD         X0, AX
+	XORL          $0x80808080, AX
+	LEAL          -16843009(AX), CX
+	NOTL          AX
+	ANDL          AX, CX
+	TESTL         $0x80808080, CX
+	JNZ           bad
+	MOVB          $+1, AL
+	MOVB          AL, ret+24(FP)
+	VZEROUPPER
+	RET
+
+bad:
+	MOVB $+0, AL
+	MOVB AL, ret+24(FP)
+	VZEROUPPER
+	RET
+
+DATA highNibbles<>+0(SB)/4, $0xf0f0f0f0
+DATA highNibbles<>+4(SB)/4, $0xf0f0f0f0
+DATA highNibbles<>+8(SB)/4, $0xf0f0f0f0
+DATA highNibbles<>+12(SB)/4, $0xf0f0f0f0
+DATA highNibbles<>+16(SB)/4, $0xf0f0f0f0
+DATA highNibbles<>+20(SB)/4, $0xf0f0f0f0
+DATA highNibbles<>+24(SB)/4, $0xf0f0f0f0
+DATA highNibbles<>+28(SB)/4, $0xf0f0f0f0
+GLOBL highNibbles<>(SB), RODATA|NOPTR, $32
+
+// func int8DecodeAVX512(dst []float32, src []byte)
+// Requires: AVX, AVX512F
+TEXT ·int8DecodeAVX512(SB), NOSPLIT, $0-48
+	MOVQ dst_base+0(FP), AX
+	MOVQ src_base+24(FP), CX
+	MOVQ dst_len+8(FP), DX
+	SHRQ $0x08, DX
+
+blocks:
+	TESTQ        DX, DX
+	JZ           done
+	VBROADCASTSS (CX), Z0
+	VPMOVSXBD    4(CX), Z1
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z0, Z1, Z1
+	VMOVUPS      Z1, (AX)
+	VPMOVSXBD    20(CX), Z1
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z0, Z1, Z1
+	VMOVUPS      Z1, 64(AX)
+	VPMOVSXBD    36(CX), Z1
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z0, Z1, Z1
+	VMOVUPS      Z1, 128(AX)
+	VPMOVSXBD    52(CX), Z1
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z0, Z1, Z1
+	VMOVUPS      Z1, 192(AX)
+	VPMOVSXBD    68(CX), Z1
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z0, Z1, Z1
+	VMOVUPS      Z1, 256(AX)
+	VPMOVSXBD    84(CX), Z1
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z0, Z1, Z1
+	VMOVUPS      Z1, 320(AX)
+	VPMOVSXBD    100(CX), Z1
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z0, Z1, Z1
+	VMOVUPS      Z1, 384(AX)
+	VPMOVSXBD    116(CX), Z1
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z0, Z1, Z1
+	VMOVUPS      Z1, 448(AX)
+	VPMOVSXBD    132(CX), Z1
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z0, Z1, Z1
+	VMOVUPS      Z1, 512(AX)
+	VPMOVSXBD    148(CX), Z1
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z0, Z1, Z1
+	VMOVUPS      Z1, 576(AX)
+	VPMOVSXBD    164(CX), Z1
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z0, Z1, Z1
+	VMOVUPS      Z1, 640(AX)
+	VPMOVSXBD    180(CX), Z1
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z0, Z1, Z1
+	VMOVUPS      Z1, 704(AX)
+	VPMOVSXBD    196(CX), Z1
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z0, Z1, Z1
+	VMOVUPS      Z1, 768(AX)
+	VPMOVSXBD    212(CX), Z1
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z0, Z1, Z1
+	VMOVUPS      Z1, 832(AX)
+	VPMOVSXBD    228(CX), Z1
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z0, Z1, Z1
+	VMOVUPS      Z1, 896(AX)
+	VPMOVSXBD    244(CX), Z1
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z0, Z1, Z1
+	VMOVUPS      Z1, 960(AX)
+	ADDQ         $+260, CX
+	ADDQ         $+1024, AX
+	DECQ         DX
+	JMP          blocks
+
+done:
+	VZEROUPPER
+	RET
+
+// func int8DecodeAddAVX512(dst []float32, src []byte, weight float32)
+// Requires: AVX, AVX512F
+TEXT ·int8DecodeAddAVX512(SB), NOSPLIT, $0-52
+	VBROADCASTSS weight+48(FP), Z0
+	MOVQ         dst_base+0(FP), AX
+	MOVQ         src_base+24(FP), CX
+	MOVQ         dst_len+8(FP), DX
+	SHRQ         $0x08, DX
+
+blocks:
+	TESTQ        DX, DX
+	JZ           done
+	VBROADCASTSS (CX), Z1
+	VPMOVSXBD    4(CX), Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z1, Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VADDPS       (AX), Z2, Z2
+	VMOVUPS      Z2, (AX)
+	VPMOVSXBD    20(CX), Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z1, Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VADDPS       64(AX), Z2, Z2
+	VMOVUPS      Z2, 64(AX)
+	VPMOVSXBD    36(CX), Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z1, Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VADDPS       128(AX), Z2, Z2
+	VMOVUPS      Z2, 128(AX)
+	VPMOVSXBD    52(CX), Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z1, Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VADDPS       192(AX), Z2, Z2
+	VMOVUPS      Z2, 192(AX)
+	VPMOVSXBD    68(CX), Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z1, Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VADDPS       256(AX), Z2, Z2
+	VMOVUPS      Z2, 256(AX)
+	VPMOVSXBD    84(CX), Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z1, Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VADDPS       320(AX), Z2, Z2
+	VMOVUPS      Z2, 320(AX)
+	VPMOVSXBD    100(CX), Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z1, Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VADDPS       384(AX), Z2, Z2
+	VMOVUPS      Z2, 384(AX)
+	VPMOVSXBD    116(CX), Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z1, Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VADDPS       448(AX), Z2, Z2
+	VMOVUPS      Z2, 448(AX)
+	VPMOVSXBD    132(CX), Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z1, Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VADDPS       512(AX), Z2, Z2
+	VMOVUPS      Z2, 512(AX)
+	VPMOVSXBD    148(CX), Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z1, Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VADDPS       576(AX), Z2, Z2
+	VMOVUPS      Z2, 576(AX)
+	VPMOVSXBD    164(CX), Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z1, Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VADDPS       640(AX), Z2, Z2
+	VMOVUPS      Z2, 640(AX)
+	VPMOVSXBD    180(CX), Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z1, Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VADDPS       704(AX), Z2, Z2
+	VMOVUPS      Z2, 704(AX)
+	VPMOVSXBD    196(CX), Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z1, Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VADDPS       768(AX), Z2, Z2
+	VMOVUPS      Z2, 768(AX)
+	VPMOVSXBD    212(CX), Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z1, Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VADDPS       832(AX), Z2, Z2
+	VMOVUPS      Z2, 832(AX)
+	VPMOVSXBD    228(CX), Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z1, Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VADDPS       896(AX), Z2, Z2
+	VMOVUPS      Z2, 896(AX)
+	VPMOVSXBD    244(CX), Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z1, Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VADDPS       960(AX), Z2, Z2
+	VMOVUPS      Z2, 960(AX)
+	ADDQ         $+260, CX
+	ADDQ         $+1024, AX
+	DECQ         DX
+	JMP          blocks
+
+done:
+	VZEROUPPER
+	RET
+
+// func int4DecodeAVX512(dst []float32, src []byte)
+// Requires: AVX, AVX512F
+TEXT ·int4DecodeAVX512(SB), NOSPLIT, $0-48
+	MOVQ dst_base+0(FP), AX
+	MOVQ src_base+24(FP), CX
+	MOVQ dst_len+8(FP), DX
+	SHRQ $0x08, DX
+
+blocks:
+	TESTQ        DX, DX
+	JZ           done
+	VBROADCASTSS (CX), Z0
+	VPMOVSXBD    4(CX), Z1
+	VPSRAD       $0x04, Z1, Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VMOVUPS      Z2, 512(AX)
+	VPSLLD       $0x1c, Z1, Z1
+	VPSRAD       $0x1c, Z1, Z1
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z0, Z1, Z1
+	VMOVUPS      Z1, (AX)
+	VPMOVSXBD    20(CX), Z1
+	VPSRAD       $0x04, Z1, Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VMOVUPS      Z2, 576(AX)
+	VPSLLD       $0x1c, Z1, Z1
+	VPSRAD       $0x1c, Z1, Z1
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z0, Z1, Z1
+	VMOVUPS      Z1, 64(AX)
+	VPMOVSXBD    36(CX), Z1
+	VPSRAD       $0x04, Z1, Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VMOVUPS      Z2, 640(AX)
+	VPSLLD       $0x1c, Z1, Z1
+	VPSRAD       $0x1c, Z1, Z1
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z0, Z1, Z1
+	VMOVUPS      Z1, 128(AX)
+	VPMOVSXBD    52(CX), Z1
+	VPSRAD       $0x04, Z1, Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VMOVUPS      Z2, 704(AX)
+	VPSLLD       $0x1c, Z1, Z1
+	VPSRAD       $0x1c, Z1, Z1
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z0, Z1, Z1
+	VMOVUPS      Z1, 192(AX)
+	VPMOVSXBD    68(CX), Z1
+	VPSRAD       $0x04, Z1, Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VMOVUPS      Z2, 768(AX)
+	VPSLLD       $0x1c, Z1, Z1
+	VPSRAD       $0x1c, Z1, Z1
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z0, Z1, Z1
+	VMOVUPS      Z1, 256(AX)
+	VPMOVSXBD    84(CX), Z1
+	VPSRAD       $0x04, Z1, Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VMOVUPS      Z2, 832(AX)
+	VPSLLD       $0x1c, Z1, Z1
+	VPSRAD       $0x1c, Z1, Z1
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z0, Z1, Z1
+	VMOVUPS      Z1, 320(AX)
+	VPMOVSXBD    100(CX), Z1
+	VPSRAD       $0x04, Z1, Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VMOVUPS      Z2, 896(AX)
+	VPSLLD       $0x1c, Z1, Z1
+	VPSRAD       $0x1c, Z1, Z1
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z0, Z1, Z1
+	VMOVUPS      Z1, 384(AX)
+	VPMOVSXBD    116(CX), Z1
+	VPSRAD       $0x04, Z1, Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VMOVUPS      Z2, 960(AX)
+	VPSLLD       $0x1c, Z1, Z1
+	VPSRAD       $0x1c, Z1, Z1
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       Z0, Z1, Z1
+	VMOVUPS      Z1, 448(AX)
+	ADDQ         $+132, CX
+	ADDQ         $+1024, AX
+	DECQ         DX
+	JMP          blocks
+
+done:
+	VZEROUPPER
+	RET
+
+// func int4DecodeAddAVX512(dst []float32, src []byte, weight float32)
+// Requires: AVX, AVX512F
+TEXT ·int4DecodeAddAVX512(SB), NOSPLIT, $0-52
+	VBROADCASTSS weight+48(FP), Z0
+	MOVQ         dst_base+0(FP), AX
+	MOVQ         src_base+24(FP), CX
+	MOVQ         dst_len+8(FP), DX
+	SHRQ         $0x08, DX
+
+blocks:
+	TESTQ        DX, DX
+	JZ           done
+	VBROADCASTSS (CX), Z1
+	VPMOVSXBD    4(CX), Z2
+	VPSRAD       $0x04, Z2, Z3
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       Z1, Z3, Z3
+	VMULPS       Z0, Z3, Z3
+	VADDPS       512(AX), Z3, Z3
+	VMOVUPS      Z3, 512(AX)
+	VPSLLD       $0x1c, Z2, Z2
+	VPSRAD       $0x1c, Z2, Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z1, Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VADDPS       (AX), Z2, Z2
+	VMOVUPS      Z2, (AX)
+	VPMOVSXBD    20(CX), Z2
+	VPSRAD       $0x04, Z2, Z3
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       Z1, Z3, Z3
+	VMULPS       Z0, Z3, Z3
+	VADDPS       576(AX), Z3, Z3
+	VMOVUPS      Z3, 576(AX)
+	VPSLLD       $0x1c, Z2, Z2
+	VPSRAD       $0x1c, Z2, Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z1, Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VADDPS       64(AX), Z2, Z2
+	VMOVUPS      Z2, 64(AX)
+	VPMOVSXBD    36(CX), Z2
+	VPSRAD       $0x04, Z2, Z3
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       Z1, Z3, Z3
+	VMULPS       Z0, Z3, Z3
+	VADDPS       640(AX), Z3, Z3
+	VMOVUPS      Z3, 640(AX)
+	VPSLLD       $0x1c, Z2, Z2
+	VPSRAD       $0x1c, Z2, Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z1, Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VADDPS       128(AX), Z2, Z2
+	VMOVUPS      Z2, 128(AX)
+	VPMOVSXBD    52(CX), Z2
+	VPSRAD       $0x04, Z2, Z3
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       Z1, Z3, Z3
+	VMULPS       Z0, Z3, Z3
+	VADDPS       704(AX), Z3, Z3
+	VMOVUPS      Z3, 704(AX)
+	VPSLLD       $0x1c, Z2, Z2
+	VPSRAD       $0x1c, Z2, Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z1, Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VADDPS       192(AX), Z2, Z2
+	VMOVUPS      Z2, 192(AX)
+	VPMOVSXBD    68(CX), Z2
+	VPSRAD       $0x04, Z2, Z3
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       Z1, Z3, Z3
+	VMULPS       Z0, Z3, Z3
+	VADDPS       768(AX), Z3, Z3
+	VMOVUPS      Z3, 768(AX)
+	VPSLLD       $0x1c, Z2, Z2
+	VPSRAD       $0x1c, Z2, Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z1, Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VADDPS       256(AX), Z2, Z2
+	VMOVUPS      Z2, 256(AX)
+	VPMOVSXBD    84(CX), Z2
+	VPSRAD       $0x04, Z2, Z3
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       Z1, Z3, Z3
+	VMULPS       Z0, Z3, Z3
+	VADDPS       832(AX), Z3, Z3
+	VMOVUPS      Z3, 832(AX)
+	VPSLLD       $0x1c, Z2, Z2
+	VPSRAD       $0x1c, Z2, Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z1, Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VADDPS       320(AX), Z2, Z2
+	VMOVUPS      Z2, 320(AX)
+	VPMOVSXBD    100(CX), Z2
+	VPSRAD       $0x04, Z2, Z3
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       Z1, Z3, Z3
+	VMULPS       Z0, Z3, Z3
+	VADDPS       896(AX), Z3, Z3
+	VMOVUPS      Z3, 896(AX)
+	VPSLLD       $0x1c, Z2, Z2
+	VPSRAD       $0x1c, Z2, Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z1, Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VADDPS       384(AX), Z2, Z2
+	VMOVUPS      Z2, 384(AX)
+	VPMOVSXBD    116(CX), Z2
+	VPSRAD       $0x04, Z2, Z3
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       Z1, Z3, Z3
+	VMULPS       Z0, Z3, Z3
+	VADDPS       960(AX), Z3, Z3
+	VMOVUPS      Z3, 960(AX)
+	VPSLLD       $0x1c, Z2, Z2
+	VPSRAD       $0x1c, Z2, Z2
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       Z1, Z2, Z2
+	VMULPS       Z0, Z2, Z2
+	VADDPS       448(AX), Z2, Z2
+	VMOVUPS      Z2, 448(AX)
+	ADDQ         $+132, CX
+	ADDQ         $+1024, AX
+	DECQ         DX
+	JMP          blocks
+
+done:
+	VZEROUPPER
+	RET
+
+// func streamEncodeAVX512(dst []byte, src []float32)
+// Requires: AVX, AVX512F
+TEXT ·streamEncodeAVX512(SB), NOSPLIT, $0-48
+	MOVQ dst_base+0(FP), AX
+	MOVQ src_base+24(FP), CX
+	MOVQ src_len+32(FP), DX
+	SHRQ $0x08, DX
+
+blocks:
+	TESTQ   DX, DX
+	JZ      done
+	VMOVUPS (CX), Z0
+	VMOVUPS Z0, 4(AX)
+	VMOVSS  X0, (AX)
+	VMOVUPS 64(CX), Z0
+	VMOVUPS 128(CX), Z0
+	VMOVUPS 192(CX), Z0
+	VMOVUPS 256(CX), Z0
+	VMOVUPS Z0, 68(AX)
+	VMOVUPS 320(CX), Z0
+	VMOVUPS 384(CX), Z0
+	VMOVUPS 448(CX), Z0
+	VMOVUPS 512(CX), Z0
+	VMOVUPS Z0, 132(AX)
+	VMOVUPS 576(CX), Z0
+	VMOVUPS 640(CX), Z0
+	VMOVUPS 704(CX), Z0
+	VMOVUPS 768(CX), Z0
+	VMOVUPS Z0, 196(AX)
+	VMOVUPS 832(CX), Z0
+	VMOVUPS 896(CX), Z0
+	VMOVUPS 960(CX), Z0
+	ADDQ    $+1024, CX
+	ADDQ    $+260, AX
+	DECQ    DX
+	JMP     blocks
+
+done:
+	VZEROUPPER
+	RET
+
+// func streamAddAVX512(dst []float32, src []byte)
+// Requires: AVX, AVX512F
+TEXT ·streamAddAVX512(SB), NOSPLIT, $0-48
+	MOVQ dst_base+0(FP), AX
+	MOVQ src_base+24(FP), CX
+	MOVQ dst_len+8(FP), DX
+	SHRQ $0x08, DX
+
+blocks:
+	TESTQ   DX, DX
+	JZ      done
+	VMOVSS  (CX), X0
+	VMOVUPS 4(CX), Z0
+	VMOVUPS (AX), Z0
+	VMOVUPS Z0, (AX)
+	VMOVUPS 64(AX), Z0
+	VMOVUPS Z0, 64(AX)
+	VMOVUPS 128(AX), Z0
+	VMOVUPS Z0, 128(AX)
+	VMOVUPS 192(AX), Z0
+	VMOVUPS Z0, 192(AX)
+	VMOVUPS 68(CX), Z0
+	VMOVUPS 256(AX), Z0
+	VMOVUPS Z0, 256(AX)
+	VMOVUPS 320(AX), Z0
+	VMOVUPS Z0, 320(AX)
+	VMOVUPS 384(AX), Z0
+	VMOVUPS Z0, 384(AX)
+	VMOVUPS 448(AX), Z0
+	VMOVUPS Z0, 448(AX)
+	VMOVUPS 132(CX), Z0
+	VMOVUPS 512(AX), Z0
+	VMOVUPS Z0, 512(AX)
+	VMOVUPS 576(AX), Z0
+	VMOVUPS Z0, 576(AX)
+	VMOVUPS 640(AX), Z0
+	VMOVUPS Z0, 640(AX)
+	VMOVUPS 704(AX), Z0
+	VMOVUPS Z0, 704(AX)
+	VMOVUPS 196(CX), Z0
+	VMOVUPS 768(AX), Z0
+	VMOVUPS Z0, 768(AX)
+	VMOVUPS 832(AX), Z0
+	VMOVUPS Z0, 832(AX)
+	VMOVUPS 896(AX), Z0
+	VMOVUPS Z0, 896(AX)
+	VMOVUPS 960(AX), Z0
+	VMOVUPS Z0, 960(AX)
+	ADDQ    $+260, CX
+	ADDQ    $+1024, AX
+	DECQ    DX
+	JMP     blocks
+
+done:
+	VZEROUPPER
+	RET
+
 // func panelAVX2(c *float32, cRow int, a *float32, aRow int, aCol int, b *float32, bRow int, m int, n int, k int, mode int)
 // Requires: AVX, FMA3, MMX+
 TEXT ·panelAVX2(SB), NOSPLIT, $0-88
@@ -12330,5 +14405,3179 @@ turn:
 	VFMADD231PS Y12, Y12, Y11
 	DECQ        AX
 	JNZ         turn
+	VZEROUPPER
+	RET
+
+// func fp32EncodeAVX2(dst []byte, src []float32) int
+// Requires: AVX, FMA3
+TEXT ·fp32EncodeAVX2(SB), NOSPLIT, $0-56
+	MOVQ   dst_base+0(FP), AX
+	MOVQ   src_base+24(FP), CX
+	MOVQ   src_len+32(FP), DX
+	SHRQ   $0x08, DX
+	MOVQ   DX, BX
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+
+blocks:
+	TESTQ       DX, DX
+	JZ          done
+	VMOVUPS     (CX), Y5
+	VFMADD231PS Y5, Y0, Y1
+	VMOVUPS     Y5, (AX)
+	VMOVUPS     32(CX), Y5
+	VFMADD231PS Y5, Y0, Y2
+	VMOVUPS     Y5, 32(AX)
+	VMOVUPS     64(CX), Y5
+	VFMADD231PS Y5, Y0, Y3
+	VMOVUPS     Y5, 64(AX)
+	VMOVUPS     96(CX), Y5
+	VFMADD231PS Y5, Y0, Y4
+	VMOVUPS     Y5, 96(AX)
+	VMOVUPS     128(CX), Y5
+	VFMADD231PS Y5, Y0, Y1
+	VMOVUPS     Y5, 128(AX)
+	VMOVUPS     160(CX), Y5
+	VFMADD231PS Y5, Y0, Y2
+	VMOVUPS     Y5, 160(AX)
+	VMOVUPS     192(CX), Y5
+	VFMADD231PS Y5, Y0, Y3
+	VMOVUPS     Y5, 192(AX)
+	VMOVUPS     224(CX), Y5
+	VFMADD231PS Y5, Y0, Y4
+	VMOVUPS     Y5, 224(AX)
+	VMOVUPS     256(CX), Y5
+	VFMADD231PS Y5, Y0, Y1
+	VMOVUPS     Y5, 256(AX)
+	VMOVUPS     288(CX), Y5
+	VFMADD231PS Y5, Y0, Y2
+	VMOVUPS     Y5, 288(AX)
+	VMOVUPS     320(CX), Y5
+	VFMADD231PS Y5, Y0, Y3
+	VMOVUPS     Y5, 320(AX)
+	VMOVUPS     352(CX), Y5
+	VFMADD231PS Y5, Y0, Y4
+	VMOVUPS     Y5, 352(AX)
+	VMOVUPS     384(CX), Y5
+	VFMADD231PS Y5, Y0, Y1
+	VMOVUPS     Y5, 384(AX)
+	VMOVUPS     416(CX), Y5
+	VFMADD231PS Y5, Y0, Y2
+	VMOVUPS     Y5, 416(AX)
+	VMOVUPS     448(CX), Y5
+	VFMADD231PS Y5, Y0, Y3
+	VMOVUPS     Y5, 448(AX)
+	VMOVUPS     480(CX), Y5
+	VFMADD231PS Y5, Y0, Y4
+	VMOVUPS     Y5, 480(AX)
+	VMOVUPS     512(CX), Y5
+	VFMADD231PS Y5, Y0, Y1
+	VMOVUPS     Y5, 512(AX)
+	VMOVUPS     544(CX), Y5
+	VFMADD231PS Y5, Y0, Y2
+	VMOVUPS     Y5, 544(AX)
+	VMOVUPS     576(CX), Y5
+	VFMADD231PS Y5, Y0, Y3
+	VMOVUPS     Y5, 576(AX)
+	VMOVUPS     608(CX), Y5
+	VFMADD231PS Y5, Y0, Y4
+	VMOVUPS     Y5, 608(AX)
+	VMOVUPS     640(CX), Y5
+	VFMADD231PS Y5, Y0, Y1
+	VMOVUPS     Y5, 640(AX)
+	VMOVUPS     672(CX), Y5
+	VFMADD231PS Y5, Y0, Y2
+	VMOVUPS     Y5, 672(AX)
+	VMOVUPS     704(CX), Y5
+	VFMADD231PS Y5, Y0, Y3
+	VMOVUPS     Y5, 704(AX)
+	VMOVUPS     736(CX), Y5
+	VFMADD231PS Y5, Y0, Y4
+	VMOVUPS     Y5, 736(AX)
+	VMOVUPS     768(CX), Y5
+	VFMADD231PS Y5, Y0, Y1
+	VMOVUPS     Y5, 768(AX)
+	VMOVUPS     800(CX), Y5
+	VFMADD231PS Y5, Y0, Y2
+	VMOVUPS     Y5, 800(AX)
+	VMOVUPS     832(CX), Y5
+	VFMADD231PS Y5, Y0, Y3
+	VMOVUPS     Y5, 832(AX)
+	VMOVUPS     864(CX), Y5
+	VFMADD231PS Y5, Y0, Y4
+	VMOVUPS     Y5, 864(AX)
+	VMOVUPS     896(CX), Y5
+	VFMADD231PS Y5, Y0, Y1
+	VMOVUPS     Y5, 896(AX)
+	VMOVUPS     928(CX), Y5
+	VFMADD231PS Y5, Y0, Y2
+	VMOVUPS     Y5, 928(AX)
+	VMOVUPS     960(CX), Y5
+	VFMADD231PS Y5, Y0, Y3
+	VMOVUPS     Y5, 960(AX)
+	VMOVUPS     992(CX), Y5
+	VFMADD231PS Y5, Y0, Y4
+	VMOVUPS     Y5, 992(AX)
+	ADDQ        $+1024, CX
+	ADDQ        $+1024, AX
+	DECQ        DX
+	JMP         blocks
+
+done:
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y4, Y2, Y2
+	VADDPS       Y2, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X0
+	VADDPS       X0, X1, X1
+	VMOVHLPS     X1, X1, X0
+	VADDPS       X0, X1, X1
+	VMOVSHDUP    X1, X0
+	VADDPS       X0, X1, X1
+	VUCOMISS     X1, X1
+	JPS          bad
+	MOVQ         BX, ret+48(FP)
+	VZEROUPPER
+	RET
+
+bad:
+	XORQ BX, BX
+	MOVQ BX, ret+48(FP)
+	VZEROUPPER
+	RET
+
+// func fp32SoundAVX2(src []byte) bool
+// Requires: AVX, FMA3
+TEXT ·fp32SoundAVX2(SB), NOSPLIT, $0-25
+	MOVQ   src_base+0(FP), AX
+	MOVQ   src_len+8(FP), CX
+	SHRQ   $0x0a, CX
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+
+blocks:
+	TESTQ       CX, CX
+	JZ          done
+	VFMADD231PS (AX), Y0, Y1
+	VFMADD231PS 32(AX), Y0, Y2
+	VFMADD231PS 64(AX), Y0, Y3
+	VFMADD231PS 96(AX), Y0, Y4
+	VFMADD231PS 128(AX), Y0, Y1
+	VFMADD231PS 160(AX), Y0, Y2
+	VFMADD231PS 192(AX), Y0, Y3
+	VFMADD231PS 224(AX), Y0, Y4
+	VFMADD231PS 256(AX), Y0, Y1
+	VFMADD231PS 288(AX), Y0, Y2
+	VFMADD231PS 320(AX), Y0, Y3
+	VFMADD231PS 352(AX), Y0, Y4
+	VFMADD231PS 384(AX), Y0, Y1
+	VFMADD231PS 416(AX), Y0, Y2
+	VFMADD231PS 448(AX), Y0, Y3
+	VFMADD231PS 480(AX), Y0, Y4
+	VFMADD231PS 512(AX), Y0, Y1
+	VFMADD231PS 544(AX), Y0, Y2
+	VFMADD231PS 576(AX), Y0, Y3
+	VFMADD231PS 608(AX), Y0, Y4
+	VFMADD231PS 640(AX), Y0, Y1
+	VFMADD231PS 672(AX), Y0, Y2
+	VFMADD231PS 704(AX), Y0, Y3
+	VFMADD231PS 736(AX), Y0, Y4
+	VFMADD231PS 768(AX), Y0, Y1
+	VFMADD231PS 800(AX), Y0, Y2
+	VFMADD231PS 832(AX), Y0, Y3
+	VFMADD231PS 864(AX), Y0, Y4
+	VFMADD231PS 896(AX), Y0, Y1
+	VFMADD231PS 928(AX), Y0, Y2
+	VFMADD231PS 960(AX), Y0, Y3
+	VFMADD231PS 992(AX), Y0, Y4
+	ADDQ        $+1024, AX
+	DECQ        CX
+	JMP         blocks
+
+done:
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y4, Y2, Y2
+	VADDPS       Y2, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X0
+	VADDPS       X0, X1, X1
+	VMOVHLPS     X1, X1, X0
+	VADDPS       X0, X1, X1
+	VMOVSHDUP    X1, X0
+	VADDPS       X0, X1, X1
+	VUCOMISS     X1, X1
+	JPS          bad
+	MOVB         $+1, AL
+	MOVB         AL, ret+24(FP)
+	VZEROUPPER
+	RET
+
+bad:
+	MOVB $+0, AL
+	MOVB AL, ret+24(FP)
+	VZEROUPPER
+	RET
+
+// func fp32DecodeAVX2(dst []float32, src []byte)
+// Requires: AVX
+TEXT ·fp32DecodeAVX2(SB), NOSPLIT, $0-48
+	MOVQ dst_base+0(FP), AX
+	MOVQ src_base+24(FP), CX
+	MOVQ dst_len+8(FP), DX
+	SHRQ $0x08, DX
+
+blocks:
+	TESTQ   DX, DX
+	JZ      done
+	VMOVUPS (CX), Y0
+	VMOVUPS Y0, (AX)
+	VMOVUPS 32(CX), Y0
+	VMOVUPS Y0, 32(AX)
+	VMOVUPS 64(CX), Y0
+	VMOVUPS Y0, 64(AX)
+	VMOVUPS 96(CX), Y0
+	VMOVUPS Y0, 96(AX)
+	VMOVUPS 128(CX), Y0
+	VMOVUPS Y0, 128(AX)
+	VMOVUPS 160(CX), Y0
+	VMOVUPS Y0, 160(AX)
+	VMOVUPS 192(CX), Y0
+	VMOVUPS Y0, 192(AX)
+	VMOVUPS 224(CX), Y0
+	VMOVUPS Y0, 224(AX)
+	VMOVUPS 256(CX), Y0
+	VMOVUPS Y0, 256(AX)
+	VMOVUPS 288(CX), Y0
+	VMOVUPS Y0, 288(AX)
+	VMOVUPS 320(CX), Y0
+	VMOVUPS Y0, 320(AX)
+	VMOVUPS 352(CX), Y0
+	VMOVUPS Y0, 352(AX)
+	VMOVUPS 384(CX), Y0
+	VMOVUPS Y0, 384(AX)
+	VMOVUPS 416(CX), Y0
+	VMOVUPS Y0, 416(AX)
+	VMOVUPS 448(CX), Y0
+	VMOVUPS Y0, 448(AX)
+	VMOVUPS 480(CX), Y0
+	VMOVUPS Y0, 480(AX)
+	VMOVUPS 512(CX), Y0
+	VMOVUPS Y0, 512(AX)
+	VMOVUPS 544(CX), Y0
+	VMOVUPS Y0, 544(AX)
+	VMOVUPS 576(CX), Y0
+	VMOVUPS Y0, 576(AX)
+	VMOVUPS 608(CX), Y0
+	VMOVUPS Y0, 608(AX)
+	VMOVUPS 640(CX), Y0
+	VMOVUPS Y0, 640(AX)
+	VMOVUPS 672(CX), Y0
+	VMOVUPS Y0, 672(AX)
+	VMOVUPS 704(CX), Y0
+	VMOVUPS Y0, 704(AX)
+	VMOVUPS 736(CX), Y0
+	VMOVUPS Y0, 736(AX)
+	VMOVUPS 768(CX), Y0
+	VMOVUPS Y0, 768(AX)
+	VMOVUPS 800(CX), Y0
+	VMOVUPS Y0, 800(AX)
+	VMOVUPS 832(CX), Y0
+	VMOVUPS Y0, 832(AX)
+	VMOVUPS 864(CX), Y0
+	VMOVUPS Y0, 864(AX)
+	VMOVUPS 896(CX), Y0
+	VMOVUPS Y0, 896(AX)
+	VMOVUPS 928(CX), Y0
+	VMOVUPS Y0, 928(AX)
+	VMOVUPS 960(CX), Y0
+	VMOVUPS Y0, 960(AX)
+	VMOVUPS 992(CX), Y0
+	VMOVUPS Y0, 992(AX)
+	ADDQ    $+1024, CX
+	ADDQ    $+1024, AX
+	DECQ    DX
+	JMP     blocks
+
+done:
+	VZEROUPPER
+	RET
+
+// func fp32DecodeAddAVX2(dst []float32, src []byte, weight float32)
+// Requires: AVX
+TEXT ·fp32DecodeAddAVX2(SB), NOSPLIT, $0-52
+	VBROADCASTSS weight+48(FP), Y0
+	MOVQ         dst_base+0(FP), AX
+	MOVQ         src_base+24(FP), CX
+	MOVQ         dst_len+8(FP), DX
+	SHRQ         $0x08, DX
+
+blocks:
+	TESTQ   DX, DX
+	JZ      done
+	VMOVUPS (CX), Y1
+	VMULPS  Y0, Y1, Y1
+	VADDPS  (AX), Y1, Y1
+	VMOVUPS Y1, (AX)
+	VMOVUPS 32(CX), Y1
+	VMULPS  Y0, Y1, Y1
+	VADDPS  32(AX), Y1, Y1
+	VMOVUPS Y1, 32(AX)
+	VMOVUPS 64(CX), Y1
+	VMULPS  Y0, Y1, Y1
+	VADDPS  64(AX), Y1, Y1
+	VMOVUPS Y1, 64(AX)
+	VMOVUPS 96(CX), Y1
+	VMULPS  Y0, Y1, Y1
+	VADDPS  96(AX), Y1, Y1
+	VMOVUPS Y1, 96(AX)
+	VMOVUPS 128(CX), Y1
+	VMULPS  Y0, Y1, Y1
+	VADDPS  128(AX), Y1, Y1
+	VMOVUPS Y1, 128(AX)
+	VMOVUPS 160(CX), Y1
+	VMULPS  Y0, Y1, Y1
+	VADDPS  160(AX), Y1, Y1
+	VMOVUPS Y1, 160(AX)
+	VMOVUPS 192(CX), Y1
+	VMULPS  Y0, Y1, Y1
+	VADDPS  192(AX), Y1, Y1
+	VMOVUPS Y1, 192(AX)
+	VMOVUPS 224(CX), Y1
+	VMULPS  Y0, Y1, Y1
+	VADDPS  224(AX), Y1, Y1
+	VMOVUPS Y1, 224(AX)
+	VMOVUPS 256(CX), Y1
+	VMULPS  Y0, Y1, Y1
+	VADDPS  256(AX), Y1, Y1
+	VMOVUPS Y1, 256(AX)
+	VMOVUPS 288(CX), Y1
+	VMULPS  Y0, Y1, Y1
+	VADDPS  288(AX), Y1, Y1
+	VMOVUPS Y1, 288(AX)
+	VMOVUPS 320(CX), Y1
+	VMULPS  Y0, Y1, Y1
+	VADDPS  320(AX), Y1, Y1
+	VMOVUPS Y1, 320(AX)
+	VMOVUPS 352(CX), Y1
+	VMULPS  Y0, Y1, Y1
+	VADDPS  352(AX), Y1, Y1
+	VMOVUPS Y1, 352(AX)
+	VMOVUPS 384(CX), Y1
+	VMULPS  Y0, Y1, Y1
+	VADDPS  384(AX), Y1, Y1
+	VMOVUPS Y1, 384(AX)
+	VMOVUPS 416(CX), Y1
+	VMULPS  Y0, Y1, Y1
+	VADDPS  416(AX), Y1, Y1
+	VMOVUPS Y1, 416(AX)
+	VMOVUPS 448(CX), Y1
+	VMULPS  Y0, Y1, Y1
+	VADDPS  448(AX), Y1, Y1
+	VMOVUPS Y1, 448(AX)
+	VMOVUPS 480(CX), Y1
+	VMULPS  Y0, Y1, Y1
+	VADDPS  480(AX), Y1, Y1
+	VMOVUPS Y1, 480(AX)
+	VMOVUPS 512(CX), Y1
+	VMULPS  Y0, Y1, Y1
+	VADDPS  512(AX), Y1, Y1
+	VMOVUPS Y1, 512(AX)
+	VMOVUPS 544(CX), Y1
+	VMULPS  Y0, Y1, Y1
+	VADDPS  544(AX), Y1, Y1
+	VMOVUPS Y1, 544(AX)
+	VMOVUPS 576(CX), Y1
+	VMULPS  Y0, Y1, Y1
+	VADDPS  576(AX), Y1, Y1
+	VMOVUPS Y1, 576(AX)
+	VMOVUPS 608(CX), Y1
+	VMULPS  Y0, Y1, Y1
+	VADDPS  608(AX), Y1, Y1
+	VMOVUPS Y1, 608(AX)
+	VMOVUPS 640(CX), Y1
+	VMULPS  Y0, Y1, Y1
+	VADDPS  640(AX), Y1, Y1
+	VMOVUPS Y1, 640(AX)
+	VMOVUPS 672(CX), Y1
+	VMULPS  Y0, Y1, Y1
+	VADDPS  672(AX), Y1, Y1
+	VMOVUPS Y1, 672(AX)
+	VMOVUPS 704(CX), Y1
+	VMULPS  Y0, Y1, Y1
+	VADDPS  704(AX), Y1, Y1
+	VMOVUPS Y1, 704(AX)
+	VMOVUPS 736(CX), Y1
+	VMULPS  Y0, Y1, Y1
+	VADDPS  736(AX), Y1, Y1
+	VMOVUPS Y1, 736(AX)
+	VMOVUPS 768(CX), Y1
+	VMULPS  Y0, Y1, Y1
+	VADDPS  768(AX), Y1, Y1
+	VMOVUPS Y1, 768(AX)
+	VMOVUPS 800(CX), Y1
+	VMULPS  Y0, Y1, Y1
+	VADDPS  800(AX), Y1, Y1
+	VMOVUPS Y1, 800(AX)
+	VMOVUPS 832(CX), Y1
+	VMULPS  Y0, Y1, Y1
+	VADDPS  832(AX), Y1, Y1
+	VMOVUPS Y1, 832(AX)
+	VMOVUPS 864(CX), Y1
+	VMULPS  Y0, Y1, Y1
+	VADDPS  864(AX), Y1, Y1
+	VMOVUPS Y1, 864(AX)
+	VMOVUPS 896(CX), Y1
+	VMULPS  Y0, Y1, Y1
+	VADDPS  896(AX), Y1, Y1
+	VMOVUPS Y1, 896(AX)
+	VMOVUPS 928(CX), Y1
+	VMULPS  Y0, Y1, Y1
+	VADDPS  928(AX), Y1, Y1
+	VMOVUPS Y1, 928(AX)
+	VMOVUPS 960(CX), Y1
+	VMULPS  Y0, Y1, Y1
+	VADDPS  960(AX), Y1, Y1
+	VMOVUPS Y1, 960(AX)
+	VMOVUPS 992(CX), Y1
+	VMULPS  Y0, Y1, Y1
+	VADDPS  992(AX), Y1, Y1
+	VMOVUPS Y1, 992(AX)
+	ADDQ    $+1024, CX
+	ADDQ    $+1024, AX
+	DECQ    DX
+	JMP     blocks
+
+done:
+	VZEROUPPER
+	RET
+
+// func bf16EncodeAVX2(dst []byte, src []float32) int
+// Requires: AVX, AVX2, FMA3
+TEXT ·bf16EncodeAVX2(SB), NOSPLIT, $0-56
+	MOVQ    dst_base+0(FP), AX
+	MOVQ    src_base+24(FP), CX
+	MOVQ    src_len+32(FP), DX
+	SHRQ    $0x08, DX
+	MOVQ    DX, BX
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VMOVUPS oneBits<>+0(SB), Y5
+	VMOVUPS bf16Half<>+0(SB), Y6
+	VMOVUPS bf16Largest<>+0(SB), Y7
+	VMOVUPS bf16Smallest<>+0(SB), Y8
+
+blocks:
+	TESTQ       DX, DX
+	JZ          done
+	VMOVUPS     (CX), Y9
+	VFMADD231PS Y9, Y0, Y1
+	VPSRLD      $0x10, Y9, Y10
+	VANDPS      Y5, Y10, Y10
+	VPADDD      Y6, Y9, Y9
+	VPADDD      Y10, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VMOVUPS     32(CX), Y10
+	VFMADD231PS Y10, Y0, Y2
+	VPSRLD      $0x10, Y10, Y11
+	VANDPS      Y5, Y11, Y11
+	VPADDD      Y6, Y10, Y10
+	VPADDD      Y11, Y10, Y10
+	VPSRLD      $0x10, Y10, Y10
+	VPACKUSDW   Y10, Y9, Y9
+	VPMINSW     Y7, Y9, Y9
+	VPMINUW     Y8, Y9, Y9
+	VPERMQ      $0xd8, Y9, Y9
+	VMOVUPS     Y9, (AX)
+	VMOVUPS     64(CX), Y9
+	VFMADD231PS Y9, Y0, Y3
+	VPSRLD      $0x10, Y9, Y10
+	VANDPS      Y5, Y10, Y10
+	VPADDD      Y6, Y9, Y9
+	VPADDD      Y10, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VMOVUPS     96(CX), Y10
+	VFMADD231PS Y10, Y0, Y4
+	VPSRLD      $0x10, Y10, Y11
+	VANDPS      Y5, Y11, Y11
+	VPADDD      Y6, Y10, Y10
+	VPADDD      Y11, Y10, Y10
+	VPSRLD      $0x10, Y10, Y10
+	VPACKUSDW   Y10, Y9, Y9
+	VPMINSW     Y7, Y9, Y9
+	VPMINUW     Y8, Y9, Y9
+	VPERMQ      $0xd8, Y9, Y9
+	VMOVUPS     Y9, 32(AX)
+	VMOVUPS     128(CX), Y9
+	VFMADD231PS Y9, Y0, Y1
+	VPSRLD      $0x10, Y9, Y10
+	VANDPS      Y5, Y10, Y10
+	VPADDD      Y6, Y9, Y9
+	VPADDD      Y10, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VMOVUPS     160(CX), Y10
+	VFMADD231PS Y10, Y0, Y2
+	VPSRLD      $0x10, Y10, Y11
+	VANDPS      Y5, Y11, Y11
+	VPADDD      Y6, Y10, Y10
+	VPADDD      Y11, Y10, Y10
+	VPSRLD      $0x10, Y10, Y10
+	VPACKUSDW   Y10, Y9, Y9
+	VPMINSW     Y7, Y9, Y9
+	VPMINUW     Y8, Y9, Y9
+	VPERMQ      $0xd8, Y9, Y9
+	VMOVUPS     Y9, 64(AX)
+	VMOVUPS     192(CX), Y9
+	VFMADD231PS Y9, Y0, Y3
+	VPSRLD      $0x10, Y9, Y10
+	VANDPS      Y5, Y10, Y10
+	VPADDD      Y6, Y9, Y9
+	VPADDD      Y10, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VMOVUPS     224(CX), Y10
+	VFMADD231PS Y10, Y0, Y4
+	VPSRLD      $0x10, Y10, Y11
+	VANDPS      Y5, Y11, Y11
+	VPADDD      Y6, Y10, Y10
+	VPADDD      Y11, Y10, Y10
+	VPSRLD      $0x10, Y10, Y10
+	VPACKUSDW   Y10, Y9, Y9
+	VPMINSW     Y7, Y9, Y9
+	VPMINUW     Y8, Y9, Y9
+	VPERMQ      $0xd8, Y9, Y9
+	VMOVUPS     Y9, 96(AX)
+	VMOVUPS     256(CX), Y9
+	VFMADD231PS Y9, Y0, Y1
+	VPSRLD      $0x10, Y9, Y10
+	VANDPS      Y5, Y10, Y10
+	VPADDD      Y6, Y9, Y9
+	VPADDD      Y10, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VMOVUPS     288(CX), Y10
+	VFMADD231PS Y10, Y0, Y2
+	VPSRLD      $0x10, Y10, Y11
+	VANDPS      Y5, Y11, Y11
+	VPADDD      Y6, Y10, Y10
+	VPADDD      Y11, Y10, Y10
+	VPSRLD      $0x10, Y10, Y10
+	VPACKUSDW   Y10, Y9, Y9
+	VPMINSW     Y7, Y9, Y9
+	VPMINUW     Y8, Y9, Y9
+	VPERMQ      $0xd8, Y9, Y9
+	VMOVUPS     Y9, 128(AX)
+	VMOVUPS     320(CX), Y9
+	VFMADD231PS Y9, Y0, Y3
+	VPSRLD      $0x10, Y9, Y10
+	VANDPS      Y5, Y10, Y10
+	VPADDD      Y6, Y9, Y9
+	VPADDD      Y10, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VMOVUPS     352(CX), Y10
+	VFMADD231PS Y10, Y0, Y4
+	VPSRLD      $0x10, Y10, Y11
+	VANDPS      Y5, Y11, Y11
+	VPADDD      Y6, Y10, Y10
+	VPADDD      Y11, Y10, Y10
+	VPSRLD      $0x10, Y10, Y10
+	VPACKUSDW   Y10, Y9, Y9
+	VPMINSW     Y7, Y9, Y9
+	VPMINUW     Y8, Y9, Y9
+	VPERMQ      $0xd8, Y9, Y9
+	VMOVUPS     Y9, 160(AX)
+	VMOVUPS     384(CX), Y9
+	VFMADD231PS Y9, Y0, Y1
+	VPSRLD      $0x10, Y9, Y10
+	VANDPS      Y5, Y10, Y10
+	VPADDD      Y6, Y9, Y9
+	VPADDD      Y10, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VMOVUPS     416(CX), Y10
+	VFMADD231PS Y10, Y0, Y2
+	VPSRLD      $0x10, Y10, Y11
+	VANDPS      Y5, Y11, Y11
+	VPADDD      Y6, Y10, Y10
+	VPADDD      Y11, Y10, Y10
+	VPSRLD      $0x10, Y10, Y10
+	VPACKUSDW   Y10, Y9, Y9
+	VPMINSW     Y7, Y9, Y9
+	VPMINUW     Y8, Y9, Y9
+	VPERMQ      $0xd8, Y9, Y9
+	VMOVUPS     Y9, 192(AX)
+	VMOVUPS     448(CX), Y9
+	VFMADD231PS Y9, Y0, Y3
+	VPSRLD      $0x10, Y9, Y10
+	VANDPS      Y5, Y10, Y10
+	VPADDD      Y6, Y9, Y9
+	VPADDD      Y10, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VMOVUPS     480(CX), Y10
+	VFMADD231PS Y10, Y0, Y4
+	VPSRLD      $0x10, Y10, Y11
+	VANDPS      Y5, Y11, Y11
+	VPADDD      Y6, Y10, Y10
+	VPADDD      Y11, Y10, Y10
+	VPSRLD      $0x10, Y10, Y10
+	VPACKUSDW   Y10, Y9, Y9
+	VPMINSW     Y7, Y9, Y9
+	VPMINUW     Y8, Y9, Y9
+	VPERMQ      $0xd8, Y9, Y9
+	VMOVUPS     Y9, 224(AX)
+	VMOVUPS     512(CX), Y9
+	VFMADD231PS Y9, Y0, Y1
+	VPSRLD      $0x10, Y9, Y10
+	VANDPS      Y5, Y10, Y10
+	VPADDD      Y6, Y9, Y9
+	VPADDD      Y10, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VMOVUPS     544(CX), Y10
+	VFMADD231PS Y10, Y0, Y2
+	VPSRLD      $0x10, Y10, Y11
+	VANDPS      Y5, Y11, Y11
+	VPADDD      Y6, Y10, Y10
+	VPADDD      Y11, Y10, Y10
+	VPSRLD      $0x10, Y10, Y10
+	VPACKUSDW   Y10, Y9, Y9
+	VPMINSW     Y7, Y9, Y9
+	VPMINUW     Y8, Y9, Y9
+	VPERMQ      $0xd8, Y9, Y9
+	VMOVUPS     Y9, 256(AX)
+	VMOVUPS     576(CX), Y9
+	VFMADD231PS Y9, Y0, Y3
+	VPSRLD      $0x10, Y9, Y10
+	VANDPS      Y5, Y10, Y10
+	VPADDD      Y6, Y9, Y9
+	VPADDD      Y10, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VMOVUPS     608(CX), Y10
+	VFMADD231PS Y10, Y0, Y4
+	VPSRLD      $0x10, Y10, Y11
+	VANDPS      Y5, Y11, Y11
+	VPADDD      Y6, Y10, Y10
+	VPADDD      Y11, Y10, Y10
+	VPSRLD      $0x10, Y10, Y10
+	VPACKUSDW   Y10, Y9, Y9
+	VPMINSW     Y7, Y9, Y9
+	VPMINUW     Y8, Y9, Y9
+	VPERMQ      $0xd8, Y9, Y9
+	VMOVUPS     Y9, 288(AX)
+	VMOVUPS     640(CX), Y9
+	VFMADD231PS Y9, Y0, Y1
+	VPSRLD      $0x10, Y9, Y10
+	VANDPS      Y5, Y10, Y10
+	VPADDD      Y6, Y9, Y9
+	VPADDD      Y10, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VMOVUPS     672(CX), Y10
+	VFMADD231PS Y10, Y0, Y2
+	VPSRLD      $0x10, Y10, Y11
+	VANDPS      Y5, Y11, Y11
+	VPADDD      Y6, Y10, Y10
+	VPADDD      Y11, Y10, Y10
+	VPSRLD      $0x10, Y10, Y10
+	VPACKUSDW   Y10, Y9, Y9
+	VPMINSW     Y7, Y9, Y9
+	VPMINUW     Y8, Y9, Y9
+	VPERMQ      $0xd8, Y9, Y9
+	VMOVUPS     Y9, 320(AX)
+	VMOVUPS     704(CX), Y9
+	VFMADD231PS Y9, Y0, Y3
+	VPSRLD      $0x10, Y9, Y10
+	VANDPS      Y5, Y10, Y10
+	VPADDD      Y6, Y9, Y9
+	VPADDD      Y10, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VMOVUPS     736(CX), Y10
+	VFMADD231PS Y10, Y0, Y4
+	VPSRLD      $0x10, Y10, Y11
+	VANDPS      Y5, Y11, Y11
+	VPADDD      Y6, Y10, Y10
+	VPADDD      Y11, Y10, Y10
+	VPSRLD      $0x10, Y10, Y10
+	VPACKUSDW   Y10, Y9, Y9
+	VPMINSW     Y7, Y9, Y9
+	VPMINUW     Y8, Y9, Y9
+	VPERMQ      $0xd8, Y9, Y9
+	VMOVUPS     Y9, 352(AX)
+	VMOVUPS     768(CX), Y9
+	VFMADD231PS Y9, Y0, Y1
+	VPSRLD      $0x10, Y9, Y10
+	VANDPS      Y5, Y10, Y10
+	VPADDD      Y6, Y9, Y9
+	VPADDD      Y10, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VMOVUPS     800(CX), Y10
+	VFMADD231PS Y10, Y0, Y2
+	VPSRLD      $0x10, Y10, Y11
+	VANDPS      Y5, Y11, Y11
+	VPADDD      Y6, Y10, Y10
+	VPADDD      Y11, Y10, Y10
+	VPSRLD      $0x10, Y10, Y10
+	VPACKUSDW   Y10, Y9, Y9
+	VPMINSW     Y7, Y9, Y9
+	VPMINUW     Y8, Y9, Y9
+	VPERMQ      $0xd8, Y9, Y9
+	VMOVUPS     Y9, 384(AX)
+	VMOVUPS     832(CX), Y9
+	VFMADD231PS Y9, Y0, Y3
+	VPSRLD      $0x10, Y9, Y10
+	VANDPS      Y5, Y10, Y10
+	VPADDD      Y6, Y9, Y9
+	VPADDD      Y10, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VMOVUPS     864(CX), Y10
+	VFMADD231PS Y10, Y0, Y4
+	VPSRLD      $0x10, Y10, Y11
+	VANDPS      Y5, Y11, Y11
+	VPADDD      Y6, Y10, Y10
+	VPADDD      Y11, Y10, Y10
+	VPSRLD      $0x10, Y10, Y10
+	VPACKUSDW   Y10, Y9, Y9
+	VPMINSW     Y7, Y9, Y9
+	VPMINUW     Y8, Y9, Y9
+	VPERMQ      $0xd8, Y9, Y9
+	VMOVUPS     Y9, 416(AX)
+	VMOVUPS     896(CX), Y9
+	VFMADD231PS Y9, Y0, Y1
+	VPSRLD      $0x10, Y9, Y10
+	VANDPS      Y5, Y10, Y10
+	VPADDD      Y6, Y9, Y9
+	VPADDD      Y10, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VMOVUPS     928(CX), Y10
+	VFMADD231PS Y10, Y0, Y2
+	VPSRLD      $0x10, Y10, Y11
+	VANDPS      Y5, Y11, Y11
+	VPADDD      Y6, Y10, Y10
+	VPADDD      Y11, Y10, Y10
+	VPSRLD      $0x10, Y10, Y10
+	VPACKUSDW   Y10, Y9, Y9
+	VPMINSW     Y7, Y9, Y9
+	VPMINUW     Y8, Y9, Y9
+	VPERMQ      $0xd8, Y9, Y9
+	VMOVUPS     Y9, 448(AX)
+	VMOVUPS     960(CX), Y9
+	VFMADD231PS Y9, Y0, Y3
+	VPSRLD      $0x10, Y9, Y10
+	VANDPS      Y5, Y10, Y10
+	VPADDD      Y6, Y9, Y9
+	VPADDD      Y10, Y9, Y9
+	VPSRLD      $0x10, Y9, Y9
+	VMOVUPS     992(CX), Y10
+	VFMADD231PS Y10, Y0, Y4
+	VPSRLD      $0x10, Y10, Y11
+	VANDPS      Y5, Y11, Y11
+	VPADDD      Y6, Y10, Y10
+	VPADDD      Y11, Y10, Y10
+	VPSRLD      $0x10, Y10, Y10
+	VPACKUSDW   Y10, Y9, Y9
+	VPMINSW     Y7, Y9, Y9
+	VPMINUW     Y8, Y9, Y9
+	VPERMQ      $0xd8, Y9, Y9
+	VMOVUPS     Y9, 480(AX)
+	ADDQ        $+1024, CX
+	ADDQ        $+512, AX
+	DECQ        DX
+	JMP         blocks
+
+done:
+	VADDPS       Y3, Y1, Y1
+	VADDPS       Y4, Y2, Y2
+	VADDPS       Y2, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X0
+	VADDPS       X0, X1, X1
+	VMOVHLPS     X1, X1, X0
+	VADDPS       X0, X1, X1
+	VMOVSHDUP    X1, X0
+	VADDPS       X0, X1, X1
+	VUCOMISS     X1, X1
+	JPS          bad
+	MOVQ         BX, ret+48(FP)
+	VZEROUPPER
+	RET
+
+bad:
+	XORQ BX, BX
+	MOVQ BX, ret+48(FP)
+	VZEROUPPER
+	RET
+
+// func bf16SoundAVX2(src []byte) bool
+// Requires: AVX, AVX2
+TEXT ·bf16SoundAVX2(SB), NOSPLIT, $0-25
+	MOVQ    src_base+0(FP), AX
+	MOVQ    src_len+8(FP), CX
+	SHRQ    $0x09, CX
+	VMOVUPS bf16Exponent<>+0(SB), Y0
+	VMOVUPS bf16ExponentOne<>+0(SB), Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VXORPS  Y4, Y4, Y4
+	VXORPS  Y5, Y5, Y5
+
+blocks:
+	TESTQ  CX, CX
+	JZ     done
+	VANDPS (AX), Y0, Y6
+	VPADDW Y1, Y6, Y6
+	VORPS  Y6, Y2, Y2
+	VANDPS 32(AX), Y0, Y6
+	VPADDW Y1, Y6, Y6
+	VORPS  Y6, Y3, Y3
+	VANDPS 64(AX), Y0, Y6
+	VPADDW Y1, Y6, Y6
+	VORPS  Y6, Y4, Y4
+	VANDPS 96(AX), Y0, Y6
+	VPADDW Y1, Y6, Y6
+	VORPS  Y6, Y5, Y5
+	VANDPS 128(AX), Y0, Y6
+	VPADDW Y1, Y6, Y6
+	VORPS  Y6, Y2, Y2
+	VANDPS 160(AX), Y0, Y6
+	VPADDW Y1, Y6, Y6
+	VORPS  Y6, Y3, Y3
+	VANDPS 192(AX), Y0, Y6
+	VPADDW Y1, Y6, Y6
+	VORPS  Y6, Y4, Y4
+	VANDPS 224(AX), Y0, Y6
+	VPADDW Y1, Y6, Y6
+	VORPS  Y6, Y5, Y5
+	VANDPS 256(AX), Y0, Y6
+	VPADDW Y1, Y6, Y6
+	VORPS  Y6, Y2, Y2
+	VANDPS 288(AX), Y0, Y6
+	VPADDW Y1, Y6, Y6
+	VORPS  Y6, Y3, Y3
+	VANDPS 320(AX), Y0, Y6
+	VPADDW Y1, Y6, Y6
+	VORPS  Y6, Y4, Y4
+	VANDPS 352(AX), Y0, Y6
+	VPADDW Y1, Y6, Y6
+	VORPS  Y6, Y5, Y5
+	VANDPS 384(AX), Y0, Y6
+	VPADDW Y1, Y6, Y6
+	VORPS  Y6, Y2, Y2
+	VANDPS 416(AX), Y0, Y6
+	VPADDW Y1, Y6, Y6
+	VORPS  Y6, Y3, Y3
+	VANDPS 448(AX), Y0, Y6
+	VPADDW Y1, Y6, Y6
+	VORPS  Y6, Y4, Y4
+	VANDPS 480(AX), Y0, Y6
+	VPADDW Y1, Y6, Y6
+	VORPS  Y6, Y5, Y5
+	ADDQ   $+512, AX
+	DECQ   CX
+	JMP    blocks
+
+done:
+	VORPS        Y4, Y2, Y2
+	VORPS        Y5, Y3, Y3
+	VORPS        Y3, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X0
+	VORPS        X0, X2, X2
+	VMOVHLPS     X2, X2, X0
+	VORPS        X0, X2, X2
+	VMOVSHDUP    X2, X0
+	VORPS        X0, X2, X2
+	VMOVD        X2, AX
+	TESTL        $-2147450880, AX
+	JNZ          bad
+	MOVB         $+1, AL
+	MOVB         AL, ret+24(FP)
+	VZEROUPPER
+	RET
+
+bad:
+	MOVB $+0, AL
+	MOVB AL, ret+24(FP)
+	VZEROUPPER
+	RET
+
+// func bf16DecodeAVX2(dst []float32, src []byte)
+// Requires: AVX, AVX2
+TEXT ·bf16DecodeAVX2(SB), NOSPLIT, $0-48
+	MOVQ dst_base+0(FP), AX
+	MOVQ src_base+24(FP), CX
+	MOVQ dst_len+8(FP), DX
+	SHRQ $0x08, DX
+
+blocks:
+	TESTQ     DX, DX
+	JZ        done
+	VPMOVZXWD (CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, (AX)
+	VPMOVZXWD 16(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 32(AX)
+	VPMOVZXWD 32(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 64(AX)
+	VPMOVZXWD 48(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 96(AX)
+	VPMOVZXWD 64(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 128(AX)
+	VPMOVZXWD 80(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 160(AX)
+	VPMOVZXWD 96(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 192(AX)
+	VPMOVZXWD 112(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 224(AX)
+	VPMOVZXWD 128(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 256(AX)
+	VPMOVZXWD 144(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 288(AX)
+	VPMOVZXWD 160(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 320(AX)
+	VPMOVZXWD 176(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 352(AX)
+	VPMOVZXWD 192(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 384(AX)
+	VPMOVZXWD 208(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 416(AX)
+	VPMOVZXWD 224(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 448(AX)
+	VPMOVZXWD 240(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 480(AX)
+	VPMOVZXWD 256(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 512(AX)
+	VPMOVZXWD 272(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 544(AX)
+	VPMOVZXWD 288(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 576(AX)
+	VPMOVZXWD 304(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 608(AX)
+	VPMOVZXWD 320(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 640(AX)
+	VPMOVZXWD 336(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 672(AX)
+	VPMOVZXWD 352(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 704(AX)
+	VPMOVZXWD 368(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 736(AX)
+	VPMOVZXWD 384(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 768(AX)
+	VPMOVZXWD 400(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 800(AX)
+	VPMOVZXWD 416(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 832(AX)
+	VPMOVZXWD 432(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 864(AX)
+	VPMOVZXWD 448(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 896(AX)
+	VPMOVZXWD 464(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 928(AX)
+	VPMOVZXWD 480(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 960(AX)
+	VPMOVZXWD 496(CX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, 992(AX)
+	ADDQ      $+512, CX
+	ADDQ      $+1024, AX
+	DECQ      DX
+	JMP       blocks
+
+done:
+	VZEROUPPER
+	RET
+
+// func bf16DecodeAddAVX2(dst []float32, src []byte, weight float32)
+// Requires: AVX, AVX2
+TEXT ·bf16DecodeAddAVX2(SB), NOSPLIT, $0-52
+	VBROADCASTSS weight+48(FP), Y0
+	MOVQ         dst_base+0(FP), AX
+	MOVQ         src_base+24(FP), CX
+	MOVQ         dst_len+8(FP), DX
+	SHRQ         $0x08, DX
+
+blocks:
+	TESTQ     DX, DX
+	JZ        done
+	VPMOVZXWD (CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    (AX), Y1, Y1
+	VMOVUPS   Y1, (AX)
+	VPMOVZXWD 16(CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    32(AX), Y1, Y1
+	VMOVUPS   Y1, 32(AX)
+	VPMOVZXWD 32(CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    64(AX), Y1, Y1
+	VMOVUPS   Y1, 64(AX)
+	VPMOVZXWD 48(CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    96(AX), Y1, Y1
+	VMOVUPS   Y1, 96(AX)
+	VPMOVZXWD 64(CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    128(AX), Y1, Y1
+	VMOVUPS   Y1, 128(AX)
+	VPMOVZXWD 80(CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    160(AX), Y1, Y1
+	VMOVUPS   Y1, 160(AX)
+	VPMOVZXWD 96(CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    192(AX), Y1, Y1
+	VMOVUPS   Y1, 192(AX)
+	VPMOVZXWD 112(CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    224(AX), Y1, Y1
+	VMOVUPS   Y1, 224(AX)
+	VPMOVZXWD 128(CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    256(AX), Y1, Y1
+	VMOVUPS   Y1, 256(AX)
+	VPMOVZXWD 144(CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    288(AX), Y1, Y1
+	VMOVUPS   Y1, 288(AX)
+	VPMOVZXWD 160(CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    320(AX), Y1, Y1
+	VMOVUPS   Y1, 320(AX)
+	VPMOVZXWD 176(CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    352(AX), Y1, Y1
+	VMOVUPS   Y1, 352(AX)
+	VPMOVZXWD 192(CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    384(AX), Y1, Y1
+	VMOVUPS   Y1, 384(AX)
+	VPMOVZXWD 208(CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    416(AX), Y1, Y1
+	VMOVUPS   Y1, 416(AX)
+	VPMOVZXWD 224(CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    448(AX), Y1, Y1
+	VMOVUPS   Y1, 448(AX)
+	VPMOVZXWD 240(CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    480(AX), Y1, Y1
+	VMOVUPS   Y1, 480(AX)
+	VPMOVZXWD 256(CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    512(AX), Y1, Y1
+	VMOVUPS   Y1, 512(AX)
+	VPMOVZXWD 272(CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    544(AX), Y1, Y1
+	VMOVUPS   Y1, 544(AX)
+	VPMOVZXWD 288(CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    576(AX), Y1, Y1
+	VMOVUPS   Y1, 576(AX)
+	VPMOVZXWD 304(CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    608(AX), Y1, Y1
+	VMOVUPS   Y1, 608(AX)
+	VPMOVZXWD 320(CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    640(AX), Y1, Y1
+	VMOVUPS   Y1, 640(AX)
+	VPMOVZXWD 336(CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    672(AX), Y1, Y1
+	VMOVUPS   Y1, 672(AX)
+	VPMOVZXWD 352(CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    704(AX), Y1, Y1
+	VMOVUPS   Y1, 704(AX)
+	VPMOVZXWD 368(CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    736(AX), Y1, Y1
+	VMOVUPS   Y1, 736(AX)
+	VPMOVZXWD 384(CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    768(AX), Y1, Y1
+	VMOVUPS   Y1, 768(AX)
+	VPMOVZXWD 400(CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    800(AX), Y1, Y1
+	VMOVUPS   Y1, 800(AX)
+	VPMOVZXWD 416(CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    832(AX), Y1, Y1
+	VMOVUPS   Y1, 832(AX)
+	VPMOVZXWD 432(CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    864(AX), Y1, Y1
+	VMOVUPS   Y1, 864(AX)
+	VPMOVZXWD 448(CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    896(AX), Y1, Y1
+	VMOVUPS   Y1, 896(AX)
+	VPMOVZXWD 464(CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    928(AX), Y1, Y1
+	VMOVUPS   Y1, 928(AX)
+	VPMOVZXWD 480(CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    960(AX), Y1, Y1
+	VMOVUPS   Y1, 960(AX)
+	VPMOVZXWD 496(CX), Y1
+	VPSLLD    $0x10, Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VADDPS    992(AX), Y1, Y1
+	VMOVUPS   Y1, 992(AX)
+	ADDQ      $+512, CX
+	ADDQ      $+1024, AX
+	DECQ      DX
+	JMP       blocks
+
+done:
+	VZEROUPPER
+	RET
+
+// func int8EncodeAVX2(dst []byte, src []float32) int
+// Requires: AVX, AVX2, CMOV, FMA3
+TEXT ·int8EncodeAVX2(SB), NOSPLIT, $0-56
+	MOVQ    dst_base+0(FP), AX
+	MOVQ    src_base+24(FP), CX
+	MOVQ    src_len+32(FP), DX
+	SHRQ    $0x08, DX
+	MOVQ    DX, BX
+	VMOVUPS allButSign<>+0(SB), Y0
+	VMOVUPS byteOrderAVX2<>+0(SB), Y1
+	VMOVSS  one<>+0(SB), X2
+	MOVL    $0x7c010200, SI
+
+blocks:
+	TESTQ        DX, DX
+	JZ           done
+	VANDPS       (CX), Y0, Y3
+	VANDPS       32(CX), Y0, Y4
+	VANDPS       64(CX), Y0, Y5
+	VANDPS       96(CX), Y0, Y6
+	VANDPS       128(CX), Y0, Y7
+	VPMAXUD      Y7, Y3, Y3
+	VANDPS       160(CX), Y0, Y7
+	VPMAXUD      Y7, Y4, Y4
+	VANDPS       192(CX), Y0, Y7
+	VPMAXUD      Y7, Y5, Y5
+	VANDPS       224(CX), Y0, Y7
+	VPMAXUD      Y7, Y6, Y6
+	VANDPS       256(CX), Y0, Y7
+	VPMAXUD      Y7, Y3, Y3
+	VANDPS       288(CX), Y0, Y7
+	VPMAXUD      Y7, Y4, Y4
+	VANDPS       320(CX), Y0, Y7
+	VPMAXUD      Y7, Y5, Y5
+	VANDPS       352(CX), Y0, Y7
+	VPMAXUD      Y7, Y6, Y6
+	VANDPS       384(CX), Y0, Y7
+	VPMAXUD      Y7, Y3, Y3
+	VANDPS       416(CX), Y0, Y7
+	VPMAXUD      Y7, Y4, Y4
+	VANDPS       448(CX), Y0, Y7
+	VPMAXUD      Y7, Y5, Y5
+	VANDPS       480(CX), Y0, Y7
+	VPMAXUD      Y7, Y6, Y6
+	VANDPS       512(CX), Y0, Y7
+	VPMAXUD      Y7, Y3, Y3
+	VANDPS       544(CX), Y0, Y7
+	VPMAXUD      Y7, Y4, Y4
+	VANDPS       576(CX), Y0, Y7
+	VPMAXUD      Y7, Y5, Y5
+	VANDPS       608(CX), Y0, Y7
+	VPMAXUD      Y7, Y6, Y6
+	VANDPS       640(CX), Y0, Y7
+	VPMAXUD      Y7, Y3, Y3
+	VANDPS       672(CX), Y0, Y7
+	VPMAXUD      Y7, Y4, Y4
+	VANDPS       704(CX), Y0, Y7
+	VPMAXUD      Y7, Y5, Y5
+	VANDPS       736(CX), Y0, Y7
+	VPMAXUD      Y7, Y6, Y6
+	VANDPS       768(CX), Y0, Y7
+	VPMAXUD      Y7, Y3, Y3
+	VANDPS       800(CX), Y0, Y7
+	VPMAXUD      Y7, Y4, Y4
+	VANDPS       832(CX), Y0, Y7
+	VPMAXUD      Y7, Y5, Y5
+	VANDPS       864(CX), Y0, Y7
+	VPMAXUD      Y7, Y6, Y6
+	VANDPS       896(CX), Y0, Y7
+	VPMAXUD      Y7, Y3, Y3
+	VANDPS       928(CX), Y0, Y7
+	VPMAXUD      Y7, Y4, Y4
+	VANDPS       960(CX), Y0, Y7
+	VPMAXUD      Y7, Y5, Y5
+	VANDPS       992(CX), Y0, Y7
+	VPMAXUD      Y7, Y6, Y6
+	VPMAXUD      Y5, Y3, Y3
+	VPMAXUD      Y6, Y4, Y4
+	VPMAXUD      Y4, Y3, Y3
+	VEXTRACTF128 $0x01, Y3, X4
+	VPMAXUD      X4, X3, X3
+	VMOVHLPS     X3, X3, X4
+	VPMAXUD      X4, X3, X3
+	VMOVSHDUP    X3, X4
+	VPMAXUD      X4, X3, X3
+	VMOVD        X3, DI
+	CMPL         DI, $0x7f800000
+	JAE          done
+	VDIVSS       int8EncodeMax<>+0(SB), X3, X3
+	VMOVD        X3, DI
+	ADDL         $0x7f, DI
+	ANDL         $-128, DI
+	CMPL         DI, $0x00800000
+	JB           zero
+	CMPL         DI, SI
+	CMOVLHI      SI, DI
+	MOVL         DI, (AX)
+	VMOVD        DI, X3
+	CMPL         DI, $0x75800000
+	JA           divide
+	VDIVSS       X3, X2, X5
+	VMOVAPS      X2, X4
+	VFNMADD231SS X5, X3, X4
+	VMULSS       X5, X4, X4
+	VBROADCASTSS X5, Y3
+	VBROADCASTSS X4, Y4
+	VMULPS       (CX), Y4, Y5
+	VFMADD231PS  (CX), Y3, Y5
+	VCVTPS2DQ    Y5, Y5
+	VMULPS       32(CX), Y4, Y6
+	VFMADD231PS  32(CX), Y3, Y6
+	VCVTPS2DQ    Y6, Y6
+	VMULPS       64(CX), Y4, Y7
+	VFMADD231PS  64(CX), Y3, Y7
+	VCVTPS2DQ    Y7, Y7
+	VMULPS       96(CX), Y4, Y8
+	VFMADD231PS  96(CX), Y3, Y8
+	VCVTPS2DQ    Y8, Y8
+	VPACKSSDW    Y6, Y5, Y5
+	VPACKSSDW    Y8, Y7, Y7
+	VPACKSSWB    Y7, Y5, Y5
+	VPERMD       Y5, Y1, Y5
+	VMOVUPS      Y5, 4(AX)
+	VMULPS       128(CX), Y4, Y5
+	VFMADD231PS  128(CX), Y3, Y5
+	VCVTPS2DQ    Y5, Y5
+	VMULPS       160(CX), Y4, Y6
+	VFMADD231PS  160(CX), Y3, Y6
+	VCVTPS2DQ    Y6, Y6
+	VMULPS       192(CX), Y4, Y7
+	VFMADD231PS  192(CX), Y3, Y7
+	VCVTPS2DQ    Y7, Y7
+	VMULPS       224(CX), Y4, Y8
+	VFMADD231PS  224(CX), Y3, Y8
+	VCVTPS2DQ    Y8, Y8
+	VPACKSSDW    Y6, Y5, Y5
+	VPACKSSDW    Y8, Y7, Y7
+	VPACKSSWB    Y7, Y5, Y5
+	VPERMD       Y5, Y1, Y5
+	VMOVUPS      Y5, 36(AX)
+	VMULPS       256(CX), Y4, Y5
+	VFMADD231PS  256(CX), Y3, Y5
+	VCVTPS2DQ    Y5, Y5
+	VMULPS       288(CX), Y4, Y6
+	VFMADD231PS  288(CX), Y3, Y6
+	VCVTPS2DQ    Y6, Y6
+	VMULPS       320(CX), Y4, Y7
+	VFMADD231PS  320(CX), Y3, Y7
+	VCVTPS2DQ    Y7, Y7
+	VMULPS       352(CX), Y4, Y8
+	VFMADD231PS  352(CX), Y3, Y8
+	VCVTPS2DQ    Y8, Y8
+	VPACKSSDW    Y6, Y5, Y5
+	VPACKSSDW    Y8, Y7, Y7
+	VPACKSSWB    Y7, Y5, Y5
+	VPERMD       Y5, Y1, Y5
+	VMOVUPS      Y5, 68(AX)
+	VMULPS       384(CX), Y4, Y5
+	VFMADD231PS  384(CX), Y3, Y5
+	VCVTPS2DQ    Y5, Y5
+	VMULPS       416(CX), Y4, Y6
+	VFMADD231PS  416(CX), Y3, Y6
+	VCVTPS2DQ    Y6, Y6
+	VMULPS       448(CX), Y4, Y7
+	VFMADD231PS  448(CX), Y3, Y7
+	VCVTPS2DQ    Y7, Y7
+	VMULPS       480(CX), Y4, Y8
+	VFMADD231PS  480(CX), Y3, Y8
+	VCVTPS2DQ    Y8, Y8
+	VPACKSSDW    Y6, Y5, Y5
+	VPACKSSDW    Y8, Y7, Y7
+	VPACKSSWB    Y7, Y5, Y5
+	VPERMD       Y5, Y1, Y5
+	VMOVUPS      Y5, 100(AX)
+	VMULPS       512(CX), Y4, Y5
+	VFMADD231PS  512(CX), Y3, Y5
+	VCVTPS2DQ    Y5, Y5
+	VMULPS       544(CX), Y4, Y6
+	VFMADD231PS  544(CX), Y3, Y6
+	VCVTPS2DQ    Y6, Y6
+	VMULPS       576(CX), Y4, Y7
+	VFMADD231PS  576(CX), Y3, Y7
+	VCVTPS2DQ    Y7, Y7
+	VMULPS       608(CX), Y4, Y8
+	VFMADD231PS  608(CX), Y3, Y8
+	VCVTPS2DQ    Y8, Y8
+	VPACKSSDW    Y6, Y5, Y5
+	VPACKSSDW    Y8, Y7, Y7
+	VPACKSSWB    Y7, Y5, Y5
+	VPERMD       Y5, Y1, Y5
+	VMOVUPS      Y5, 132(AX)
+	VMULPS       640(CX), Y4, Y5
+	VFMADD231PS  640(CX), Y3, Y5
+	VCVTPS2DQ    Y5, Y5
+	VMULPS       672(CX), Y4, Y6
+	VFMADD231PS  672(CX), Y3, Y6
+	VCVTPS2DQ    Y6, Y6
+	VMULPS       704(CX), Y4, Y7
+	VFMADD231PS  704(CX), Y3, Y7
+	VCVTPS2DQ    Y7, Y7
+	VMULPS       736(CX), Y4, Y8
+	VFMADD231PS  736(CX), Y3, Y8
+	VCVTPS2DQ    Y8, Y8
+	VPACKSSDW    Y6, Y5, Y5
+	VPACKSSDW    Y8, Y7, Y7
+	VPACKSSWB    Y7, Y5, Y5
+	VPERMD       Y5, Y1, Y5
+	VMOVUPS      Y5, 164(AX)
+	VMULPS       768(CX), Y4, Y5
+	VFMADD231PS  768(CX), Y3, Y5
+	VCVTPS2DQ    Y5, Y5
+	VMULPS       800(CX), Y4, Y6
+	VFMADD231PS  800(CX), Y3, Y6
+	VCVTPS2DQ    Y6, Y6
+	VMULPS       832(CX), Y4, Y7
+	VFMADD231PS  832(CX), Y3, Y7
+	VCVTPS2DQ    Y7, Y7
+	VMULPS       864(CX), Y4, Y8
+	VFMADD231PS  864(CX), Y3, Y8
+	VCVTPS2DQ    Y8, Y8
+	VPACKSSDW    Y6, Y5, Y5
+	VPACKSSDW    Y8, Y7, Y7
+	VPACKSSWB    Y7, Y5, Y5
+	VPERMD       Y5, Y1, Y5
+	VMOVUPS      Y5, 196(AX)
+	VMULPS       896(CX), Y4, Y5
+	VFMADD231PS  896(CX), Y3, Y5
+	VCVTPS2DQ    Y5, Y5
+	VMULPS       928(CX), Y4, Y6
+	VFMADD231PS  928(CX), Y3, Y6
+	VCVTPS2DQ    Y6, Y6
+	VMULPS       960(CX), Y4, Y7
+	VFMADD231PS  960(CX), Y3, Y7
+	VCVTPS2DQ    Y7, Y7
+	VMULPS       992(CX), Y4, Y4
+	VFMADD231PS  992(CX), Y3, Y4
+	VCVTPS2DQ    Y4, Y4
+	VPACKSSDW    Y6, Y5, Y5
+	VPACKSSDW    Y4, Y7, Y7
+	VPACKSSWB    Y7, Y5, Y5
+	VPERMD       Y5, Y1, Y5
+	VMOVUPS      Y5, 228(AX)
+	JMP          next
+
+divide:
+	VBROADCASTSS X3, Y3
+	VMOVUPS      (CX), Y4
+	VDIVPS       Y3, Y4, Y4
+	VCVTPS2DQ    Y4, Y4
+	VMOVUPS      32(CX), Y5
+	VDIVPS       Y3, Y5, Y5
+	VCVTPS2DQ    Y5, Y5
+	VMOVUPS      64(CX), Y6
+	VDIVPS       Y3, Y6, Y6
+	VCVTPS2DQ    Y6, Y6
+	VMOVUPS      96(CX), Y7
+	VDIVPS       Y3, Y7, Y7
+	VCVTPS2DQ    Y7, Y7
+	VPACKSSDW    Y5, Y4, Y4
+	VPACKSSDW    Y7, Y6, Y6
+	VPACKSSWB    Y6, Y4, Y4
+	VPERMD       Y4, Y1, Y4
+	VMOVUPS      Y4, 4(AX)
+	VMOVUPS      128(CX), Y4
+	VDIVPS       Y3, Y4, Y4
+	VCVTPS2DQ    Y4, Y4
+	VMOVUPS      160(CX), Y5
+	VDIVPS       Y3, Y5, Y5
+	VCVTPS2DQ    Y5, Y5
+	VMOVUPS      192(CX), Y6
+	VDIVPS       Y3, Y6, Y6
+	VCVTPS2DQ    Y6, Y6
+	VMOVUPS      224(CX), Y7
+	VDIVPS       Y3, Y7, Y7
+	VCVTPS2DQ    Y7, Y7
+	VPACKSSDW    Y5, Y4, Y4
+	VPACKSSDW    Y7, Y6, Y6
+	VPACKSSWB    Y6, Y4, Y4
+	VPERMD       Y4, Y1, Y4
+	VMOVUPS      Y4, 36(AX)
+	VMOVUPS      256(CX), Y4
+	VDIVPS       Y3, Y4, Y4
+	VCVTPS2DQ    Y4, Y4
+	VMOVUPS      288(CX), Y5
+	VDIVPS       Y3, Y5, Y5
+	VCVTPS2DQ    Y5, Y5
+	VMOVUPS      320(CX), Y6
+	VDIVPS       Y3, Y6, Y6
+	VCVTPS2DQ    Y6, Y6
+	VMOVUPS      352(CX), Y7
+	VDIVPS       Y3, Y7, Y7
+	VCVTPS2DQ    Y7, Y7
+	VPACKSSDW    Y5, Y4, Y4
+	VPACKSSDW    Y7, Y6, Y6
+	VPACKSSWB    Y6, Y4, Y4
+	VPERMD       Y4, Y1, Y4
+	VMOVUPS      Y4, 68(AX)
+	VMOVUPS      384(CX), Y4
+	VDIVPS       Y3, Y4, Y4
+	VCVTPS2DQ    Y4, Y4
+	VMOVUPS      416(CX), Y5
+	VDIVPS       Y3, Y5, Y5
+	VCVTPS2DQ    Y5, Y5
+	VMOVUPS      448(CX), Y6
+	VDIVPS       Y3, Y6, Y6
+	VCVTPS2DQ    Y6, Y6
+	VMOVUPS      480(CX), Y7
+	VDIVPS       Y3, Y7, Y7
+	VCVTPS2DQ    Y7, Y7
+	VPACKSSDW    Y5, Y4, Y4
+	VPACKSSDW    Y7, Y6, Y6
+	VPACKSSWB    Y6, Y4, Y4
+	VPERMD       Y4, Y1, Y4
+	VMOVUPS      Y4, 100(AX)
+	VMOVUPS      512(CX), Y4
+	VDIVPS       Y3, Y4, Y4
+	VCVTPS2DQ    Y4, Y4
+	VMOVUPS      544(CX), Y5
+	VDIVPS       Y3, Y5, Y5
+	VCVTPS2DQ    Y5, Y5
+	VMOVUPS      576(CX), Y6
+	VDIVPS       Y3, Y6, Y6
+	VCVTPS2DQ    Y6, Y6
+	VMOVUPS      608(CX), Y7
+	VDIVPS       Y3, Y7, Y7
+	VCVTPS2DQ    Y7, Y7
+	VPACKSSDW    Y5, Y4, Y4
+	VPACKSSDW    Y7, Y6, Y6
+	VPACKSSWB    Y6, Y4, Y4
+	VPERMD       Y4, Y1, Y4
+	VMOVUPS      Y4, 132(AX)
+	VMOVUPS      640(CX), Y4
+	VDIVPS       Y3, Y4, Y4
+	VCVTPS2DQ    Y4, Y4
+	VMOVUPS      672(CX), Y5
+	VDIVPS       Y3, Y5, Y5
+	VCVTPS2DQ    Y5, Y5
+	VMOVUPS      704(CX), Y6
+	VDIVPS       Y3, Y6, Y6
+	VCVTPS2DQ    Y6, Y6
+	VMOVUPS      736(CX), Y7
+	VDIVPS       Y3, Y7, Y7
+	VCVTPS2DQ    Y7, Y7
+	VPACKSSDW    Y5, Y4, Y4
+	VPACKSSDW    Y7, Y6, Y6
+	VPACKSSWB    Y6, Y4, Y4
+	VPERMD       Y4, Y1, Y4
+	VMOVUPS      Y4, 164(AX)
+	VMOVUPS      768(CX), Y4
+	VDIVPS       Y3, Y4, Y4
+	VCVTPS2DQ    Y4, Y4
+	VMOVUPS      800(CX), Y5
+	VDIVPS       Y3, Y5, Y5
+	VCVTPS2DQ    Y5, Y5
+	VMOVUPS      832(CX), Y6
+	VDIVPS       Y3, Y6, Y6
+	VCVTPS2DQ    Y6, Y6
+	VMOVUPS      864(CX), Y7
+	VDIVPS       Y3, Y7, Y7
+	VCVTPS2DQ    Y7, Y7
+	VPACKSSDW    Y5, Y4, Y4
+	VPACKSSDW    Y7, Y6, Y6
+	VPACKSSWB    Y6, Y4, Y4
+	VPERMD       Y4, Y1, Y4
+	VMOVUPS      Y4, 196(AX)
+	VMOVUPS      896(CX), Y4
+	VDIVPS       Y3, Y4, Y4
+	VCVTPS2DQ    Y4, Y4
+	VMOVUPS      928(CX), Y5
+	VDIVPS       Y3, Y5, Y5
+	VCVTPS2DQ    Y5, Y5
+	VMOVUPS      960(CX), Y6
+	VDIVPS       Y3, Y6, Y6
+	VCVTPS2DQ    Y6, Y6
+	VMOVUPS      992(CX), Y7
+	VDIVPS       Y3, Y7, Y7
+	VCVTPS2DQ    Y7, Y7
+	VPACKSSDW    Y5, Y4, Y4
+	VPACKSSDW    Y7, Y6, Y6
+	VPACKSSWB    Y6, Y4, Y4
+	VPERMD       Y4, Y1, Y4
+	VMOVUPS      Y4, 228(AX)
+	JMP          next
+
+zero:
+	XORL    DI, DI
+	MOVL    DI, (AX)
+	VXORPS  Y3, Y3, Y3
+	VMOVUPS Y3, 4(AX)
+	VMOVUPS Y3, 36(AX)
+	VMOVUPS Y3, 68(AX)
+	VMOVUPS Y3, 100(AX)
+	VMOVUPS Y3, 132(AX)
+	VMOVUPS Y3, 164(AX)
+	VMOVUPS Y3, 196(AX)
+	VMOVUPS Y3, 228(AX)
+
+next:
+	ADDQ $+1024, CX
+	ADDQ $+260, AX
+	DECQ DX
+	JMP  blocks
+
+done:
+	SUBQ DX, BX
+	MOVQ BX, ret+48(FP)
+	VZEROUPPER
+	RET
+
+DATA byteOrderAVX2<>+0(SB)/4, $0x00000000
+DATA byteOrderAVX2<>+4(SB)/4, $0x00000004
+DATA byteOrderAVX2<>+8(SB)/4, $0x00000001
+DATA byteOrderAVX2<>+12(SB)/4, $0x00000005
+DATA byteOrderAVX2<>+16(SB)/4, $0x00000002
+DATA byteOrderAVX2<>+20(SB)/4, $0x00000006
+DATA byteOrderAVX2<>+24(SB)/4, $0x00000003
+DATA byteOrderAVX2<>+28(SB)/4, $0x00000007
+GLOBL byteOrderAVX2<>(SB), RODATA|NOPTR, $32
+
+// func int4EncodeAVX2(dst []byte, src []float32) int
+// Requires: AVX, AVX2, CMOV, FMA3
+TEXT ·int4EncodeAVX2(SB), NOSPLIT, $0-56
+	MOVQ    dst_base+0(FP), AX
+	MOVQ    src_base+24(FP), CX
+	MOVQ    src_len+32(FP), DX
+	SHRQ    $0x08, DX
+	MOVQ    DX, BX
+	VMOVUPS allButSign<>+0(SB), Y0
+	VMOVUPS byteOrderAVX2<>+0(SB), Y1
+	VMOVSS  one<>+0(SB), X2
+	MOVL    $0x7e124900, SI
+	VMOVUPS lowNibbles<>+0(SB), Y3
+
+blocks:
+	TESTQ        DX, DX
+	JZ           done
+	VANDPS       (CX), Y0, Y4
+	VANDPS       32(CX), Y0, Y5
+	VANDPS       64(CX), Y0, Y6
+	VANDPS       96(CX), Y0, Y7
+	VANDPS       128(CX), Y0, Y8
+	VPMAXUD      Y8, Y4, Y4
+	VANDPS       160(CX), Y0, Y8
+	VPMAXUD      Y8, Y5, Y5
+	VANDPS       192(CX), Y0, Y8
+	VPMAXUD      Y8, Y6, Y6
+	VANDPS       224(CX), Y0, Y8
+	VPMAXUD      Y8, Y7, Y7
+	VANDPS       256(CX), Y0, Y8
+	VPMAXUD      Y8, Y4, Y4
+	VANDPS       288(CX), Y0, Y8
+	VPMAXUD      Y8, Y5, Y5
+	VANDPS       320(CX), Y0, Y8
+	VPMAXUD      Y8, Y6, Y6
+	VANDPS       352(CX), Y0, Y8
+	VPMAXUD      Y8, Y7, Y7
+	VANDPS       384(CX), Y0, Y8
+	VPMAXUD      Y8, Y4, Y4
+	VANDPS       416(CX), Y0, Y8
+	VPMAXUD      Y8, Y5, Y5
+	VANDPS       448(CX), Y0, Y8
+	VPMAXUD      Y8, Y6, Y6
+	VANDPS       480(CX), Y0, Y8
+	VPMAXUD      Y8, Y7, Y7
+	VANDPS       512(CX), Y0, Y8
+	VPMAXUD      Y8, Y4, Y4
+	VANDPS       544(CX), Y0, Y8
+	VPMAXUD      Y8, Y5, Y5
+	VANDPS       576(CX), Y0, Y8
+	VPMAXUD      Y8, Y6, Y6
+	VANDPS       608(CX), Y0, Y8
+	VPMAXUD      Y8, Y7, Y7
+	VANDPS       640(CX), Y0, Y8
+	VPMAXUD      Y8, Y4, Y4
+	VANDPS       672(CX), Y0, Y8
+	VPMAXUD      Y8, Y5, Y5
+	VANDPS       704(CX), Y0, Y8
+	VPMAXUD      Y8, Y6, Y6
+	VANDPS       736(CX), Y0, Y8
+	VPMAXUD      Y8, Y7, Y7
+	VANDPS       768(CX), Y0, Y8
+	VPMAXUD      Y8, Y4, Y4
+	VANDPS       800(CX), Y0, Y8
+	VPMAXUD      Y8, Y5, Y5
+	VANDPS       832(CX), Y0, Y8
+	VPMAXUD      Y8, Y6, Y6
+	VANDPS       864(CX), Y0, Y8
+	VPMAXUD      Y8, Y7, Y7
+	VANDPS       896(CX), Y0, Y8
+	VPMAXUD      Y8, Y4, Y4
+	VANDPS       928(CX), Y0, Y8
+	VPMAXUD      Y8, Y5, Y5
+	VANDPS       960(CX), Y0, Y8
+	VPMAXUD      Y8, Y6, Y6
+	VANDPS       992(CX), Y0, Y8
+	VPMAXUD      Y8, Y7, Y7
+	VPMAXUD      Y6, Y4, Y4
+	VPMAXUD      Y7, Y5, Y5
+	VPMAXUD      Y5, Y4, Y4
+	VEXTRACTF128 $0x01, Y4, X5
+	VPMAXUD      X5, X4, X4
+	VMOVHLPS     X4, X4, X5
+	VPMAXUD      X5, X4, X4
+	VMOVSHDUP    X4, X5
+	VPMAXUD      X5, X4, X4
+	VMOVD        X4, DI
+	CMPL         DI, $0x7f800000
+	JAE          done
+	VDIVSS       int4EncodeMax<>+0(SB), X4, X4
+	VMOVD        X4, DI
+	ADDL         $0x7f, DI
+	ANDL         $-128, DI
+	CMPL         DI, $0x00800000
+	JB           zero
+	CMPL         DI, SI
+	CMOVLHI      SI, DI
+	MOVL         DI, (AX)
+	VMOVD        DI, X4
+	CMPL         DI, $0x75800000
+	JA           divide
+	VDIVSS       X4, X2, X6
+	VMOVAPS      X2, X5
+	VFNMADD231SS X6, X4, X5
+	VMULSS       X6, X5, X5
+	VBROADCASTSS X6, Y4
+	VBROADCASTSS X5, Y5
+	VMULPS       (CX), Y5, Y6
+	VFMADD231PS  (CX), Y4, Y6
+	VCVTPS2DQ    Y6, Y6
+	VMULPS       32(CX), Y5, Y7
+	VFMADD231PS  32(CX), Y4, Y7
+	VCVTPS2DQ    Y7, Y7
+	VMULPS       64(CX), Y5, Y8
+	VFMADD231PS  64(CX), Y4, Y8
+	VCVTPS2DQ    Y8, Y8
+	VMULPS       96(CX), Y5, Y9
+	VFMADD231PS  96(CX), Y4, Y9
+	VCVTPS2DQ    Y9, Y9
+	VPACKSSDW    Y7, Y6, Y6
+	VPACKSSDW    Y9, Y8, Y8
+	VPACKSSWB    Y8, Y6, Y6
+	VPERMD       Y6, Y1, Y6
+	VMULPS       512(CX), Y5, Y7
+	VFMADD231PS  512(CX), Y4, Y7
+	VCVTPS2DQ    Y7, Y7
+	VMULPS       544(CX), Y5, Y8
+	VFMADD231PS  544(CX), Y4, Y8
+	VCVTPS2DQ    Y8, Y8
+	VMULPS       576(CX), Y5, Y9
+	VFMADD231PS  576(CX), Y4, Y9
+	VCVTPS2DQ    Y9, Y9
+	VMULPS       608(CX), Y5, Y10
+	VFMADD231PS  608(CX), Y4, Y10
+	VCVTPS2DQ    Y10, Y10
+	VPACKSSDW    Y8, Y7, Y7
+	VPACKSSDW    Y10, Y9, Y9
+	VPACKSSWB    Y9, Y7, Y7
+	VPERMD       Y7, Y1, Y7
+	VANDPS       Y3, Y6, Y6
+	VANDPS       Y3, Y7, Y7
+	VPSLLD       $0x04, Y7, Y7
+	VORPS        Y6, Y7, Y7
+	VMOVUPS      Y7, 4(AX)
+	VMULPS       128(CX), Y5, Y6
+	VFMADD231PS  128(CX), Y4, Y6
+	VCVTPS2DQ    Y6, Y6
+	VMULPS       160(CX), Y5, Y7
+	VFMADD231PS  160(CX), Y4, Y7
+	VCVTPS2DQ    Y7, Y7
+	VMULPS       192(CX), Y5, Y8
+	VFMADD231PS  192(CX), Y4, Y8
+	VCVTPS2DQ    Y8, Y8
+	VMULPS       224(CX), Y5, Y9
+	VFMADD231PS  224(CX), Y4, Y9
+	VCVTPS2DQ    Y9, Y9
+	VPACKSSDW    Y7, Y6, Y6
+	VPACKSSDW    Y9, Y8, Y8
+	VPACKSSWB    Y8, Y6, Y6
+	VPERMD       Y6, Y1, Y6
+	VMULPS       640(CX), Y5, Y7
+	VFMADD231PS  640(CX), Y4, Y7
+	VCVTPS2DQ    Y7, Y7
+	VMULPS       672(CX), Y5, Y8
+	VFMADD231PS  672(CX), Y4, Y8
+	VCVTPS2DQ    Y8, Y8
+	VMULPS       704(CX), Y5, Y9
+	VFMADD231PS  704(CX), Y4, Y9
+	VCVTPS2DQ    Y9, Y9
+	VMULPS       736(CX), Y5, Y10
+	VFMADD231PS  736(CX), Y4, Y10
+	VCVTPS2DQ    Y10, Y10
+	VPACKSSDW    Y8, Y7, Y7
+	VPACKSSDW    Y10, Y9, Y9
+	VPACKSSWB    Y9, Y7, Y7
+	VPERMD       Y7, Y1, Y7
+	VANDPS       Y3, Y6, Y6
+	VANDPS       Y3, Y7, Y7
+	VPSLLD       $0x04, Y7, Y7
+	VORPS        Y6, Y7, Y7
+	VMOVUPS      Y7, 36(AX)
+	VMULPS       256(CX), Y5, Y6
+	VFMADD231PS  256(CX), Y4, Y6
+	VCVTPS2DQ    Y6, Y6
+	VMULPS       288(CX), Y5, Y7
+	VFMADD231PS  288(CX), Y4, Y7
+	VCVTPS2DQ    Y7, Y7
+	VMULPS       320(CX), Y5, Y8
+	VFMADD231PS  320(CX), Y4, Y8
+	VCVTPS2DQ    Y8, Y8
+	VMULPS       352(CX), Y5, Y9
+	VFMADD231PS  352(CX), Y4, Y9
+	VCVTPS2DQ    Y9, Y9
+	VPACKSSDW    Y7, Y6, Y6
+	VPACKSSDW    Y9, Y8, Y8
+	VPACKSSWB    Y8, Y6, Y6
+	VPERMD       Y6, Y1, Y6
+	VMULPS       768(CX), Y5, Y7
+	VFMADD231PS  768(CX), Y4, Y7
+	VCVTPS2DQ    Y7, Y7
+	VMULPS       800(CX), Y5, Y8
+	VFMADD231PS  800(CX), Y4, Y8
+	VCVTPS2DQ    Y8, Y8
+	VMULPS       832(CX), Y5, Y9
+	VFMADD231PS  832(CX), Y4, Y9
+	VCVTPS2DQ    Y9, Y9
+	VMULPS       864(CX), Y5, Y10
+	VFMADD231PS  864(CX), Y4, Y10
+	VCVTPS2DQ    Y10, Y10
+	VPACKSSDW    Y8, Y7, Y7
+	VPACKSSDW    Y10, Y9, Y9
+	VPACKSSWB    Y9, Y7, Y7
+	VPERMD       Y7, Y1, Y7
+	VANDPS       Y3, Y6, Y6
+	VANDPS       Y3, Y7, Y7
+	VPSLLD       $0x04, Y7, Y7
+	VORPS        Y6, Y7, Y7
+	VMOVUPS      Y7, 68(AX)
+	VMULPS       384(CX), Y5, Y6
+	VFMADD231PS  384(CX), Y4, Y6
+	VCVTPS2DQ    Y6, Y6
+	VMULPS       416(CX), Y5, Y7
+	VFMADD231PS  416(CX), Y4, Y7
+	VCVTPS2DQ    Y7, Y7
+	VMULPS       448(CX), Y5, Y8
+	VFMADD231PS  448(CX), Y4, Y8
+	VCVTPS2DQ    Y8, Y8
+	VMULPS       480(CX), Y5, Y9
+	VFMADD231PS  480(CX), Y4, Y9
+	VCVTPS2DQ    Y9, Y9
+	VPACKSSDW    Y7, Y6, Y6
+	VPACKSSDW    Y9, Y8, Y8
+	VPACKSSWB    Y8, Y6, Y6
+	VPERMD       Y6, Y1, Y6
+	VMULPS       896(CX), Y5, Y7
+	VFMADD231PS  896(CX), Y4, Y7
+	VCVTPS2DQ    Y7, Y7
+	VMULPS       928(CX), Y5, Y8
+	VFMADD231PS  928(CX), Y4, Y8
+	VCVTPS2DQ    Y8, Y8
+	VMULPS       960(CX), Y5, Y9
+	VFMADD231PS  960(CX), Y4, Y9
+	VCVTPS2DQ    Y9, Y9
+	VMULPS       992(CX), Y5, Y5
+	VFMADD231PS  992(CX), Y4, Y5
+	VCVTPS2DQ    Y5, Y5
+	VPACKSSDW    Y8, Y7, Y7
+	VPACKSSDW    Y5, Y9, Y9
+	VPACKSSWB    Y9, Y7, Y7
+	VPERMD       Y7, Y1, Y7
+	VANDPS       Y3, Y6, Y6
+	VANDPS       Y3, Y7, Y7
+	VPSLLD       $0x04, Y7, Y7
+	VORPS        Y6, Y7, Y7
+	VMOVUPS      Y7, 100(AX)
+	JMP          next
+
+divide:
+	VBROADCASTSS X4, Y4
+	VMOVUPS      (CX), Y5
+	VDIVPS       Y4, Y5, Y5
+	VCVTPS2DQ    Y5, Y5
+	VMOVUPS      32(CX), Y6
+	VDIVPS       Y4, Y6, Y6
+	VCVTPS2DQ    Y6, Y6
+	VMOVUPS      64(CX), Y7
+	VDIVPS       Y4, Y7, Y7
+	VCVTPS2DQ    Y7, Y7
+	VMOVUPS      96(CX), Y8
+	VDIVPS       Y4, Y8, Y8
+	VCVTPS2DQ    Y8, Y8
+	VPACKSSDW    Y6, Y5, Y5
+	VPACKSSDW    Y8, Y7, Y7
+	VPACKSSWB    Y7, Y5, Y5
+	VPERMD       Y5, Y1, Y5
+	VMOVUPS      512(CX), Y6
+	VDIVPS       Y4, Y6, Y6
+	VCVTPS2DQ    Y6, Y6
+	VMOVUPS      544(CX), Y7
+	VDIVPS       Y4, Y7, Y7
+	VCVTPS2DQ    Y7, Y7
+	VMOVUPS      576(CX), Y8
+	VDIVPS       Y4, Y8, Y8
+	VCVTPS2DQ    Y8, Y8
+	VMOVUPS      608(CX), Y9
+	VDIVPS       Y4, Y9, Y9
+	VCVTPS2DQ    Y9, Y9
+	VPACKSSDW    Y7, Y6, Y6
+	VPACKSSDW    Y9, Y8, Y8
+	VPACKSSWB    Y8, Y6, Y6
+	VPERMD       Y6, Y1, Y6
+	VANDPS       Y3, Y5, Y5
+	VANDPS       Y3, Y6, Y6
+	VPSLLD       $0x04, Y6, Y6
+	VORPS        Y5, Y6, Y6
+	VMOVUPS      Y6, 4(AX)
+	VMOVUPS      128(CX), Y5
+	VDIVPS       Y4, Y5, Y5
+	VCVTPS2DQ    Y5, Y5
+	VMOVUPS      160(CX), Y6
+	VDIVPS       Y4, Y6, Y6
+	VCVTPS2DQ    Y6, Y6
+	VMOVUPS      192(CX), Y7
+	VDIVPS       Y4, Y7, Y7
+	VCVTPS2DQ    Y7, Y7
+	VMOVUPS      224(CX), Y8
+	VDIVPS       Y4, Y8, Y8
+	VCVTPS2DQ    Y8, Y8
+	VPACKSSDW    Y6, Y5, Y5
+	VPACKSSDW    Y8, Y7, Y7
+	VPACKSSWB    Y7, Y5, Y5
+	VPERMD       Y5, Y1, Y5
+	VMOVUPS      640(CX), Y6
+	VDIVPS       Y4, Y6, Y6
+	VCVTPS2DQ    Y6, Y6
+	VMOVUPS      672(CX), Y7
+	VDIVPS       Y4, Y7, Y7
+	VCVTPS2DQ    Y7, Y7
+	VMOVUPS      704(CX), Y8
+	VDIVPS       Y4, Y8, Y8
+	VCVTPS2DQ    Y8, Y8
+	VMOVUPS      736(CX), Y9
+	VDIVPS       Y4, Y9, Y9
+	VCVTPS2DQ    Y9, Y9
+	VPACKSSDW    Y7, Y6, Y6
+	VPACKSSDW    Y9, Y8, Y8
+	VPACKSSWB    Y8, Y6, Y6
+	VPERMD       Y6, Y1, Y6
+	VANDPS       Y3, Y5, Y5
+	VANDPS       Y3, Y6, Y6
+	VPSLLD       $0x04, Y6, Y6
+	VORPS        Y5, Y6, Y6
+	VMOVUPS      Y6, 36(AX)
+	VMOVUPS      256(CX), Y5
+	VDIVPS       Y4, Y5, Y5
+	VCVTPS2DQ    Y5, Y5
+	VMOVUPS      288(CX), Y6
+	VDIVPS       Y4, Y6, Y6
+	VCVTPS2DQ    Y6, Y6
+	VMOVUPS      320(CX), Y7
+	VDIVPS       Y4, Y7, Y7
+	VCVTPS2DQ    Y7, Y7
+	VMOVUPS      352(CX), Y8
+	VDIVPS       Y4, Y8, Y8
+	VCVTPS2DQ    Y8, Y8
+	VPACKSSDW    Y6, Y5, Y5
+	VPACKSSDW    Y8, Y7, Y7
+	VPACKSSWB    Y7, Y5, Y5
+	VPERMD       Y5, Y1, Y5
+	VMOVUPS      768(CX), Y6
+	VDIVPS       Y4, Y6, Y6
+	VCVTPS2DQ    Y6, Y6
+	VMOVUPS      800(CX), Y7
+	VDIVPS       Y4, Y7, Y7
+	VCVTPS2DQ    Y7, Y7
+	VMOVUPS      832(CX), Y8
+	VDIVPS       Y4, Y8, Y8
+	VCVTPS2DQ    Y8, Y8
+	VMOVUPS      864(CX), Y9
+	VDIVPS       Y4, Y9, Y9
+	VCVTPS2DQ    Y9, Y9
+	VPACKSSDW    Y7, Y6, Y6
+	VPACKSSDW    Y9, Y8, Y8
+	VPACKSSWB    Y8, Y6, Y6
+	VPERMD       Y6, Y1, Y6
+	VANDPS       Y3, Y5, Y5
+	VANDPS       Y3, Y6, Y6
+	VPSLLD       $0x04, Y6, Y6
+	VORPS        Y5, Y6, Y6
+	VMOVUPS      Y6, 68(AX)
+	VMOVUPS      384(CX), Y5
+	VDIVPS       Y4, Y5, Y5
+	VCVTPS2DQ    Y5, Y5
+	VMOVUPS      416(CX), Y6
+	VDIVPS       Y4, Y6, Y6
+	VCVTPS2DQ    Y6, Y6
+	VMOVUPS      448(CX), Y7
+	VDIVPS       Y4, Y7, Y7
+	VCVTPS2DQ    Y7, Y7
+	VMOVUPS      480(CX), Y8
+	VDIVPS       Y4, Y8, Y8
+	VCVTPS2DQ    Y8, Y8
+	VPACKSSDW    Y6, Y5, Y5
+	VPACKSSDW    Y8, Y7, Y7
+	VPACKSSWB    Y7, Y5, Y5
+	VPERMD       Y5, Y1, Y5
+	VMOVUPS      896(CX), Y6
+	VDIVPS       Y4, Y6, Y6
+	VCVTPS2DQ    Y6, Y6
+	VMOVUPS      928(CX), Y7
+	VDIVPS       Y4, Y7, Y7
+	VCVTPS2DQ    Y7, Y7
+	VMOVUPS      960(CX), Y8
+	VDIVPS       Y4, Y8, Y8
+	VCVTPS2DQ    Y8, Y8
+	VMOVUPS      992(CX), Y9
+	VDIVPS       Y4, Y9, Y9
+	VCVTPS2DQ    Y9, Y9
+	VPACKSSDW    Y7, Y6, Y6
+	VPACKSSDW    Y9, Y8, Y8
+	VPACKSSWB    Y8, Y6, Y6
+	VPERMD       Y6, Y1, Y6
+	VANDPS       Y3, Y5, Y5
+	VANDPS       Y3, Y6, Y6
+	VPSLLD       $0x04, Y6, Y6
+	VORPS        Y5, Y6, Y6
+	VMOVUPS      Y6, 100(AX)
+	JMP          next
+
+zero:
+	XORL    DI, DI
+	MOVL    DI, (AX)
+	VXORPS  Y4, Y4, Y4
+	VMOVUPS Y4, 4(AX)
+	VMOVUPS Y4, 36(AX)
+	VMOVUPS Y4, 68(AX)
+	VMOVUPS Y4, 100(AX)
+
+next:
+	ADDQ $+1024, CX
+	ADDQ $+132, AX
+	DECQ DX
+	JMP  blocks
+
+done:
+	SUBQ DX, BX
+	MOVQ BX, ret+48(FP)
+	VZEROUPPER
+	RET
+
+// func int8SoundAVX2(src []byte) bool
+// Requires: AVX, AVX2
+TEXT ·int8SoundAVX2(SB), NOSPLIT, $0-25
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	MOVQ   src_base+0(FP), AX
+	MOVQ   src_len+8(FP), CX
+
+blocks:
+	CMPQ    CX, $0x00000104
+	JL      done
+	MOVL    (AX), DX
+	TESTL   DX, DX
+	JZ      zero
+	TESTL   $0x0000007f, DX
+	JNZ     bad
+	LEAL    -8388608(DX), DX
+	CMPL    DX, $0x7b810200
+	JA      bad
+	VPMINSB 4(AX), Y0, Y0
+	VPMINSB 36(AX), Y1, Y1
+	VPMINSB 68(AX), Y2, Y2
+	VPMINSB 100(AX), Y3, Y3
+	VPMINSB 132(AX), Y0, Y0
+	VPMINSB 164(AX), Y1, Y1
+	VPMINSB 196(AX), Y2, Y2
+	VPMINSB 228(AX), Y3, Y3
+
+next:
+	ADDQ $+260, AX
+	SUBQ $+260, CX
+	JMP  blocks
+
+zero:
+	VXORPS       Y4, Y4, Y4
+	VXORPS       Y5, Y5, Y5
+	VXORPS       Y6, Y6, Y6
+	VXORPS       Y7, Y7, Y7
+	VORPS        4(AX), Y4, Y4
+	VORPS        36(AX), Y5, Y5
+	VORPS        68(AX), Y6, Y6
+	VORPS        100(AX), Y7, Y7
+	VORPS        132(AX), Y4, Y4
+	VORPS        164(AX), Y5, Y5
+	VORPS        196(AX), Y6, Y6
+	VORPS        228(AX), Y7, Y7
+	VORPS        Y6, Y4, Y4
+	VORPS        Y7, Y5, Y5
+	VORPS        Y5, Y4, Y4
+	VEXTRACTF128 $0x01, Y4, X5
+	VORPS        X5, X4, X4
+	VMOVHLPS     X4, X4, X5
+	VORPS        X5, X4, X4
+	VMOVSHDUP    X4, X5
+	VORPS        X5, X4, X4
+	VMOVD        X4, DX
+	TESTL        DX, DX
+	JZ           next
+	JMP          bad
+
+done:
+	VPMINSB      Y2, Y0, Y0
+	VPMINSB      Y3, Y1, Y1
+	VPMINSB      Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VPMINSB      X1, X0, X0
+	VMOVHLPS     X0, X0, X1
+	VPMINSB      X1, X0, X0
+	VMOVSHDUP    X0, X1
+	VPMINSB      X1, X0, X0
+	VMOVD        X0, AX
+	XORL         $0x80808080, AX
+	LEAL         -16843009(AX), CX
+	NOTL         AX
+	ANDL         AX, CX
+	TESTL        $0x80808080, CX
+	JNZ          bad
+	MOVB         $+1, AL
+	MOVB         AL, ret+24(FP)
+	VZEROUPPER
+	RET
+
+bad:
+	MOVB $+0, AL
+	MOVB AL, ret+24(FP)
+	VZEROUPPER
+	RET
+
+// func int4SoundAVX2(src []byte) bool
+// Requires: AVX, AVX2
+TEXT ·int4SoundAVX2(SB), NOSPLIT, $0-25
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VMOVUPS highNibbles<>+0(SB), Y4
+	MOVQ    src_base+0(FP), AX
+	MOVQ    src_len+8(FP), CX
+
+blocks:
+	CMPQ    CX, $0x00000084
+	JL      done
+	MOVL    (AX), DX
+	TESTL   DX, DX
+	JZ      zero
+	TESTL   $0x0000007f, DX
+	JNZ     bad
+	LEAL    -8388608(DX), DX
+	CMPL    DX, $0x7d924900
+	JA      bad
+	VMOVUPS 4(AX), Y5
+	VANDPS  Y4, Y5, Y6
+	VPMINSB Y6, Y0, Y0
+	VPSLLD  $0x04, Y5, Y5
+	VANDPS  Y4, Y5, Y5
+	VPMINSB Y5, Y1, Y1
+	VMOVUPS 36(AX), Y5
+	VANDPS  Y4, Y5, Y6
+	VPMINSB Y6, Y2, Y2
+	VPSLLD  $0x04, Y5, Y5
+	VANDPS  Y4, Y5, Y5
+	VPMINSB Y5, Y3, Y3
+	VMOVUPS 68(AX), Y5
+	VANDPS  Y4, Y5, Y6
+	VPMINSB Y6, Y0, Y0
+	VPSLLD  $0x04, Y5, Y5
+	VANDPS  Y4, Y5, Y5
+	VPMINSB Y5, Y1, Y1
+	VMOVUPS 100(AX), Y5
+	VANDPS  Y4, Y5, Y6
+	VPMINSB Y6, Y2, Y2
+	VPSLLD  $0x04, Y5, Y5
+	VANDPS  Y4, Y5, Y5
+	VPMINSB Y5, Y3, Y3
+
+next:
+	ADDQ $+132, AX
+	SUBQ $+132, CX
+	JMP  blocks
+
+zero:
+	VXORPS       Y5, Y5, Y5
+	VXORPS       Y6, Y6, Y6
+	VXORPS       Y7, Y7, Y7
+	VXORPS       Y8, Y8, Y8
+	VORPS        4(AX), Y5, Y5
+	VORPS        36(AX), Y6, Y6
+	VORPS        68(AX), Y7, Y7
+	VORPS        100(AX), Y8, Y8
+	VORPS        Y7, Y5, Y5
+	VORPS        Y8, Y6, Y6
+	VORPS        Y6, Y5, Y5
+	VEXTRACTF128 $0x01, Y5, X6
+	VORPS        X6, X5, X5
+	VMOVHLPS     X5, X5, X6
+	VORPS        X6, X5, X5
+	VMOVSHDUP    X5, X6
+	VORPS        X6, X5, X5
+	VMOVD        X5, DX
+	TESTL        DX, DX
+	JZ           next
+	JMP          bad
+
+done:
+	VPMINSB      Y2, Y0, Y0
+	VPMINSB      Y3, Y1, Y1
+	VPMINSB      Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VPMINSB      X1, X0, X0
+	VMOVHLPS     X0, X0, X1
+	VPMINSB      X1, X0, X0
+	VMOVSHDUP    X0, X1
+	VPMINSB      X1, X0, X0
+	VMOVD        X0, AX
+	XORL         $0x80808080, AX
+	LEAL         -16843009(AX), CX
+	NOTL         AX
+	ANDL         AX, CX
+	TESTL        $0x80808080, CX
+	JNZ          bad
+	MOVB         $+1, AL
+	MOVB         AL, ret+24(FP)
+	VZEROUPPER
+	RET
+
+bad:
+	MOVB $+0, AL
+	MOVB AL, ret+24(FP)
+	VZEROUPPER
+	RET
+
+// func int8DecodeAVX2(dst []float32, src []byte)
+// Requires: AVX, AVX2
+TEXT ·int8DecodeAVX2(SB), NOSPLIT, $0-48
+	MOVQ dst_base+0(FP), AX
+	MOVQ src_base+24(FP), CX
+	MOVQ dst_len+8(FP), DX
+	SHRQ $0x08, DX
+
+blocks:
+	TESTQ        DX, DX
+	JZ           done
+	VBROADCASTSS (CX), Y0
+	VPMOVSXBD    4(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, (AX)
+	VPMOVSXBD    12(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 32(AX)
+	VPMOVSXBD    20(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 64(AX)
+	VPMOVSXBD    28(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 96(AX)
+	VPMOVSXBD    36(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 128(AX)
+	VPMOVSXBD    44(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 160(AX)
+	VPMOVSXBD    52(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 192(AX)
+	VPMOVSXBD    60(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 224(AX)
+	VPMOVSXBD    68(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 256(AX)
+	VPMOVSXBD    76(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 288(AX)
+	VPMOVSXBD    84(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 320(AX)
+	VPMOVSXBD    92(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 352(AX)
+	VPMOVSXBD    100(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 384(AX)
+	VPMOVSXBD    108(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 416(AX)
+	VPMOVSXBD    116(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 448(AX)
+	VPMOVSXBD    124(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 480(AX)
+	VPMOVSXBD    132(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 512(AX)
+	VPMOVSXBD    140(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 544(AX)
+	VPMOVSXBD    148(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 576(AX)
+	VPMOVSXBD    156(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 608(AX)
+	VPMOVSXBD    164(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 640(AX)
+	VPMOVSXBD    172(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 672(AX)
+	VPMOVSXBD    180(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 704(AX)
+	VPMOVSXBD    188(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 736(AX)
+	VPMOVSXBD    196(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 768(AX)
+	VPMOVSXBD    204(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 800(AX)
+	VPMOVSXBD    212(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 832(AX)
+	VPMOVSXBD    220(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 864(AX)
+	VPMOVSXBD    228(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 896(AX)
+	VPMOVSXBD    236(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 928(AX)
+	VPMOVSXBD    244(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 960(AX)
+	VPMOVSXBD    252(CX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 992(AX)
+	ADDQ         $+260, CX
+	ADDQ         $+1024, AX
+	DECQ         DX
+	JMP          blocks
+
+done:
+	VZEROUPPER
+	RET
+
+// func int8DecodeAddAVX2(dst []float32, src []byte, weight float32)
+// Requires: AVX, AVX2
+TEXT ·int8DecodeAddAVX2(SB), NOSPLIT, $0-52
+	VBROADCASTSS weight+48(FP), Y0
+	MOVQ         dst_base+0(FP), AX
+	MOVQ         src_base+24(FP), CX
+	MOVQ         dst_len+8(FP), DX
+	SHRQ         $0x08, DX
+
+blocks:
+	TESTQ        DX, DX
+	JZ           done
+	VBROADCASTSS (CX), Y1
+	VPMOVSXBD    4(CX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       (AX), Y2, Y2
+	VMOVUPS      Y2, (AX)
+	VPMOVSXBD    12(CX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       32(AX), Y2, Y2
+	VMOVUPS      Y2, 32(AX)
+	VPMOVSXBD    20(CX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       64(AX), Y2, Y2
+	VMOVUPS      Y2, 64(AX)
+	VPMOVSXBD    28(CX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       96(AX), Y2, Y2
+	VMOVUPS      Y2, 96(AX)
+	VPMOVSXBD    36(CX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       128(AX), Y2, Y2
+	VMOVUPS      Y2, 128(AX)
+	VPMOVSXBD    44(CX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       160(AX), Y2, Y2
+	VMOVUPS      Y2, 160(AX)
+	VPMOVSXBD    52(CX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       192(AX), Y2, Y2
+	VMOVUPS      Y2, 192(AX)
+	VPMOVSXBD    60(CX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       224(AX), Y2, Y2
+	VMOVUPS      Y2, 224(AX)
+	VPMOVSXBD    68(CX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       256(AX), Y2, Y2
+	VMOVUPS      Y2, 256(AX)
+	VPMOVSXBD    76(CX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       288(AX), Y2, Y2
+	VMOVUPS      Y2, 288(AX)
+	VPMOVSXBD    84(CX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       320(AX), Y2, Y2
+	VMOVUPS      Y2, 320(AX)
+	VPMOVSXBD    92(CX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       352(AX), Y2, Y2
+	VMOVUPS      Y2, 352(AX)
+	VPMOVSXBD    100(CX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       384(AX), Y2, Y2
+	VMOVUPS      Y2, 384(AX)
+	VPMOVSXBD    108(CX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       416(AX), Y2, Y2
+	VMOVUPS      Y2, 416(AX)
+	VPMOVSXBD    116(CX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       448(AX), Y2, Y2
+	VMOVUPS      Y2, 448(AX)
+	VPMOVSXBD    124(CX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       480(AX), Y2, Y2
+	VMOVUPS      Y2, 480(AX)
+	VPMOVSXBD    132(CX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       512(AX), Y2, Y2
+	VMOVUPS      Y2, 512(AX)
+	VPMOVSXBD    140(CX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       544(AX), Y2, Y2
+	VMOVUPS      Y2, 544(AX)
+	VPMOVSXBD    148(CX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       576(AX), Y2, Y2
+	VMOVUPS      Y2, 576(AX)
+	VPMOVSXBD    156(CX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       608(AX), Y2, Y2
+	VMOVUPS      Y2, 608(AX)
+	VPMOVSXBD    164(CX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       640(AX), Y2, Y2
+	VMOVUPS      Y2, 640(AX)
+	VPMOVSXBD    172(CX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       672(AX), Y2, Y2
+	VMOVUPS      Y2, 672(AX)
+	VPMOVSXBD    180(CX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       704(AX), Y2, Y2
+	VMOVUPS      Y2, 704(AX)
+	VPMOVSXBD    188(CX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       736(AX), Y2, Y2
+	VMOVUPS      Y2, 736(AX)
+	VPMOVSXBD    196(CX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       768(AX), Y2, Y2
+	VMOVUPS      Y2, 768(AX)
+	VPMOVSXBD    204(CX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       800(AX), Y2, Y2
+	VMOVUPS      Y2, 800(AX)
+	VPMOVSXBD    212(CX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       832(AX), Y2, Y2
+	VMOVUPS      Y2, 832(AX)
+	VPMOVSXBD    220(CX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       864(AX), Y2, Y2
+	VMOVUPS      Y2, 864(AX)
+	VPMOVSXBD    228(CX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       896(AX), Y2, Y2
+	VMOVUPS      Y2, 896(AX)
+	VPMOVSXBD    236(CX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       928(AX), Y2, Y2
+	VMOVUPS      Y2, 928(AX)
+	VPMOVSXBD    244(CX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       960(AX), Y2, Y2
+	VMOVUPS      Y2, 960(AX)
+	VPMOVSXBD    252(CX), Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       992(AX), Y2, Y2
+	VMOVUPS      Y2, 992(AX)
+	ADDQ         $+260, CX
+	ADDQ         $+1024, AX
+	DECQ         DX
+	JMP          blocks
+
+done:
+	VZEROUPPER
+	RET
+
+// func int4DecodeAVX2(dst []float32, src []byte)
+// Requires: AVX, AVX2
+TEXT ·int4DecodeAVX2(SB), NOSPLIT, $0-48
+	MOVQ dst_base+0(FP), AX
+	MOVQ src_base+24(FP), CX
+	MOVQ dst_len+8(FP), DX
+	SHRQ $0x08, DX
+
+blocks:
+	TESTQ        DX, DX
+	JZ           done
+	VBROADCASTSS (CX), Y0
+	VPMOVSXBD    4(CX), Y1
+	VPSRAD       $0x04, Y1, Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VMOVUPS      Y2, 512(AX)
+	VPSLLD       $0x1c, Y1, Y1
+	VPSRAD       $0x1c, Y1, Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, (AX)
+	VPMOVSXBD    12(CX), Y1
+	VPSRAD       $0x04, Y1, Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VMOVUPS      Y2, 544(AX)
+	VPSLLD       $0x1c, Y1, Y1
+	VPSRAD       $0x1c, Y1, Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 32(AX)
+	VPMOVSXBD    20(CX), Y1
+	VPSRAD       $0x04, Y1, Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VMOVUPS      Y2, 576(AX)
+	VPSLLD       $0x1c, Y1, Y1
+	VPSRAD       $0x1c, Y1, Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 64(AX)
+	VPMOVSXBD    28(CX), Y1
+	VPSRAD       $0x04, Y1, Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VMOVUPS      Y2, 608(AX)
+	VPSLLD       $0x1c, Y1, Y1
+	VPSRAD       $0x1c, Y1, Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 96(AX)
+	VPMOVSXBD    36(CX), Y1
+	VPSRAD       $0x04, Y1, Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VMOVUPS      Y2, 640(AX)
+	VPSLLD       $0x1c, Y1, Y1
+	VPSRAD       $0x1c, Y1, Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 128(AX)
+	VPMOVSXBD    44(CX), Y1
+	VPSRAD       $0x04, Y1, Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VMOVUPS      Y2, 672(AX)
+	VPSLLD       $0x1c, Y1, Y1
+	VPSRAD       $0x1c, Y1, Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 160(AX)
+	VPMOVSXBD    52(CX), Y1
+	VPSRAD       $0x04, Y1, Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VMOVUPS      Y2, 704(AX)
+	VPSLLD       $0x1c, Y1, Y1
+	VPSRAD       $0x1c, Y1, Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 192(AX)
+	VPMOVSXBD    60(CX), Y1
+	VPSRAD       $0x04, Y1, Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VMOVUPS      Y2, 736(AX)
+	VPSLLD       $0x1c, Y1, Y1
+	VPSRAD       $0x1c, Y1, Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 224(AX)
+	VPMOVSXBD    68(CX), Y1
+	VPSRAD       $0x04, Y1, Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VMOVUPS      Y2, 768(AX)
+	VPSLLD       $0x1c, Y1, Y1
+	VPSRAD       $0x1c, Y1, Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 256(AX)
+	VPMOVSXBD    76(CX), Y1
+	VPSRAD       $0x04, Y1, Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VMOVUPS      Y2, 800(AX)
+	VPSLLD       $0x1c, Y1, Y1
+	VPSRAD       $0x1c, Y1, Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 288(AX)
+	VPMOVSXBD    84(CX), Y1
+	VPSRAD       $0x04, Y1, Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VMOVUPS      Y2, 832(AX)
+	VPSLLD       $0x1c, Y1, Y1
+	VPSRAD       $0x1c, Y1, Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 320(AX)
+	VPMOVSXBD    92(CX), Y1
+	VPSRAD       $0x04, Y1, Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VMOVUPS      Y2, 864(AX)
+	VPSLLD       $0x1c, Y1, Y1
+	VPSRAD       $0x1c, Y1, Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 352(AX)
+	VPMOVSXBD    100(CX), Y1
+	VPSRAD       $0x04, Y1, Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VMOVUPS      Y2, 896(AX)
+	VPSLLD       $0x1c, Y1, Y1
+	VPSRAD       $0x1c, Y1, Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 384(AX)
+	VPMOVSXBD    108(CX), Y1
+	VPSRAD       $0x04, Y1, Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VMOVUPS      Y2, 928(AX)
+	VPSLLD       $0x1c, Y1, Y1
+	VPSRAD       $0x1c, Y1, Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 416(AX)
+	VPMOVSXBD    116(CX), Y1
+	VPSRAD       $0x04, Y1, Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VMOVUPS      Y2, 960(AX)
+	VPSLLD       $0x1c, Y1, Y1
+	VPSRAD       $0x1c, Y1, Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 448(AX)
+	VPMOVSXBD    124(CX), Y1
+	VPSRAD       $0x04, Y1, Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VMOVUPS      Y2, 992(AX)
+	VPSLLD       $0x1c, Y1, Y1
+	VPSRAD       $0x1c, Y1, Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 480(AX)
+	ADDQ         $+132, CX
+	ADDQ         $+1024, AX
+	DECQ         DX
+	JMP          blocks
+
+done:
+	VZEROUPPER
+	RET
+
+// func int4DecodeAddAVX2(dst []float32, src []byte, weight float32)
+// Requires: AVX, AVX2
+TEXT ·int4DecodeAddAVX2(SB), NOSPLIT, $0-52
+	VBROADCASTSS weight+48(FP), Y0
+	MOVQ         dst_base+0(FP), AX
+	MOVQ         src_base+24(FP), CX
+	MOVQ         dst_len+8(FP), DX
+	SHRQ         $0x08, DX
+
+blocks:
+	TESTQ        DX, DX
+	JZ           done
+	VBROADCASTSS (CX), Y1
+	VPMOVSXBD    4(CX), Y2
+	VPSRAD       $0x04, Y2, Y3
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y1, Y3, Y3
+	VMULPS       Y0, Y3, Y3
+	VADDPS       512(AX), Y3, Y3
+	VMOVUPS      Y3, 512(AX)
+	VPSLLD       $0x1c, Y2, Y2
+	VPSRAD       $0x1c, Y2, Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       (AX), Y2, Y2
+	VMOVUPS      Y2, (AX)
+	VPMOVSXBD    12(CX), Y2
+	VPSRAD       $0x04, Y2, Y3
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y1, Y3, Y3
+	VMULPS       Y0, Y3, Y3
+	VADDPS       544(AX), Y3, Y3
+	VMOVUPS      Y3, 544(AX)
+	VPSLLD       $0x1c, Y2, Y2
+	VPSRAD       $0x1c, Y2, Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       32(AX), Y2, Y2
+	VMOVUPS      Y2, 32(AX)
+	VPMOVSXBD    20(CX), Y2
+	VPSRAD       $0x04, Y2, Y3
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y1, Y3, Y3
+	VMULPS       Y0, Y3, Y3
+	VADDPS       576(AX), Y3, Y3
+	VMOVUPS      Y3, 576(AX)
+	VPSLLD       $0x1c, Y2, Y2
+	VPSRAD       $0x1c, Y2, Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       64(AX), Y2, Y2
+	VMOVUPS      Y2, 64(AX)
+	VPMOVSXBD    28(CX), Y2
+	VPSRAD       $0x04, Y2, Y3
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y1, Y3, Y3
+	VMULPS       Y0, Y3, Y3
+	VADDPS       608(AX), Y3, Y3
+	VMOVUPS      Y3, 608(AX)
+	VPSLLD       $0x1c, Y2, Y2
+	VPSRAD       $0x1c, Y2, Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       96(AX), Y2, Y2
+	VMOVUPS      Y2, 96(AX)
+	VPMOVSXBD    36(CX), Y2
+	VPSRAD       $0x04, Y2, Y3
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y1, Y3, Y3
+	VMULPS       Y0, Y3, Y3
+	VADDPS       640(AX), Y3, Y3
+	VMOVUPS      Y3, 640(AX)
+	VPSLLD       $0x1c, Y2, Y2
+	VPSRAD       $0x1c, Y2, Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       128(AX), Y2, Y2
+	VMOVUPS      Y2, 128(AX)
+	VPMOVSXBD    44(CX), Y2
+	VPSRAD       $0x04, Y2, Y3
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y1, Y3, Y3
+	VMULPS       Y0, Y3, Y3
+	VADDPS       672(AX), Y3, Y3
+	VMOVUPS      Y3, 672(AX)
+	VPSLLD       $0x1c, Y2, Y2
+	VPSRAD       $0x1c, Y2, Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       160(AX), Y2, Y2
+	VMOVUPS      Y2, 160(AX)
+	VPMOVSXBD    52(CX), Y2
+	VPSRAD       $0x04, Y2, Y3
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y1, Y3, Y3
+	VMULPS       Y0, Y3, Y3
+	VADDPS       704(AX), Y3, Y3
+	VMOVUPS      Y3, 704(AX)
+	VPSLLD       $0x1c, Y2, Y2
+	VPSRAD       $0x1c, Y2, Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       192(AX), Y2, Y2
+	VMOVUPS      Y2, 192(AX)
+	VPMOVSXBD    60(CX), Y2
+	VPSRAD       $0x04, Y2, Y3
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y1, Y3, Y3
+	VMULPS       Y0, Y3, Y3
+	VADDPS       736(AX), Y3, Y3
+	VMOVUPS      Y3, 736(AX)
+	VPSLLD       $0x1c, Y2, Y2
+	VPSRAD       $0x1c, Y2, Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       224(AX), Y2, Y2
+	VMOVUPS      Y2, 224(AX)
+	VPMOVSXBD    68(CX), Y2
+	VPSRAD       $0x04, Y2, Y3
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y1, Y3, Y3
+	VMULPS       Y0, Y3, Y3
+	VADDPS       768(AX), Y3, Y3
+	VMOVUPS      Y3, 768(AX)
+	VPSLLD       $0x1c, Y2, Y2
+	VPSRAD       $0x1c, Y2, Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       256(AX), Y2, Y2
+	VMOVUPS      Y2, 256(AX)
+	VPMOVSXBD    76(CX), Y2
+	VPSRAD       $0x04, Y2, Y3
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y1, Y3, Y3
+	VMULPS       Y0, Y3, Y3
+	VADDPS       800(AX), Y3, Y3
+	VMOVUPS      Y3, 800(AX)
+	VPSLLD       $0x1c, Y2, Y2
+	VPSRAD       $0x1c, Y2, Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       288(AX), Y2, Y2
+	VMOVUPS      Y2, 288(AX)
+	VPMOVSXBD    84(CX), Y2
+	VPSRAD       $0x04, Y2, Y3
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y1, Y3, Y3
+	VMULPS       Y0, Y3, Y3
+	VADDPS       832(AX), Y3, Y3
+	VMOVUPS      Y3, 832(AX)
+	VPSLLD       $0x1c, Y2, Y2
+	VPSRAD       $0x1c, Y2, Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       320(AX), Y2, Y2
+	VMOVUPS      Y2, 320(AX)
+	VPMOVSXBD    92(CX), Y2
+	VPSRAD       $0x04, Y2, Y3
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y1, Y3, Y3
+	VMULPS       Y0, Y3, Y3
+	VADDPS       864(AX), Y3, Y3
+	VMOVUPS      Y3, 864(AX)
+	VPSLLD       $0x1c, Y2, Y2
+	VPSRAD       $0x1c, Y2, Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       352(AX), Y2, Y2
+	VMOVUPS      Y2, 352(AX)
+	VPMOVSXBD    100(CX), Y2
+	VPSRAD       $0x04, Y2, Y3
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y1, Y3, Y3
+	VMULPS       Y0, Y3, Y3
+	VADDPS       896(AX), Y3, Y3
+	VMOVUPS      Y3, 896(AX)
+	VPSLLD       $0x1c, Y2, Y2
+	VPSRAD       $0x1c, Y2, Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       384(AX), Y2, Y2
+	VMOVUPS      Y2, 384(AX)
+	VPMOVSXBD    108(CX), Y2
+	VPSRAD       $0x04, Y2, Y3
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y1, Y3, Y3
+	VMULPS       Y0, Y3, Y3
+	VADDPS       928(AX), Y3, Y3
+	VMOVUPS      Y3, 928(AX)
+	VPSLLD       $0x1c, Y2, Y2
+	VPSRAD       $0x1c, Y2, Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       416(AX), Y2, Y2
+	VMOVUPS      Y2, 416(AX)
+	VPMOVSXBD    116(CX), Y2
+	VPSRAD       $0x04, Y2, Y3
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y1, Y3, Y3
+	VMULPS       Y0, Y3, Y3
+	VADDPS       960(AX), Y3, Y3
+	VMOVUPS      Y3, 960(AX)
+	VPSLLD       $0x1c, Y2, Y2
+	VPSRAD       $0x1c, Y2, Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       448(AX), Y2, Y2
+	VMOVUPS      Y2, 448(AX)
+	VPMOVSXBD    124(CX), Y2
+	VPSRAD       $0x04, Y2, Y3
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       Y1, Y3, Y3
+	VMULPS       Y0, Y3, Y3
+	VADDPS       992(AX), Y3, Y3
+	VMOVUPS      Y3, 992(AX)
+	VPSLLD       $0x1c, Y2, Y2
+	VPSRAD       $0x1c, Y2, Y2
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       Y1, Y2, Y2
+	VMULPS       Y0, Y2, Y2
+	VADDPS       480(AX), Y2, Y2
+	VMOVUPS      Y2, 480(AX)
+	ADDQ         $+132, CX
+	ADDQ         $+1024, AX
+	DECQ         DX
+	JMP          blocks
+
+done:
+	VZEROUPPER
+	RET
+
+// func streamEncodeAVX2(dst []byte, src []float32)
+// Requires: AVX
+TEXT ·streamEncodeAVX2(SB), NOSPLIT, $0-48
+	MOVQ dst_base+0(FP), AX
+	MOVQ src_base+24(FP), CX
+	MOVQ src_len+32(FP), DX
+	SHRQ $0x08, DX
+
+blocks:
+	TESTQ   DX, DX
+	JZ      done
+	VMOVUPS (CX), Y0
+	VMOVUPS Y0, 4(AX)
+	VMOVSS  X0, (AX)
+	VMOVUPS 32(CX), Y0
+	VMOVUPS 64(CX), Y0
+	VMOVUPS 96(CX), Y0
+	VMOVUPS 128(CX), Y0
+	VMOVUPS Y0, 36(AX)
+	VMOVUPS 160(CX), Y0
+	VMOVUPS 192(CX), Y0
+	VMOVUPS 224(CX), Y0
+	VMOVUPS 256(CX), Y0
+	VMOVUPS Y0, 68(AX)
+	VMOVUPS 288(CX), Y0
+	VMOVUPS 320(CX), Y0
+	VMOVUPS 352(CX), Y0
+	VMOVUPS 384(CX), Y0
+	VMOVUPS Y0, 100(AX)
+	VMOVUPS 416(CX), Y0
+	VMOVUPS 448(CX), Y0
+	VMOVUPS 480(CX), Y0
+	VMOVUPS 512(CX), Y0
+	VMOVUPS Y0, 132(AX)
+	VMOVUPS 544(CX), Y0
+	VMOVUPS 576(CX), Y0
+	VMOVUPS 608(CX), Y0
+	VMOVUPS 640(CX), Y0
+	VMOVUPS Y0, 164(AX)
+	VMOVUPS 672(CX), Y0
+	VMOVUPS 704(CX), Y0
+	VMOVUPS 736(CX), Y0
+	VMOVUPS 768(CX), Y0
+	VMOVUPS Y0, 196(AX)
+	VMOVUPS 800(CX), Y0
+	VMOVUPS 832(CX), Y0
+	VMOVUPS 864(CX), Y0
+	VMOVUPS 896(CX), Y0
+	VMOVUPS Y0, 228(AX)
+	VMOVUPS 928(CX), Y0
+	VMOVUPS 960(CX), Y0
+	VMOVUPS 992(CX), Y0
+	ADDQ    $+1024, CX
+	ADDQ    $+260, AX
+	DECQ    DX
+	JMP     blocks
+
+done:
+	VZEROUPPER
+	RET
+
+// func streamAddAVX2(dst []float32, src []byte)
+// Requires: AVX
+TEXT ·streamAddAVX2(SB), NOSPLIT, $0-48
+	MOVQ dst_base+0(FP), AX
+	MOVQ src_base+24(FP), CX
+	MOVQ dst_len+8(FP), DX
+	SHRQ $0x08, DX
+
+blocks:
+	TESTQ   DX, DX
+	JZ      done
+	VMOVSS  (CX), X0
+	VMOVUPS 4(CX), Y0
+	VMOVUPS (AX), Y0
+	VMOVUPS Y0, (AX)
+	VMOVUPS 32(AX), Y0
+	VMOVUPS Y0, 32(AX)
+	VMOVUPS 64(AX), Y0
+	VMOVUPS Y0, 64(AX)
+	VMOVUPS 96(AX), Y0
+	VMOVUPS Y0, 96(AX)
+	VMOVUPS 36(CX), Y0
+	VMOVUPS 128(AX), Y0
+	VMOVUPS Y0, 128(AX)
+	VMOVUPS 160(AX), Y0
+	VMOVUPS Y0, 160(AX)
+	VMOVUPS 192(AX), Y0
+	VMOVUPS Y0, 192(AX)
+	VMOVUPS 224(AX), Y0
+	VMOVUPS Y0, 224(AX)
+	VMOVUPS 68(CX), Y0
+	VMOVUPS 256(AX), Y0
+	VMOVUPS Y0, 256(AX)
+	VMOVUPS 288(AX), Y0
+	VMOVUPS Y0, 288(AX)
+	VMOVUPS 320(AX), Y0
+	VMOVUPS Y0, 320(AX)
+	VMOVUPS 352(AX), Y0
+	VMOVUPS Y0, 352(AX)
+	VMOVUPS 100(CX), Y0
+	VMOVUPS 384(AX), Y0
+	VMOVUPS Y0, 384(AX)
+	VMOVUPS 416(AX), Y0
+	VMOVUPS Y0, 416(AX)
+	VMOVUPS 448(AX), Y0
+	VMOVUPS Y0, 448(AX)
+	VMOVUPS 480(AX), Y0
+	VMOVUPS Y0, 480(AX)
+	VMOVUPS 132(CX), Y0
+	VMOVUPS 512(AX), Y0
+	VMOVUPS Y0, 512(AX)
+	VMOVUPS 544(AX), Y0
+	VMOVUPS Y0, 544(AX)
+	VMOVUPS 576(AX), Y0
+	VMOVUPS Y0, 576(AX)
+	VMOVUPS 608(AX), Y0
+	VMOVUPS Y0, 608(AX)
+	VMOVUPS 164(CX), Y0
+	VMOVUPS 640(AX), Y0
+	VMOVUPS Y0, 640(AX)
+	VMOVUPS 672(AX), Y0
+	VMOVUPS Y0, 672(AX)
+	VMOVUPS 704(AX), Y0
+	VMOVUPS Y0, 704(AX)
+	VMOVUPS 736(AX), Y0
+	VMOVUPS Y0, 736(AX)
+	VMOVUPS 196(CX), Y0
+	VMOVUPS 768(AX), Y0
+	VMOVUPS Y0, 768(AX)
+	VMOVUPS 800(AX), Y0
+	VMOVUPS Y0, 800(AX)
+	VMOVUPS 832(AX), Y0
+	VMOVUPS Y0, 832(AX)
+	VMOVUPS 864(AX), Y0
+	VMOVUPS Y0, 864(AX)
+	VMOVUPS 228(CX), Y0
+	VMOVUPS 896(AX), Y0
+	VMOVUPS Y0, 896(AX)
+	VMOVUPS 928(AX), Y0
+	VMOVUPS Y0, 928(AX)
+	VMOVUPS 960(AX), Y0
+	VMOVUPS Y0, 960(AX)
+	VMOVUPS 992(AX), Y0
+	VMOVUPS Y0, 992(AX)
+	ADDQ    $+260, CX
+	ADDQ    $+1024, AX
+	DECQ    DX
+	JMP     blocks
+
+done:
 	VZEROUPPER
 	RET

@@ -20,6 +20,7 @@ func main() {
 		s.sums()
 		s.adamw()
 		s.peak()
+		s.codecs()
 	}
 	Generate()
 }
