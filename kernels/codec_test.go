@@ -343,3 +343,45 @@ func TestFormatsAllocateNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestVectorsLargerThanCaches has what is stored past the caches: from any place in
+// memory, with a tail, and with a value that is not finite in a stage.
+func TestVectorsLargerThanCaches(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 150 MB")
+	}
+	const n = 17<<20 + 5*CodecBlock + 9
+	x := make([]float32, n)
+	copy(x, codecValues(rand.New(rand.NewPCG(5, 5)), 1<<20+77, 1))
+	for done := 1<<20 + 77; done < n; done *= 2 { // other blocks by the odd length
+		copy(x[done:], x[:done])
+	}
+	length := FormatInt8.EncodedLen(n)
+	want := make([]byte, length)
+	plainPath.encode(FormatInt8, want, x)
+	room := make([]byte, length+128)
+	for _, p := range vectorPaths() {
+		for _, shift := range []int{0, 4, 60, 31, 64} {
+			for i := range room {
+				room[i] = 0xa5
+			}
+			got := room[shift : shift+length]
+			if done := p.encode(FormatInt8, got, x); done != n || !bytes.Equal(got, want) {
+				t.Errorf("%s, shifted by %d: %d of %d values encoded, or other bytes than plain Go's", p.name, shift, done, n)
+			}
+			for i, b := range room {
+				if (i < shift || i >= shift+length) && b != 0xa5 {
+					t.Fatalf("%s, shifted by %d: wrote at %d beside the destination", p.name, shift, i-shift)
+				}
+			}
+		}
+		for _, at := range []int{0, 3 * CodecBlock, 1 << 22, n - 300, n - 1} {
+			old := x[at]
+			x[at] = float32(math.NaN())
+			if got, want := p.encode(FormatInt8, room[4:4+length], x), at/CodecBlock*CodecBlock; got != want {
+				t.Errorf("%s, NaN at %d: encode returned %d, want %d", p.name, at, got, want)
+			}
+			x[at] = old
+		}
+	}
+}

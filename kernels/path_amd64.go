@@ -33,7 +33,7 @@ var avx512Path = path{
 	rotate: rotateAVX512, swiglu: swigluAVX512, swigluGrad: swigluGradAVX512,
 	adamw: adamwAVX512, sumLanes: sumLanesAVX512, squareLanes: squareLanesAVX512,
 	peak: peakAVX512, peakFlop: 2 * 12 * 16,
-	formats: avx512Formats, streamEncode: streamEncodeAVX512, streamAdd: streamAddAVX512,
+	formats: avx512Formats, streamEncode: streamEncodeAVX512, streamEncodePast: streamEncodePastAVX512, streamAdd: streamAddAVX512,
 }
 
 var avx2Path = path{
@@ -46,5 +46,5 @@ var avx2Path = path{
 	rotate: rotateAVX2, swiglu: swigluAVX2, swigluGrad: swigluGradAVX2,
 	adamw: adamwAVX2, sumLanes: sumLanesAVX2, squareLanes: squareLanesAVX2,
 	peak: peakAVX2, peakFlop: 2 * 12 * 8,
-	formats: avx2Formats, streamEncode: streamEncodeAVX2, streamAdd: streamAddAVX2,
+	formats: avx2Formats, streamEncode: streamEncodeAVX2, streamEncodePast: streamEncodePastAVX2, streamAdd: streamAddAVX2,
 }

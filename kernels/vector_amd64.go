@@ -189,10 +189,23 @@ func int4DecodeAVX512(dst []float32, src []byte)
 //go:noescape
 func int4DecodeAddAVX512(dst []float32, src []byte, weight float32)
 
+// storePastAVX512 copies whole lines of 64 bytes to a multiple of 64, past the caches. storeFence is to follow.
+//
+//go:noescape
+func storePastAVX512(dst []byte, src []byte)
+
+// storeFence makes what was stored past the caches visible before what is stored after it.
+func storeFence()
+
 // streamEncodeAVX512 reads blocks of float32 and writes as many bytes as their int8 has.
 //
 //go:noescape
 func streamEncodeAVX512(dst []byte, src []float32)
+
+// streamEncodePastAVX512 is streamEncode past the caches to a multiple of 64; it leaves out the scales.
+//
+//go:noescape
+func streamEncodePastAVX512(dst []byte, src []float32)
 
 // streamAddAVX512 reads the int8 of blocks, and reads and writes their float32.
 //
@@ -384,10 +397,20 @@ func int4DecodeAVX2(dst []float32, src []byte)
 //go:noescape
 func int4DecodeAddAVX2(dst []float32, src []byte, weight float32)
 
+// storePastAVX2 copies whole lines of 64 bytes to a multiple of 64, past the caches. storeFence is to follow.
+//
+//go:noescape
+func storePastAVX2(dst []byte, src []byte)
+
 // streamEncodeAVX2 reads blocks of float32 and writes as many bytes as their int8 has.
 //
 //go:noescape
 func streamEncodeAVX2(dst []byte, src []float32)
+
+// streamEncodePastAVX2 is streamEncode past the caches to a multiple of 64; it leaves out the scales.
+//
+//go:noescape
+func streamEncodePastAVX2(dst []byte, src []float32)
 
 // streamAddAVX2 reads the int8 of blocks, and reads and writes their float32.
 //

@@ -371,30 +371,29 @@ func FuzzScaledEncode(f *testing.F) {
 	})
 }
 
+// BenchmarkCodec has a chunk as gossip sends it, and more than caches hold; bytes are
+// those of the float32.
 func BenchmarkCodec(b *testing.B) {
-	const n = 1 << 20
-	x := gaussian(1, n)
-	dst := make([]float32, n)
-	for _, c := range all(b) {
-		p := encode(b, c, x)
-		b.Run(fmt.Sprintf("%s/encode", c.Name()), func(b *testing.B) {
-			b.SetBytes(4 * n)
-			for b.Loop() {
-				p, _ = c.AppendEncode(p[:0], x)
+	for _, n := range []int{1 << 16, 1 << 24} {
+		x := gaussian(1, n)
+		dst := make([]float32, n)
+		for _, c := range all(b) {
+			p := encode(b, c, x)
+			run := func(what string, f func() error) {
+				b.Run(fmt.Sprintf("%s/%s/%d", c.Name(), what, n), func(b *testing.B) {
+					b.SetBytes(4 * int64(n))
+					for b.Loop() {
+						if err := f(); err != nil {
+							b.Fatal(err)
+						}
+					}
+				})
 			}
-		})
-		b.Run(fmt.Sprintf("%s/decode", c.Name()), func(b *testing.B) {
-			b.SetBytes(4 * n)
-			for b.Loop() {
-				_ = c.Decode(dst, p)
-			}
-		})
-		b.Run(fmt.Sprintf("%s/decodeadd", c.Name()), func(b *testing.B) {
-			b.SetBytes(4 * n)
-			for b.Loop() {
-				_ = c.DecodeAdd(dst, p, 1e-9)
-			}
-		})
+			run("encode", func() (err error) { p, err = c.AppendEncode(p[:0], x); return })
+			run("check", func() error { return c.Check(n, p) })
+			run("decode", func() error { return c.Decode(dst, p) })
+			run("decodeadd", func() error { return c.DecodeAdd(dst, p, 1e-9) })
+		}
 	}
 }
 

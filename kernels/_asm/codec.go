@@ -44,6 +44,7 @@ func (s *isa) codecs() {
 	s.int4Sound()
 	s.decodeScaled("int8Decode", 1)
 	s.decodeScaled("int4Decode", 2)
+	s.pastCaches()
 	s.streams()
 }
 
@@ -54,6 +55,18 @@ func (s *isa) at(base reg.GPVirtual, v, size int) Mem {
 
 // inBlock is the number of registers that hold a block of float32.
 func (s *isa) inBlock() int { return wireBlock / s.lanes }
+
+// prefetch asks for a row of bytes that is some way further on, for the second-level
+// cache, and for one that is nearer, for the first. A block's values depend on its
+// scale, so a processor runs out of places for unfinished instructions before it has
+// asked for enough memory by itself.
+func prefetch(base reg.GPVirtual, bytes int) {
+	const near, far = 512, 3072
+	for at := 0; at < bytes; at += 64 {
+		PREFETCHT0(Mem{Base: base, Disp: near + at})
+		PREFETCHT1(Mem{Base: base, Disp: far + at})
+	}
+}
 
 // blockCount is the number of blocks in a slice of float32.
 func blockCount(slice string) reg.GPVirtual {
@@ -191,6 +204,7 @@ func (s *isa) decode(name string, blockBytes int, values func(src reg.GPVirtual,
 	for _, add := range []bool{false, true} {
 		dst, src, n, weight := s.decodeHead(name, add)
 		eachBlock(n, func() {
+			prefetch(dst, 4*wireBlock)
 			for v := range s.inBlock() {
 				s.put(values(src, v), weight, s.at(dst, v, 4))
 			}
@@ -241,6 +255,7 @@ func (s *isa) bf16() {
 		VMOVUPS(quadOrder(), order)
 	}
 	eachBlock(n, func() {
+		prefetch(src, 4*wireBlock)
 		for v := 0; v < s.inBlock(); v += 2 {
 			var words [2]reg.VecVirtual
 			for i := range words {
@@ -396,6 +411,7 @@ func (s *isa) encodeScaled(name string, qMax float32, scaleMax uint32,
 	hi, lo := s.vec(), s.vec()
 
 	eachBlock(n, func() {
+		prefetch(src, 4*wireBlock)
 		greatest, x := s.blockGreatest(src, abs)
 		CMPL(greatest, U32(0x7f800000))
 		JAE(LabelRef("done"))
@@ -560,6 +576,7 @@ func (s *isa) decodeScaled(name string, perByte int) {
 			s.put(q, weight, s.at(dst, v, 4))
 		}
 		eachBlock(n, func() {
+			prefetch(dst, 4*wireBlock)
 			VBROADCASTSS(Mem{Base: src}, scale)
 			for v := range s.inBlock() / perByte {
 				q := s.vec()
@@ -580,37 +597,51 @@ func (s *isa) decodeScaled(name string, perByte int) {
 	}
 }
 
+// pastCaches emits what encoders of vectors larger than caches store with.
+func (s *isa) pastCaches() {
+	s.text("storePast", "func(dst, src []byte)")
+	Doc("storePast" + s.suffix + " copies whole lines of 64 bytes to a multiple of 64, past the caches. storeFence is to follow.")
+	dst, src, n := pointer("dst"), pointer("src"), length("src")
+	Label("lines")
+	CMPQ(n, U8(64))
+	JL(LabelRef("done"))
+	for at := 0; at < 64; at += 4 * s.lanes {
+		t := s.vec()
+		VMOVUPS(Mem{Base: src, Disp: at}, t)
+		VMOVNTPS(t, Mem{Base: dst, Disp: at})
+	}
+	ADDQ(U8(64), src)
+	ADDQ(U8(64), dst)
+	SUBQ(U8(64), n)
+	JMP(LabelRef("lines"))
+	Label("done")
+	end()
+	if !s.wide {
+		return
+	}
+	TEXT("storeFence", NOSPLIT, "func()")
+	Doc("storeFence makes what was stored past the caches visible before what is stored after it.")
+	SFENCE()
+	RET()
+}
+
 // streams emit what the codec of int8 is measured against: loops that touch the same
 // memory and do nothing else.
 func (s *isa) streams() {
-	s.text("streamEncode", "func(dst []byte, src []float32)")
+	s.streamEncode("streamEncode", 4, func(v reg.VecVirtual, m Mem) { VMOVUPS(v, m) })
 	Doc("streamEncode" + s.suffix + " reads blocks of float32 and writes as many bytes as their int8 has.")
-	dst, src, n := pointer("dst"), pointer("src"), blockCount("src")
-	eachBlock(n, func() {
-		for v := range s.inBlock() {
-			t := s.vec()
-			VMOVUPS(s.at(src, v, 4), t)
-			if v%4 == 0 {
-				VMOVUPS(t, s.at(dst, v, 1).Offset(4))
-			}
-			if v == 0 {
-				VMOVSS(t.AsX(), Mem{Base: dst})
-			}
-		}
-		ADDQ(I32(4*wireBlock), src)
-		ADDQ(I32(4+wireBlock), dst)
-	})
-	end()
+	s.streamEncode("streamEncodePast", 0, func(v reg.VecVirtual, m Mem) { VMOVNTPS(v, m) })
+	Doc("streamEncodePast" + s.suffix + " is streamEncode past the caches to a multiple of 64; it leaves out the scales.")
 
 	s.text("streamAdd", "func(dst []float32, src []byte)")
 	Doc("streamAdd" + s.suffix + " reads the int8 of blocks, and reads and writes their float32.")
-	dst, src, n = pointer("dst"), pointer("src"), blockCount("dst")
+	dst, src, n := pointer("dst"), pointer("src"), blockCount("dst")
 	eachBlock(n, func() {
 		t := s.vec()
 		VMOVSS(Mem{Base: src}, t.AsX())
 		for v := range s.inBlock() {
 			if v%4 == 0 {
-				VMOVUPS(s.at(src, v, 1).Offset(4), t)
+				VMOVUPS(s.at(src, v/4, 4).Offset(4), t)
 			}
 			x := s.vec()
 			VMOVUPS(s.at(dst, v, 4), x)
@@ -618,6 +649,26 @@ func (s *isa) streams() {
 		}
 		ADDQ(I32(4+wireBlock), src)
 		ADDQ(I32(4*wireBlock), dst)
+	})
+	end()
+}
+
+func (s *isa) streamEncode(name string, header int, store func(v reg.VecVirtual, m Mem)) {
+	s.text(name, "func(dst []byte, src []float32)")
+	dst, src, n := pointer("dst"), pointer("src"), blockCount("src")
+	eachBlock(n, func() {
+		for v := range s.inBlock() {
+			t := s.vec()
+			VMOVUPS(s.at(src, v, 4), t)
+			if v%4 == 0 {
+				store(t, s.at(dst, v/4, 4).Offset(header))
+			}
+			if v == 0 && header > 0 {
+				VMOVSS(t.AsX(), Mem{Base: dst})
+			}
+		}
+		ADDQ(I32(4*wireBlock), src)
+		ADDQ(I32(header+wireBlock), dst)
 	})
 	end()
 }
