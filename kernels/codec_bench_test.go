@@ -60,7 +60,7 @@ func BenchmarkCodecMemory(b *testing.B) {
 	}
 	const (
 		most    = 100_000_000 / CodecBlock * CodecBlock
-		segment = 1 << 25 // its bytes, and the half of them, are stored past the caches
+		segment = most / 3 / 8192 * 8192 // the half of its bytes, too, goes past the caches, from a whole line
 	)
 	x, sum := floats(most), floats(most)
 	wire := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(floats(most/3)))), FormatInt8.EncodedLen(most))
