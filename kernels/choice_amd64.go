@@ -16,7 +16,7 @@ type requirement struct {
 
 // vectorNeeds are of the paths of vectorPaths, in its order.
 var vectorNeeds = []requirement{
-	{avx512Path.name, []string{"AVX512F", "AVX512DQ", "AVX512VL", "AVX2", "BMI2"}},
+	{avx512Path.name, []string{"AVX512F", "AVX512BW", "AVX512DQ", "AVX512VL", "AVX2", "BMI2"}},
 	{avx2Path.name, []string{"AVX2", "FMA", "BMI2"}},
 }
 

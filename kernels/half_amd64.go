@@ -10,8 +10,8 @@ import (
 
 // halfNeeds has the fastest way first. The rest of a step runs on AVX-512.
 var halfNeeds = []requirement{
-	{"AMX", append([]string{"AMX_TILE", "AMX_BF16", "AVX512_BF16", "AVX512BW"}, vectorNeeds[0].features...)},
-	{"AVX512_BF16", append([]string{"AVX512_BF16", "AVX512BW"}, vectorNeeds[0].features...)},
+	{"AMX", append([]string{"AMX_TILE", "AMX_BF16", "AVX512_BF16"}, vectorNeeds[0].features...)},
+	{"AVX512_BF16", append([]string{"AVX512_BF16"}, vectorNeeds[0].features...)},
 }
 
 func halfChoices() []Choice {

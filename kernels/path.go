@@ -56,6 +56,13 @@ type path struct {
 	peak     func(turns int)
 	peakFlop int
 	streams  *streams // nil in Go
+
+	// formats are the codecs for the wire. The streams touch the memory that int8's
+	// encode and decodeAdd touch, and do nothing else: what those are measured against.
+	formats          [formatCount]blockRuns
+	streamEncode     func(dst []byte, src []float32)
+	streamEncodePast func(dst []byte, src []float32)
+	streamAdd        func(dst []float32, src []byte)
 }
 
 // plainPath runs everywhere.

@@ -33,6 +33,7 @@ var avx512Path = path{
 	adamw: adamwAVX512, sumLanes: sumLanesAVX512, squareLanes: squareLanesAVX512,
 	peak: peakAVX512, peakFlop: 2 * 12 * 16,
 	streams: &streams{streamReadAVX512, streamUpdateAVX512, streamWriteAVX512, streamWritePastAVX512},
+	formats: avx512Formats, streamEncode: streamEncodeAVX512, streamEncodePast: streamEncodePastAVX512, streamAdd: streamAddAVX512,
 }
 
 var avx2Path = path{
@@ -46,4 +47,5 @@ var avx2Path = path{
 	adamw: adamwAVX2, sumLanes: sumLanesAVX2, squareLanes: squareLanesAVX2,
 	peak: peakAVX2, peakFlop: 2 * 12 * 8,
 	streams: &streams{streamReadAVX2, streamUpdateAVX2, streamWriteAVX2, streamWritePastAVX2},
+	formats: avx2Formats, streamEncode: streamEncodeAVX2, streamEncodePast: streamEncodePastAVX2, streamAdd: streamAddAVX2,
 }

@@ -41,7 +41,7 @@ func TestFastestPathIsChosen(t *testing.T) {
 	}
 	want := "plain Go"
 	switch {
-	case has("avx512f", "avx512dq", "avx512vl", "avx2", "bmi2"):
+	case has("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "bmi2"):
 		want = "AVX-512"
 	case has("avx2", "fma", "bmi2"):
 		want = "AVX2"

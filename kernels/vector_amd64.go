@@ -164,6 +164,109 @@ func streamWriteAVX512(x []float32)
 //go:noescape
 func streamWritePastAVX512(x []float32)
 
+// fp32EncodeAVX512 copies src to dst and returns the number of blocks, or 0 where a value is not finite.
+//
+//go:noescape
+func fp32EncodeAVX512(dst []byte, src []float32) int
+
+// fp32SoundAVX512 says whether all values are finite.
+//
+//go:noescape
+func fp32SoundAVX512(src []byte) bool
+
+// fp32DecodeAVX512 fills dst.
+//
+//go:noescape
+func fp32DecodeAVX512(dst []float32, src []byte)
+
+// fp32DecodeAddAVX512 adds round(weight·decoded) to dst.
+//
+//go:noescape
+func fp32DecodeAddAVX512(dst []float32, src []byte, weight float32)
+
+// bf16EncodeAVX512 rounds src to dst and returns the number of blocks, or 0 where a value is not finite.
+//
+//go:noescape
+func bf16EncodeAVX512(dst []byte, src []float32) int
+
+// bf16SoundAVX512 says whether all values are finite.
+//
+//go:noescape
+func bf16SoundAVX512(src []byte) bool
+
+// bf16DecodeAVX512 fills dst.
+//
+//go:noescape
+func bf16DecodeAVX512(dst []float32, src []byte)
+
+// bf16DecodeAddAVX512 adds round(weight·decoded) to dst.
+//
+//go:noescape
+func bf16DecodeAddAVX512(dst []float32, src []byte, weight float32)
+
+// int8EncodeAVX512 encodes blocks and returns their number, less where it stopped at one with a value that is not finite.
+//
+//go:noescape
+func int8EncodeAVX512(dst []byte, src []float32) int
+
+// int4EncodeAVX512 encodes blocks and returns their number, less where it stopped at one with a value that is not finite.
+//
+//go:noescape
+func int4EncodeAVX512(dst []byte, src []float32) int
+
+// int8SoundAVX512 says whether an encoder can have written all blocks.
+//
+//go:noescape
+func int8SoundAVX512(src []byte) bool
+
+// int4SoundAVX512 says whether an encoder can have written all blocks.
+//
+//go:noescape
+func int4SoundAVX512(src []byte) bool
+
+// int8DecodeAVX512 fills dst.
+//
+//go:noescape
+func int8DecodeAVX512(dst []float32, src []byte)
+
+// int8DecodeAddAVX512 adds round(weight·decoded) to dst.
+//
+//go:noescape
+func int8DecodeAddAVX512(dst []float32, src []byte, weight float32)
+
+// int4DecodeAVX512 fills dst.
+//
+//go:noescape
+func int4DecodeAVX512(dst []float32, src []byte)
+
+// int4DecodeAddAVX512 adds round(weight·decoded) to dst.
+//
+//go:noescape
+func int4DecodeAddAVX512(dst []float32, src []byte, weight float32)
+
+// storePastAVX512 copies whole lines of 64 bytes to a multiple of 64, past the caches. storeFence is to follow.
+//
+//go:noescape
+func storePastAVX512(dst []byte, src []byte)
+
+// storeFence makes what was stored past the caches visible before what is stored after it.
+func storeFence()
+
+// streamEncodeAVX512 reads blocks of float32 and writes as many bytes as their int8 has.
+//
+//go:noescape
+func streamEncodeAVX512(dst []byte, src []float32)
+
+// streamEncodePastAVX512 is streamEncode past the caches to a multiple of 64; it leaves out the scales.
+//
+//go:noescape
+func streamEncodePastAVX512(dst []byte, src []float32)
+
+// streamAddAVX512 reads the int8 of blocks, and reads and writes their float32.
+//
+//go:noescape
+func streamAddAVX512(dst []float32, src []byte)
+
 // panelAVX2 computes up to 16 columns of a product; see path.panel.
 //
 //go:noescape
@@ -293,6 +396,106 @@ func streamWriteAVX2(x []float32)
 //
 //go:noescape
 func streamWritePastAVX2(x []float32)
+
+// fp32EncodeAVX2 copies src to dst and returns the number of blocks, or 0 where a value is not finite.
+//
+//go:noescape
+func fp32EncodeAVX2(dst []byte, src []float32) int
+
+// fp32SoundAVX2 says whether all values are finite.
+//
+//go:noescape
+func fp32SoundAVX2(src []byte) bool
+
+// fp32DecodeAVX2 fills dst.
+//
+//go:noescape
+func fp32DecodeAVX2(dst []float32, src []byte)
+
+// fp32DecodeAddAVX2 adds round(weight·decoded) to dst.
+//
+//go:noescape
+func fp32DecodeAddAVX2(dst []float32, src []byte, weight float32)
+
+// bf16EncodeAVX2 rounds src to dst and returns the number of blocks, or 0 where a value is not finite.
+//
+//go:noescape
+func bf16EncodeAVX2(dst []byte, src []float32) int
+
+// bf16SoundAVX2 says whether all values are finite.
+//
+//go:noescape
+func bf16SoundAVX2(src []byte) bool
+
+// bf16DecodeAVX2 fills dst.
+//
+//go:noescape
+func bf16DecodeAVX2(dst []float32, src []byte)
+
+// bf16DecodeAddAVX2 adds round(weight·decoded) to dst.
+//
+//go:noescape
+func bf16DecodeAddAVX2(dst []float32, src []byte, weight float32)
+
+// int8EncodeAVX2 encodes blocks and returns their number, less where it stopped at one with a value that is not finite.
+//
+//go:noescape
+func int8EncodeAVX2(dst []byte, src []float32) int
+
+// int4EncodeAVX2 encodes blocks and returns their number, less where it stopped at one with a value that is not finite.
+//
+//go:noescape
+func int4EncodeAVX2(dst []byte, src []float32) int
+
+// int8SoundAVX2 says whether an encoder can have written all blocks.
+//
+//go:noescape
+func int8SoundAVX2(src []byte) bool
+
+// int4SoundAVX2 says whether an encoder can have written all blocks.
+//
+//go:noescape
+func int4SoundAVX2(src []byte) bool
+
+// int8DecodeAVX2 fills dst.
+//
+//go:noescape
+func int8DecodeAVX2(dst []float32, src []byte)
+
+// int8DecodeAddAVX2 adds round(weight·decoded) to dst.
+//
+//go:noescape
+func int8DecodeAddAVX2(dst []float32, src []byte, weight float32)
+
+// int4DecodeAVX2 fills dst.
+//
+//go:noescape
+func int4DecodeAVX2(dst []float32, src []byte)
+
+// int4DecodeAddAVX2 adds round(weight·decoded) to dst.
+//
+//go:noescape
+func int4DecodeAddAVX2(dst []float32, src []byte, weight float32)
+
+// storePastAVX2 copies whole lines of 64 bytes to a multiple of 64, past the caches. storeFence is to follow.
+//
+//go:noescape
+func storePastAVX2(dst []byte, src []byte)
+
+// streamEncodeAVX2 reads blocks of float32 and writes as many bytes as their int8 has.
+//
+//go:noescape
+func streamEncodeAVX2(dst []byte, src []float32)
+
+// streamEncodePastAVX2 is streamEncode past the caches to a multiple of 64; it leaves out the scales.
+//
+//go:noescape
+func streamEncodePastAVX2(dst []byte, src []float32)
+
+// streamAddAVX2 reads the int8 of blocks, and reads and writes their float32.
+//
+//go:noescape
+func streamAddAVX2(dst []float32, src []byte)
 
 // pause waits for turns times 40 to 140 cycles.
 func pause(turns int)

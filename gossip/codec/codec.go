@@ -1,8 +1,8 @@
 // Package codec turns vectors of float32 into bytes for the wire and back.
 //
-// Three codecs, all little-endian, all free of state, allocation (beyond growing
+// Four codecs, all little-endian, all free of state, allocation (beyond growing
 // the destination) and randomness, so that the same values give the same bytes on
-// every machine and a GPU can be held to them bit for bit.
+// every machine. The loops are in package kernels.
 //
 // # Wire layout
 //
@@ -22,22 +22,55 @@
 //	offset 260b+4    1  q of value 256b, two's complement, −127 … 127
 //	offset 260b+4+j  1  q of value 256b+j
 //
-// # Arithmetic of int8
+// int4, blocks of [Block] values, 132 bytes each; the last block may be shorter. A
+// block of n values has h = ⌈n/2⌉ bytes of them, the first half in the low nibbles and
+// the second in the high ones, so that a machine turns a row of bytes into two rows of
+// neighbours:
 //
-// Every operation is binary32, rounded to nearest even, in this order:
+//	offset 132b      4  scale s of block b, as in int8
+//	offset 132b+4+j  1  bits 0 to 3: q of value 256b+j, two's complement, −7 … 7
+//	                    bits 4 to 7: q of value 256b+h+j; 0 where n is odd and j = h−1
+//
+// # Arithmetic of int8 and int4
+//
+// Every operation is binary32, rounded to nearest even, in this order, with Q = 127
+// in int8 and Q = 7 in int4:
 //
 //	m = max |x| over the block
-//	t = m / 127
+//	t = m / Q
 //	s = t with its bit pattern rounded up to a multiple of 128
-//	s = 0 if s < 2⁻¹²⁶;  s = min(s, the pattern 0x7c010200, i.e. 1.0078735·2¹²¹)
-//	q = 0 if s = 0, else round-to-even(x / s), clamped to [−127, 127]
+//	s = 0 if s < 2⁻¹²⁶;  s = min(s, L), the largest scale whose Q·s is finite:
+//	    L has the pattern 0x7c010200 in int8, i.e. 1.0078735·2¹²¹
+//	    and               0x7e124900 in int4, i.e. 1.1428528·2¹²⁵
+//	q = 0 if s = 0, else round-to-even(x / s), within [−Q, Q] as it comes
 //	decoded = q·s
 //
 // A scale has at most 17 significant bits and |q| at most 7, so q·s is exact: it
 // makes no difference whether a compiler or a GPU fuses it into an addition. It
 // also makes coding idempotent: decoded values encode to the same bytes again. The
 // error is at most s·(1/2 + 2⁻¹⁷), and a block is dropped to zero only where all of
-// it is below 127·2⁻¹²⁶ ≈ 1.5e-36.
+// it is below Q·2⁻¹²⁶, 1.5e-36 in int8 and 8.2e-38 in int4.
+//
+// The 17 bits have another use: x/s is half an odd number or so far from one that the
+// rounding of x/s does not reach it. So the two roundings of q are as one, and q may be
+// computed without a division (kernels/_asm/codec.go has the proof).
+//
+// # What decoders refuse
+//
+// All that the encoder never writes: a length other than EncodedLen; in fp32 and bf16 a
+// value that is not finite; in int8 and int4 a scale that is neither +0 nor a normal
+// number up to L whose low 7 mantissa bits are 0, a q other than 0 under a scale of 0,
+// q = −128 or q = −8, and a nibble other than 0 that belongs to no value. A refused
+// encoding leaves the destination as it was, which takes a look at all bytes before the
+// first value is written: who decodes a long vector does so in pieces that fit a cache.
+//
+// # What another implementation must match
+//
+// A GPU may order the work as it likes. It must write the same bytes: divisions of
+// binary32 rounded to nearest even (or the detour above), subnormal numbers kept, in
+// bf16 as in blocks around the smallest scale, and zero bytes where s = 0. Sums are
+// dst + round(weight·decoded), two roundings, not a fused multiply-add. It must refuse
+// what the section above lists. Of a NaN in a sum only that it is one counts.
 //
 // Block scales follow Dettmers et al., 8-bit Optimizers via Block-wise Quantization
 // (arXiv 2110.02861), section 2.1.
@@ -45,7 +78,7 @@
 // # Differences from the paper
 //
 // The code book is linear, not dynamic, so that a sum needs no table; a block is 256
-// values, not 2048; the scale is rounded up to 17 bits.
+// values, not 2048; the scale is rounded up to 17 bits; int4 is as int8, of fewer bits.
 //
 // # Sub-ranges
 //
@@ -56,12 +89,15 @@ package codec
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
+
+	"loco/kernels"
 )
 
 // Block is the number of values that share a scale, and the alignment at which a
 // vector may be cut. Every codec accepts cuts at its multiples.
-const Block = 256
+const Block = kernels.CodecBlock
 
 // Codec encodes float32 vectors. Implementations hold no state and are safe for
 // concurrent use.
@@ -85,7 +121,7 @@ type Codec interface {
 }
 
 // Names lists what ByName accepts.
-func Names() []string { return []string{"fp32", "bf16", "int8"} }
+func Names() []string { return []string{"fp32", "bf16", "int8", "int4"} }
 
 // ByName returns the codec of that name; an unknown one is an error that lists what
 // is allowed.
@@ -97,43 +133,64 @@ func ByName(name string) (Codec, error) {
 		return BF16{}, nil
 	case "int8":
 		return Int8{}, nil
+	case "int4":
+		return Int4{}, nil
 	}
 	return nil, fmt.Errorf("codec %q: unknown, choose one of %s", name, strings.Join(Names(), ", "))
+}
+
+// format is what the codecs have in common: a layout of package kernels, and words for
+// a block that it finds unsound.
+type format struct {
+	name   string
+	layout kernels.Format
+	// unsound says what is wrong with block b of an encoding of n values.
+	unsound func(b, n int, block []byte) error
+}
+
+func (f format) appendEncode(dst []byte, src []float32) ([]byte, error) {
+	at := len(dst)
+	dst = grow(dst, f.layout.EncodedLen(len(src)))
+	if i := f.layout.Encode(dst[at:], src); i < len(src) {
+		i += notFinite(src[i:])
+		return dst[:at], fmt.Errorf("codec %s: value %d of %d is %v: only finite values are encoded", f.name, i, len(src), src[i])
+	}
+	return dst, nil
+}
+
+func (f format) check(n int, src []byte) error {
+	if want := f.layout.EncodedLen(n); len(src) != want {
+		return fmt.Errorf("codec %s: %d bytes for %d values, want %d", f.name, len(src), n, want)
+	}
+	if b := f.layout.Check(n, src); b >= 0 {
+		lo, hi := b*Block, min((b+1)*Block, n)
+		return f.unsound(b, n, src[f.layout.EncodedLen(lo):f.layout.EncodedLen(hi)])
+	}
+	return nil
+}
+
+func (f format) decode(dst []float32, src []byte) error {
+	if err := f.check(len(dst), src); err != nil {
+		return err
+	}
+	f.layout.Decode(dst, src)
+	return nil
+}
+
+func (f format) decodeAdd(dst []float32, src []byte, weight float32) error {
+	if err := f.check(len(dst), src); err != nil {
+		return err
+	}
+	f.layout.DecodeAdd(dst, src, weight)
+	return nil
 }
 
 // exponent is the exponent field of binary32: all ones in infinities and NaNs.
 const exponent = 0x7f800000
 
-// exponentOne is the lowest bit of the exponent: added to a full exponent field it
-// carries into the sign's place, which was cleared.
-const exponentOne = 0x00800000
-
-// finite returns the index of the first non-finite value, or −1.
-func finite(src []float32) int {
-	var carry uint32
-	for _, x := range src {
-		carry |= math.Float32bits(x)&exponent + exponentOne
-	}
-	if carry>>31 == 0 {
-		return -1
-	}
-	for i, x := range src {
-		if math.Float32bits(x)&exponent == exponent {
-			return i
-		}
-	}
-	return -1
-}
-
-func errInput(name string, src []float32, i int) error {
-	return fmt.Errorf("codec %s: value %d of %d is %v: only finite values are encoded", name, i, len(src), src[i])
-}
-
-func checkLen(c Codec, n int, src []byte) error {
-	if want := c.EncodedLen(n); len(src) != want {
-		return fmt.Errorf("codec %s: %d bytes for %d values, want %d", c.Name(), len(src), n, want)
-	}
-	return nil
+// notFinite returns the index of the first value that is not finite; there is one.
+func notFinite(src []float32) int {
+	return slices.IndexFunc(src, func(x float32) bool { return math.Float32bits(x)&exponent == exponent })
 }
 
 // grow returns dst lengthened by n bytes, whose contents are to be overwritten.

@@ -2,6 +2,7 @@ package codec
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"math"
@@ -79,6 +80,12 @@ func TestGolden(t *testing.T) {
 		// 1/127 = 0x3c010204 is rounded up to 0x3c010280.
 		{"int8", []float32{1, -1, 0.1}, "8002013c7f810d"},
 		{"int8", nil, ""},
+		// 7/7 = 1; values 0 to 2 in the low nibbles, 3 and 4 in the high ones, 0 after them.
+		{"int4", []float32{7, 0.5, 1.5, 2.5, -3.5}, "0000803f" + "27c002"},
+		{"int4", []float32{1, -1}, "8049123e" + "97"}, // 1/7 = 0x3e124925 is rounded up to 0x3e124980
+		{"int4", []float32{inf, -inf, 1}, "0049127e" + "0709"},
+		{"int4", []float32{0, float32(math.Copysign(0, -1)), 0}, "000000000000"},
+		{"int4", nil, ""},
 	} {
 		k, err := ByName(c.codec)
 		if err != nil {
@@ -122,13 +129,25 @@ func TestDecodeRefuses(t *testing.T) {
 		{"bf16", "infinity", 1, []byte{0x80, 0xff}},
 		{"int8", "length", 256, make([]byte, 256)},
 		{"int8", "infinite scale", 1, append(le(0x7f800000), 1)},
-		{"int8", "scale over the largest", 1, append(le(scaleMax+128), 1)},
+		{"int8", "scale over the largest", 1, append(le(0x7c010200+128), 1)},
 		{"int8", "negative scale", 1, append(le(0xbf800000), 1)},
 		{"int8", "negative zero scale", 1, append(le(0x80000000), 0)},
 		{"int8", "scale of more than 17 bits", 1, append(le(0x3f800001), 1)},
 		{"int8", "subnormal scale", 1, append(le(0x00000080), 1)},
 		{"int8", "-128", 9, append(le(0x3f800000), 1, 2, 3, 4, 5, 6, 7, 8, 0x80)},
 		{"int8", "value under a zero scale", 1, []byte{0, 0, 0, 0, 1}},
+		{"int4", "length", 256, make([]byte, 131)},
+		{"int4", "length of an odd block", 3, make([]byte, 5)},
+		{"int4", "infinite scale", 1, append(le(0x7f800000), 1)},
+		{"int4", "scale over the largest", 1, append(le(0x7e124900+128), 1)},
+		{"int4", "negative scale", 1, append(le(0xbf800000), 1)},
+		{"int4", "scale of more than 17 bits", 1, append(le(0x3f800001), 1)},
+		{"int4", "subnormal scale", 1, append(le(0x00000080), 1)},
+		{"int4", "-8 below", 6, append(le(0x3f800000), 1, 0x78, 3)},
+		{"int4", "-8 above", 6, append(le(0x3f800000), 1, 0x87, 3)},
+		{"int4", "a nibble of no value", 3, append(le(0x3f800000), 1, 0x11)},
+		{"int4", "-8 as a nibble of no value", 3, append(le(0x3f800000), 1, 0x81)},
+		{"int4", "value under a zero scale", 2, []byte{0, 0, 0, 0, 0x10}},
 	} {
 		k, _ := ByName(c.codec)
 		dst := make([]float32, c.n)
@@ -146,53 +165,59 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
+// scaled are the codecs of blocks with a scale, and their largest quantised values.
+var scaled = []struct {
+	Codec
+	qMax float64
+}{{Int8{}, 127}, {Int4{}, 7}}
+
 // errorBound is the largest |x − decoded| of a block by the package comment.
-func errorBound(scale float32) float64 {
+func errorBound(scale float32, qMax float64) float64 {
 	if scale == 0 {
-		return 128 * 0x1p-126
+		return (qMax + 1) * 0x1p-126
 	}
 	return float64(scale) * (0.5 + 0x1p-17)
 }
 
-func checkInt8(t testing.TB, x []float32) {
+func checkScaled(t testing.TB, c Codec, qMax float64, x []float32) {
 	t.Helper()
-	c := Int8{}
 	p := encode(t, c, x)
 	got := make([]float32, len(x))
 	if err := c.Decode(got, p); err != nil {
 		t.Fatal(err)
 	}
 	for i := range x {
-		at := i / Block * (Block + 4)
-		scale := math.Float32frombits(uint32(p[at]) | uint32(p[at+1])<<8 | uint32(p[at+2])<<16 | uint32(p[at+3])<<24)
-		if d := math.Abs(float64(x[i]) - float64(got[i])); d > errorBound(scale) {
-			t.Fatalf("value %d: %v became %v, error %g over the bound %g", i, x[i], got[i], d, errorBound(scale))
+		scale := math.Float32frombits(binary.LittleEndian.Uint32(p[c.EncodedLen(i/Block*Block):]))
+		if d := math.Abs(float64(x[i]) - float64(got[i])); d > errorBound(scale, qMax) {
+			t.Fatalf("%s, value %d: %v became %v, error %g over the bound %g", c.Name(), i, x[i], got[i], d, errorBound(scale, qMax))
 		}
 	}
 	if again := encode(t, c, got); !bytes.Equal(again, p) {
-		t.Fatalf("coding is not idempotent for %v", x)
+		t.Fatalf("%s is not idempotent for %v", c.Name(), x)
 	}
 }
 
-func TestInt8ErrorAndIdempotence(t *testing.T) {
-	for n := range 130 {
-		checkInt8(t, gaussian(uint64(n), n))
-	}
-	r := rand.New(rand.NewPCG(4, 2))
-	for range 600 { // every magnitude, so that every rounding of a scale occurs
-		x := make([]float32, 1+r.IntN(300))
-		for i := range x {
-			x[i] = math.Float32frombits(r.Uint32())
-			if math.Float32bits(x[i])&exponent == exponent {
-				x[i] = 0
+func TestScaledErrorAndIdempotence(t *testing.T) {
+	for _, c := range scaled {
+		for n := range 130 {
+			checkScaled(t, c, c.qMax, gaussian(uint64(n), n))
+		}
+		r := rand.New(rand.NewPCG(4, 2))
+		for range 600 { // every magnitude, so that every rounding of a scale occurs
+			x := make([]float32, 1+r.IntN(700))
+			for i := range x {
+				x[i] = math.Float32frombits(r.Uint32())
+				if math.Float32bits(x[i])&exponent == exponent {
+					x[i] = 0
+				}
 			}
+			checkScaled(t, c, c.qMax, x)
+			scale := float32(math.Ldexp(r.Float64(), r.IntN(250)-126))
+			for i := range x {
+				x[i] = float32(r.NormFloat64()) * scale
+			}
+			checkScaled(t, c, c.qMax, x)
 		}
-		checkInt8(t, x)
-		scale := float32(math.Ldexp(r.Float64(), r.IntN(250)-126))
-		for i := range x {
-			x[i] = float32(r.NormFloat64()) * scale
-		}
-		checkInt8(t, x)
 	}
 }
 
@@ -291,6 +316,7 @@ func TestFourteenPeersLoseLessThanOnePercent(t *testing.T) {
 		}
 		return r.NormFloat64() / math.Sqrt(s/3)
 	}
+	t.Logf("int4: Gaussian %.4f, Student t(3) %.4f", meanError(t, Int4{}, 14, 1<<16, normal), meanError(t, Int4{}, 14, 1<<16, heavy))
 	g, h := meanError(t, Int8{}, 14, 1<<16, normal), meanError(t, Int8{}, 14, 1<<16, heavy)
 	t.Logf("relative L2 error of the mean of 14: Gaussian %.4f, Student t(3) %.4f", g, h)
 	if g >= 0.01 || g < 0.001 {
@@ -303,8 +329,9 @@ func TestFourteenPeersLoseLessThanOnePercent(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte{0, 0, 0x80, 0x3f, 127, 0, 2}, uint16(3), uint8(2))
+	f.Add([]byte{0, 0, 0x80, 0x3f, 0x17, 0, 0x02}, uint16(5), uint8(3))
 	f.Fuzz(func(t *testing.T, src []byte, n uint16, which uint8) {
-		c := all(t)[int(which)%3]
+		c := all(t)[int(which)%len(Names())]
 		dst := make([]float32, n)
 		if c.Decode(dst, src) != nil {
 			return
@@ -325,47 +352,48 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-func FuzzInt8Encode(f *testing.F) {
-	f.Add([]byte{0, 0, 0x80, 0x3f, 0, 0, 0, 0xc0})
-	f.Fuzz(func(t *testing.T, raw []byte) {
+func FuzzScaledEncode(f *testing.F) {
+	f.Add([]byte{0, 0, 0x80, 0x3f, 0, 0, 0, 0xc0}, uint8(0))
+	f.Add([]byte{0, 0, 0x80, 0x3f, 0, 0, 0, 0xc0, 1, 2, 3, 4}, uint8(1))
+	f.Fuzz(func(t *testing.T, raw []byte, which uint8) {
+		c := scaled[int(which)%len(scaled)]
 		x := make([]float32, len(raw)/4)
 		for i := range x {
-			x[i] = math.Float32frombits(uint32(raw[4*i]) | uint32(raw[4*i+1])<<8 | uint32(raw[4*i+2])<<16 | uint32(raw[4*i+3])<<24)
+			x[i] = math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:]))
 		}
-		if finite(x) >= 0 {
-			if _, err := (Int8{}).AppendEncode(nil, x); err == nil {
+		if notFinite(x) >= 0 {
+			if _, err := c.AppendEncode(nil, x); err == nil {
 				t.Fatal("a non-finite value was encoded")
 			}
 			return
 		}
-		checkInt8(t, x)
+		checkScaled(t, c, c.qMax, x)
 	})
 }
 
+// BenchmarkCodec has a chunk as gossip sends it, and more than caches hold; bytes are
+// those of the float32.
 func BenchmarkCodec(b *testing.B) {
-	const n = 1 << 20
-	x := gaussian(1, n)
-	dst := make([]float32, n)
-	for _, c := range all(b) {
-		p := encode(b, c, x)
-		b.Run(fmt.Sprintf("%s/encode", c.Name()), func(b *testing.B) {
-			b.SetBytes(4 * n)
-			for b.Loop() {
-				p, _ = c.AppendEncode(p[:0], x)
+	for _, n := range []int{1 << 16, 1 << 24} {
+		x := gaussian(1, n)
+		dst := make([]float32, n)
+		for _, c := range all(b) {
+			p := encode(b, c, x)
+			run := func(what string, f func() error) {
+				b.Run(fmt.Sprintf("%s/%s/%d", c.Name(), what, n), func(b *testing.B) {
+					b.SetBytes(4 * int64(n))
+					for b.Loop() {
+						if err := f(); err != nil {
+							b.Fatal(err)
+						}
+					}
+				})
 			}
-		})
-		b.Run(fmt.Sprintf("%s/decode", c.Name()), func(b *testing.B) {
-			b.SetBytes(4 * n)
-			for b.Loop() {
-				_ = c.Decode(dst, p)
-			}
-		})
-		b.Run(fmt.Sprintf("%s/decodeadd", c.Name()), func(b *testing.B) {
-			b.SetBytes(4 * n)
-			for b.Loop() {
-				_ = c.DecodeAdd(dst, p, 1e-9)
-			}
-		})
+			run("encode", func() (err error) { p, err = c.AppendEncode(p[:0], x); return })
+			run("check", func() error { return c.Check(n, p) })
+			run("decode", func() error { return c.Decode(dst, p) })
+			run("decodeadd", func() error { return c.DecodeAdd(dst, p, 1e-9) })
+		}
 	}
 }
 

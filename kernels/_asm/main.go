@@ -28,6 +28,7 @@ func main() {
 			s.half()
 		}
 		s.streams()
+		s.codecs()
 	}
 	pause()
 	Generate()

@@ -88,7 +88,7 @@ type Inner struct {
 // Sync is the table [sync].
 type Sync struct {
 	Strategy      string   `toml:"strategy" oneof:"diloco|noloco|ddp|alone" doc:"diloco: all average pseudo-gradients after inner_steps steps, then Nesterov (arXiv 2311.08105). noloco: random pairs (arXiv 2506.10911). ddp: all average gradients at every step. alone: one worker, no exchange."`
-	Codec         string   `toml:"codec" oneof:"fp32|bf16|int8" doc:"How pseudo-gradients travel: 4, 2 or 1.016 bytes a value. Default int8, ddp fp32."`
+	Codec         string   `toml:"codec" oneof:"fp32|bf16|int8|int4" doc:"How pseudo-gradients travel: 4, 2, 1.016 or 0.516 bytes a value. Default int8, ddp fp32."`
 	StateCodec    string   `toml:"state_codec" oneof:"fp32|bf16" doc:"How NoLoCo's weights travel; the other strategies do not send weights in a round."`
 	InnerSteps    int      `toml:"inner_steps" range:"1..1000000" doc:"H, inner steps in a round. More of them: fewer bytes, and replicas that drift further apart. ddp exchanges at every step and counts rounds all the same."`
 	OuterLR       float64  `toml:"outer_lr" range:"(0..10]" doc:"Learning rate of DiLoCo's outer Nesterov step. Default 0.7."`

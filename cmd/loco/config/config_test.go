@@ -7,9 +7,12 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"loco/gossip/codec"
 )
 
 func TestEveryKeyIsDocumentedAndInBounds(t *testing.T) {
@@ -175,6 +178,22 @@ func TestKeysFollowTheStrategy(t *testing.T) {
 		if c.Sync.Codec != tc.codec || c.Sync.OuterMomentum != tc.momentum || c.Run.Workers != tc.workers {
 			t.Errorf("%s: codec %s, momentum %g, workers %d; want %s, %g, %d", tc.name,
 				c.Sync.Codec, c.Sync.OuterMomentum, c.Run.Workers, tc.codec, tc.momentum, tc.workers)
+		}
+	}
+}
+
+// TestCodecsThatExistAreAllowed: a codec that cannot be asked for, or one that can and
+// does not exist, is a mistake.
+func TestCodecsThatExistAreAllowed(t *testing.T) {
+	for _, k := range Keys() {
+		if k.Name == "sync.codec" && !slices.Equal(k.OneOf, codec.Names()) {
+			t.Errorf("sync.codec allows %v, the codecs are %v", k.OneOf, codec.Names())
+		}
+	}
+	for _, name := range codec.Names() {
+		c, err := Parse("run.toml", []byte("[sync]\ncodec = \""+name+"\""), nil)
+		if err != nil || c.Sync.Codec != name {
+			t.Errorf("codec %s: %v", name, err)
 		}
 	}
 }
