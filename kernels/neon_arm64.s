@@ -4228,7 +4228,6 @@ TEXT ·triangleNEON(SB), NOSPLIT, $0-64
 	BLT     rows2
 	FLDPQ   (R8), (F20, F21)
 	FLDPQ   32(R8), (F22, F23)
-	ADD     R1, R8
 
 rows2:
 	MOVD    R4, R8
@@ -4372,7 +4371,6 @@ rows2:
 	FLDPQ   32(R8), (F25, F26)
 	WORD    $0x4f981336 // fmla v22.4s, v25.4s, v24.s[0]
 	WORD    $0x4f981357 // fmla v23.4s, v26.4s, v24.s[0]
-	ADD     R5, R8
 
 summed3:
 	MOVD    R0, R15
@@ -4405,7 +4403,6 @@ summed3:
 	BLT     rows4
 	FSTPQ   (F20, F21), (R15)
 	FSTPQ   (F22, F23), 32(R15)
-	ADD     R1, R15
 
 rows4:
 	ADD     $64, R0
@@ -4451,7 +4448,6 @@ skip1:
 	CMP     $6, R6
 	BLT     rows6
 	FLDPQ   (R8), (F10, F11)
-	ADD     R1, R8
 
 rows6:
 	MOVD    R4, R8
@@ -4547,7 +4543,6 @@ rows6:
 	FLDPQ   (R8), (F13, F14)
 	WORD    $0x4f8c11aa // fmla v10.4s, v13.4s, v12.s[0]
 	WORD    $0x4f8c11cb // fmla v11.4s, v14.4s, v12.s[0]
-	ADD     R5, R8
 
 summed7:
 	MOVD    R0, R15
@@ -4574,7 +4569,6 @@ summed7:
 	CMP     $6, R6
 	BLT     rows8
 	FSTPQ   (F10, F11), (R15)
-	ADD     R1, R15
 
 rows8:
 	ADD     $32, R0
@@ -4614,7 +4608,6 @@ skip5:
 	CMP     $6, R6
 	BLT     rows10
 	FMOVQ   (R8), F5
-	ADD     R1, R8
 
 rows10:
 	MOVD    R4, R8
@@ -4689,7 +4682,6 @@ rows10:
 	FMOVS   20(R14), F6
 	FMOVQ   (R8), F7
 	WORD    $0x4f8610e5 // fmla v5.4s, v7.4s, v6.s[0]
-	ADD     R5, R8
 
 summed11:
 	MOVD    R0, R15
@@ -4716,7 +4708,6 @@ summed11:
 	CMP     $6, R6
 	BLT     rows12
 	FMOVQ   F5, (R15)
-	ADD     R1, R15
 
 rows12:
 	ADD     $16, R0
@@ -4756,7 +4747,6 @@ skip9:
 	CMP     $6, R6
 	BLT     rows14
 	FMOVD   (R8), F5
-	ADD     R1, R8
 
 rows14:
 	MOVD    R4, R8
@@ -4831,7 +4821,6 @@ rows14:
 	FMOVS   20(R14), F6
 	FMOVD   (R8), F7
 	WORD    $0x4f8610e5 // fmla v5.4s, v7.4s, v6.s[0]
-	ADD     R5, R8
 
 summed15:
 	MOVD    R0, R15
@@ -4858,7 +4847,6 @@ summed15:
 	CMP     $6, R6
 	BLT     rows16
 	FMOVD   F5, (R15)
-	ADD     R1, R15
 
 rows16:
 	ADD     $8, R0
@@ -4898,7 +4886,6 @@ skip13:
 	CMP     $6, R6
 	BLT     rows18
 	FMOVS   (R8), F5
-	ADD     R1, R8
 
 rows18:
 	MOVD    R4, R8
@@ -4973,7 +4960,6 @@ rows18:
 	FMOVS   20(R14), F6
 	FMOVS   (R8), F7
 	WORD    $0x4f8610e5 // fmla v5.4s, v7.4s, v6.s[0]
-	ADD     R5, R8
 
 summed19:
 	MOVD    R0, R15
@@ -5000,7 +4986,6 @@ summed19:
 	CMP     $6, R6
 	BLT     rows20
 	FMOVS   F5, (R15)
-	ADD     R1, R15
 
 rows20:
 	ADD     $4, R0
@@ -5075,7 +5060,6 @@ TEXT ·triangleTNEON(SB), NOSPLIT, $0-64
 	BLT     rows2
 	FLDPQ   (R8), (F20, F21)
 	FLDPQ   32(R8), (F22, F23)
-	ADD     R1, R8
 
 rows2:
 	MOVD    R4, R8
@@ -5219,7 +5203,6 @@ rows2:
 	WORD    $0x4f9c13f3 // fmla v19.4s, v31.4s, v28.s[0]
 	WORD    $0x4f9d13d6 // fmla v22.4s, v30.4s, v29.s[0]
 	WORD    $0x4f9d13f7 // fmla v23.4s, v31.4s, v29.s[0]
-	ADD     R5, R8
 
 summed3:
 	MOVD    R0, R15
@@ -5252,7 +5235,6 @@ summed3:
 	BLT     rows4
 	FSTPQ   (F20, F21), (R15)
 	FSTPQ   (F22, F23), 32(R15)
-	ADD     R1, R15
 
 rows4:
 	ADD     $64, R0
@@ -5298,7 +5280,6 @@ skip1:
 	CMP     $6, R6
 	BLT     rows6
 	FLDPQ   (R8), (F10, F11)
-	ADD     R1, R8
 
 rows6:
 	MOVD    R4, R8
@@ -5394,7 +5375,6 @@ rows6:
 	WORD    $0x4f901269 // fmla v9.4s, v19.4s, v16.s[0]
 	WORD    $0x4f91124a // fmla v10.4s, v18.4s, v17.s[0]
 	WORD    $0x4f91126b // fmla v11.4s, v19.4s, v17.s[0]
-	ADD     R5, R8
 
 summed7:
 	MOVD    R0, R15
@@ -5421,7 +5401,6 @@ summed7:
 	CMP     $6, R6
 	BLT     rows8
 	FSTPQ   (F10, F11), (R15)
-	ADD     R1, R15
 
 rows8:
 	ADD     $32, R0
@@ -5461,7 +5440,6 @@ skip5:
 	CMP     $6, R6
 	BLT     rows10
 	FMOVQ   (R8), F5
-	ADD     R1, R8
 
 rows10:
 	MOVD    R4, R8
@@ -5536,7 +5514,6 @@ rows10:
 	WORD    $0x4f891183 // fmla v3.4s, v12.4s, v9.s[0]
 	WORD    $0x4f8a1184 // fmla v4.4s, v12.4s, v10.s[0]
 	WORD    $0x4f8b1185 // fmla v5.4s, v12.4s, v11.s[0]
-	ADD     R5, R8
 
 summed11:
 	MOVD    R0, R15
@@ -5563,7 +5540,6 @@ summed11:
 	CMP     $6, R6
 	BLT     rows12
 	FMOVQ   F5, (R15)
-	ADD     R1, R15
 
 rows12:
 	ADD     $16, R0
@@ -5603,7 +5579,6 @@ skip9:
 	CMP     $6, R6
 	BLT     rows14
 	FMOVD   (R8), F5
-	ADD     R1, R8
 
 rows14:
 	MOVD    R4, R8
@@ -5678,7 +5653,6 @@ rows14:
 	WORD    $0x4f891183 // fmla v3.4s, v12.4s, v9.s[0]
 	WORD    $0x4f8a1184 // fmla v4.4s, v12.4s, v10.s[0]
 	WORD    $0x4f8b1185 // fmla v5.4s, v12.4s, v11.s[0]
-	ADD     R5, R8
 
 summed15:
 	MOVD    R0, R15
@@ -5705,7 +5679,6 @@ summed15:
 	CMP     $6, R6
 	BLT     rows16
 	FMOVD   F5, (R15)
-	ADD     R1, R15
 
 rows16:
 	ADD     $8, R0
@@ -5745,7 +5718,6 @@ skip13:
 	CMP     $6, R6
 	BLT     rows18
 	FMOVS   (R8), F5
-	ADD     R1, R8
 
 rows18:
 	MOVD    R4, R8
@@ -5820,7 +5792,6 @@ rows18:
 	WORD    $0x4f891183 // fmla v3.4s, v12.4s, v9.s[0]
 	WORD    $0x4f8a1184 // fmla v4.4s, v12.4s, v10.s[0]
 	WORD    $0x4f8b1185 // fmla v5.4s, v12.4s, v11.s[0]
-	ADD     R5, R8
 
 summed19:
 	MOVD    R0, R15
@@ -5847,7 +5818,6 @@ summed19:
 	CMP     $6, R6
 	BLT     rows20
 	FMOVS   F5, (R15)
-	ADD     R1, R15
 
 rows20:
 	ADD     $4, R0

@@ -74,7 +74,9 @@ func (t *triangle) square() {
 			}
 			t.multiply(t.file, sums, func(row int) vec { return factors[row] }, first, last, 0, x)
 		})
-		t.op("ADD", t.xRow, x)
+		if p < maxRows-1 {
+			t.op("ADD", t.xRow, x)
+		}
 	}
 	t.label(summed)
 	t.rows(sums, false)
@@ -90,7 +92,9 @@ func (t *triangle) rows(sums [][]vec, into bool) {
 			t.op("CMP", imm(i+1), t.count)
 			t.op("BLT", done)
 			t.store(t.file, sums[i], row, into)
-			t.op("ADD", t.cRow, row)
+			if i < len(sums)-1 {
+				t.op("ADD", t.cRow, row)
+			}
 		}
 	})
 	t.label(done)
