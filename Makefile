@@ -1,4 +1,4 @@
-.PHONY: test race fuzz bench asm lint e2e
+.PHONY: test race fuzz bench asm lint emulate e2e
 
 test:
 	go test ./...
@@ -22,6 +22,19 @@ bench:
 asm:
 	go generate ./kernels
 	git diff --exit-code kernels
+	go test -C kernels/_asm ./...
+
+# The kernels on processors that this machine is not, emulated by qemu-user: NEON, AVX2
+# without AVX-512, and neither. Each run names the paths it must find. /proc/cpuinfo
+# still shows this machine's processor, so no amd64 run compares with it.
+EMULATE = CGO_ENABLED=0 GOOS=linux GOAMD64=v1 go test -short -count 1 -exec
+HASWELL = qemu-x86_64 -cpu Haswell-noTSX,-pcid,-x2apic,-tsc-deadline,-invpcid
+emulate:
+	GOARCH=arm64 LOCO_REQUIRE_PATHS='NEON,Go with FMA,plain Go' $(EMULATE) qemu-aarch64 ./kernels
+	GOARCH=amd64 LOCO_REQUIRE_PATHS='AVX2,plain Go' $(EMULATE) '$(HASWELL)' \
+		-run 'RequirePaths|Agree|Greatest|Turn|TestSameBits' ./kernels
+	GOARCH=amd64 LOCO_REQUIRE_PATHS='plain Go' $(EMULATE) 'qemu-x86_64 -cpu Nehalem' \
+		-run 'RequirePaths|TestSameBits|StepBits|Fuse|Exp|Log' ./kernels
 
 lint:
 	test -z "$$(gofmt -l .)"

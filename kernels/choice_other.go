@@ -6,11 +6,17 @@ import "runtime"
 
 func features() []feature { return nil }
 
-// vectorChoices names the assembly that a build leaves out.
+// vectorChoices names the assembly of the architecture, which a build may leave out.
 func vectorChoices() []Choice {
-	if runtime.GOARCH != "amd64" {
-		return nil
+	if builtWithAssembly { // of arm64, where every processor has it
+		return []Choice{{Path: "NEON"}}
 	}
 	built := []string{"a build without the tag noasm"}
-	return []Choice{{"AVX-512", built, built}, {"AVX2", built, built}}
+	switch runtime.GOARCH {
+	case "amd64":
+		return []Choice{{"AVX-512", built, built}, {"AVX2", built, built}}
+	case "arm64":
+		return []Choice{{"NEON", built, built}}
+	}
+	return nil
 }

@@ -5,8 +5,8 @@ import (
 	"runtime"
 )
 
-// CPU is a Device that computes in float32 on the machine's cores: with AVX-512, or
-// AVX2 and FMA, where the processor has them, else in plain Go.
+// CPU is a Device that computes in float32 on the machine's cores: with AVX-512, AVX2
+// and FMA, or NEON, where the processor has them, else in plain Go.
 //
 // The bits of every result are the same at any thread count, at any vector width and
 // on every architecture: work is cut into tasks that own their outputs or a fixed slot

@@ -135,6 +135,31 @@ func checkParity(t *testing.T, p *path, c parityCase, n int, seed uint64, rare b
 	}
 }
 
+func TestLanesAgree(t *testing.T) {
+	for _, p := range vectorPaths() {
+		for _, n := range []int{0, 1, 2, 5, 40} { // blocks of 32
+			for _, rare := range []bool{false, true} {
+				seed := uint64(n)
+				x, _ := parityValues(&seed, n*lanes, rare)
+				var got, want [lanes]float64
+				for l := range got {
+					got[l] = math.Sqrt(float64(l + 1))
+				}
+				want = got
+				for i, f := range []func(*[lanes]float64, []float32){p.sumLanes, p.squareLanes} {
+					[]func(*[lanes]float64, []float32){plainSumLanes, plainSquareLanes}[i](&want, x)
+					f(&got, x)
+					for l, v := range got {
+						if math.Float64bits(v) != math.Float64bits(want[l]) && (v == v || want[l] == want[l]) {
+							t.Fatalf("%s, %d values, squares %v: lane %d is %v, plain Go has %v", p.name, n*lanes, i == 1, l, v, want[l])
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
 // TestGreatest has a test of its own: which of two zeros, and whether a NaN, is the
 // greatest is left open.
 func TestGreatest(t *testing.T) {

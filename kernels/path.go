@@ -1,5 +1,8 @@
 package kernels
 
+//go:generate go -C _asm run . -out ../vector_amd64.s -stubs ../vector_amd64.go -pkg kernels
+//go:generate go -C _asm run ./neon -out ../neon_arm64.s -stubs ../neon_arm64.go
+
 // A path is one way in which a CPU computes: plain Go, or the assembly for one set of
 // its instructions. All paths give the same bits: the plain functions, beside the
 // operations that use them, define each sum's order and each rounding.

@@ -2,8 +2,6 @@
 
 package kernels
 
-//go:generate go -C _asm run . -out ../vector_amd64.s -stubs ../vector_amd64.go -pkg kernels
-
 // builtWithAssembly says whether vectorPaths can find any.
 const builtWithAssembly = true
 
