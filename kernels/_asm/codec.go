@@ -11,18 +11,19 @@ import (
 // Formats for the wire, on runs of whole blocks of 256 values. What they compute is
 // defined by plain Go in kernels/codec_*.go.
 //
-// A quantised value is round-to-even(round(x/s)), but a division takes three times as
-// long as memory does, so there is one a block: hi = round(1/s), and lo, what is missing
-// from it, so that hi + lo = (1 + e)/s with |e| < 2⁻⁴⁷. A value becomes
+// A quantised value is round-to-even(round(x/s)), but to divide every value would cost
+// more time than all the rest. There is one division a block: hi = round(1/s), and lo,
+// what is missing from it, so that hi + lo = (1 + e)/s with |e| < 2⁻⁴⁷. A value becomes
 // y = round(x·hi + round(x·lo)), in a multiplication and a fused multiply-add. It is
-// rounded to the same integer as x/s, because s has 17 significant bits:
+// rounded to the same integer as x/s, because s = σ·2^j, 1 ≤ σ < 2, has 17 significant
+// bits. Let c = m·2^k, 1 ≤ m < 2, be the half of an odd number next to x/s; c ≤ 253/2.
 //
-//   - where x/s is half an odd number, at most 253/2, that number is a float32, and y is
-//     much less than half its last place away before it is rounded: y is it exactly;
-//   - else 2x and the odd number times s differ by at least one unit in the last place of
-//     x, hence x/s and the half of the odd number, m·2^k with 1 ≤ m < 2, by at least
-//     2^(k−24)·(1 + 2⁻¹⁷): more than half the last place, by more than y's error. So y
-//     is on the side of x/s, as round(x/s) is.
+//   - Where x/s = c, y is much less than half of c's last place away from c before it is
+//     rounded, and c is a float32: y = c, as round(x/s) is.
+//   - Else x and c·s are multiples of 2^(k+j−23), since k ≤ 6, so that x/s and c are at
+//     least 2^(k−23)/σ apart: more than 2^(k−24)·(1 + 2⁻¹⁷), half of c's last place and
+//     more than y's error beyond it. So y does not reach c and stays on the side of x/s.
+//     (Where σ = m = 1 numbers below c·s are twice as dense, and those below c as well.)
 //
 // Above s = 2^108 lo loses bits, because it is subnormal: there the kernel divides.
 const divideAbove = (108 + 127) << 23
