@@ -11,18 +11,19 @@ import (
 // Formats for the wire, on runs of whole blocks of 256 values. What they compute is
 // defined by plain Go in kernels/codec_*.go.
 //
-// A quantised value is round-to-even(round(x/s)), but a division takes three times as
-// long as memory does, so there is one a block: hi = round(1/s), and lo, what is missing
-// from it, so that hi + lo = (1 + e)/s with |e| < 2⁻⁴⁷. A value becomes
+// A quantised value is round-to-even(round(x/s)), but to divide every value would cost
+// more time than all the rest. There is one division a block: hi = round(1/s), and lo,
+// what is missing from it, so that hi + lo = (1 + e)/s with |e| < 2⁻⁴⁷. A value becomes
 // y = round(x·hi + round(x·lo)), in a multiplication and a fused multiply-add. It is
-// rounded to the same integer as x/s, because s has 17 significant bits:
+// rounded to the same integer as x/s, because s = σ·2^j, 1 ≤ σ < 2, has 17 significant
+// bits. Let c = m·2^k, 1 ≤ m < 2, be the half of an odd number next to x/s; c ≤ 253/2.
 //
-//   - where x/s is half an odd number, at most 253/2, that number is a float32, and y is
-//     much less than half its last place away before it is rounded: y is it exactly;
-//   - else 2x and the odd number times s differ by at least one unit in the last place of
-//     x, hence x/s and the half of the odd number, m·2^k with 1 ≤ m < 2, by at least
-//     2^(k−24)·(1 + 2⁻¹⁷): more than half the last place, by more than y's error. So y
-//     is on the side of x/s, as round(x/s) is.
+//   - Where x/s = c, y is much less than half of c's last place away from c before it is
+//     rounded, and c is a float32: y = c, as round(x/s) is.
+//   - Else x and c·s are multiples of 2^(k+j−23), since k ≤ 6, so that x/s and c are at
+//     least 2^(k−23)/σ apart: more than 2^(k−24)·(1 + 2⁻¹⁷), half of c's last place and
+//     more than y's error beyond it. So y does not reach c and stays on the side of x/s.
+//     (Where σ = m = 1 numbers below c·s are twice as dense, and those below c as well.)
 //
 // Above s = 2^108 lo loses bits, because it is subnormal: there the kernel divides.
 const divideAbove = (108 + 127) << 23
@@ -114,203 +115,6 @@ func returnBool(yes bool) {
 	}
 	MOVB(I8(b), r)
 	Store(r, ReturnIndex(0))
-}
-
-// notFinite watches values: zero times one that is not finite is NaN, which stays.
-type notFinite struct {
-	zero reg.VecVirtual
-	sums []reg.VecVirtual
-}
-
-func (s *isa) notFinite() *notFinite {
-	zero := s.vec()
-	VXORPS(zero, zero, zero)
-	return &notFinite{zero, s.four()}
-}
-
-func (w *notFinite) watch(i int, value Op) {
-	VFMADD231PS(value, w.zero, w.sums[i%len(w.sums)])
-}
-
-// found jumps where a value was not finite.
-func (w *notFinite) found(s *isa, label string) {
-	x := s.combine(w.sums, vaddps).AsX()
-	VUCOMISS(x, x)
-	JPS(LabelRef(label))
-}
-
-func (s *isa) fp32() {
-	s.text("fp32Encode", "func(dst []byte, src []float32) int")
-	Doc("fp32Encode" + s.suffix + " copies src to dst and returns the number of blocks, or 0 where a value is not finite.")
-	dst, src, n := pointer("dst"), pointer("src"), blockCount("src")
-	blocks := GP64()
-	MOVQ(n, blocks)
-	w := s.notFinite()
-	eachBlock(n, func() {
-		for v := range s.inBlock() {
-			t := s.vec()
-			VMOVUPS(s.at(src, v, 4), t)
-			w.watch(v, t)
-			VMOVUPS(t, s.at(dst, v, 4))
-		}
-		ADDQ(I32(4*wireBlock), src)
-		ADDQ(I32(4*wireBlock), dst)
-	})
-	s.returnBlocks(w, blocks)
-
-	s.text("fp32Sound", "func(src []byte) bool")
-	Doc("fp32Sound" + s.suffix + " says whether all values are finite.")
-	src, n = pointer("src"), length("src")
-	SHRQ(U8(10), n)
-	w = s.notFinite()
-	eachBlock(n, func() {
-		for v := range s.inBlock() {
-			w.watch(v, s.at(src, v, 4))
-		}
-		ADDQ(I32(4*wireBlock), src)
-	})
-	w.found(s, "bad")
-	s.verdict()
-
-	s.decode("fp32Decode", 4*wireBlock, func(src reg.GPVirtual, v int) reg.VecVirtual {
-		t := s.vec()
-		VMOVUPS(s.at(src, v, 4), t)
-		return t
-	})
-}
-
-// returnBlocks ends an encoder that knows only at the end whether all was finite.
-func (s *isa) returnBlocks(w *notFinite, blocks reg.GPVirtual) {
-	w.found(s, "bad")
-	Store(blocks, ReturnIndex(0))
-	end()
-	Label("bad")
-	XORQ(blocks, blocks)
-	Store(blocks, ReturnIndex(0))
-	end()
-}
-
-// verdict ends a function that returns true, or false from the label bad.
-func (s *isa) verdict() {
-	returnBool(true)
-	end()
-	Label("bad")
-	returnBool(false)
-	end()
-}
-
-// decode emits a decoder and one that adds: values makes register v of a block.
-func (s *isa) decode(name string, blockBytes int, values func(src reg.GPVirtual, v int) reg.VecVirtual) {
-	for _, add := range []bool{false, true} {
-		dst, src, n, weight := s.decodeHead(name, add)
-		eachBlock(n, func() {
-			prefetch(dst, 4*wireBlock)
-			for v := range s.inBlock() {
-				s.put(values(src, v), weight, s.at(dst, v, 4))
-			}
-			ADDQ(I32(blockBytes), src)
-			ADDQ(I32(4*wireBlock), dst)
-		})
-		end()
-	}
-}
-
-func (s *isa) decodeHead(name string, add bool) (dst, src, n reg.GPVirtual, weight reg.VecVirtual) {
-	if add {
-		s.text(name+"Add", "func(dst []float32, src []byte, weight float32)")
-		Doc(name + "Add" + s.suffix + " adds round(weight·decoded) to dst.")
-		weight = s.scalar("weight")
-	} else {
-		s.text(name, "func(dst []float32, src []byte)")
-		Doc(name + s.suffix + " fills dst.")
-	}
-	return pointer("dst"), pointer("src"), blockCount("dst"), weight
-}
-
-// put stores v, or adds round(weight·v) where there is a weight.
-func (s *isa) put(v, weight reg.VecVirtual, to Mem) {
-	if weight != nil {
-		VMULPS(weight, v, v)
-		VADDPS(to, v, v)
-	}
-	VMOVUPS(v, to)
-}
-
-func (s *isa) bf16() {
-	s.text("bf16Encode", "func(dst []byte, src []float32) int")
-	Doc("bf16Encode" + s.suffix + " rounds src to dst and returns the number of blocks, or 0 where a value is not finite.")
-	dst, src, n := pointer("dst"), pointer("src"), blockCount("src")
-	blocks := GP64()
-	MOVQ(n, blocks)
-	w := s.notFinite()
-	one := s.inRegister(s.constantOf("oneBits", 1))
-	half := s.inRegister(s.constantOf("bf16Half", 0x7fff))
-	// What was rounded up to an infinity: the positive one is the only word above the
-	// largest bf16 as a signed number, the negative one as an unsigned one.
-	largest := s.inRegister(s.constantOf("bf16Largest", 0x7f7f7f7f))
-	smallest := s.inRegister(s.constantOf("bf16Smallest", 0xff7fff7f))
-	var order reg.VecVirtual
-	if s.wide {
-		order = s.vec()
-		VMOVUPS(quadOrder(), order)
-	}
-	eachBlock(n, func() {
-		prefetch(src, 4*wireBlock)
-		for v := 0; v < s.inBlock(); v += 2 {
-			var words [2]reg.VecVirtual
-			for i := range words {
-				x, t := s.vec(), s.vec()
-				VMOVUPS(s.at(src, v+i, 4), x)
-				w.watch(v+i, x)
-				VPSRLD(U8(16), x, t)
-				s.and(one, t, t)
-				VPADDD(half, x, x)
-				VPADDD(t, x, x)
-				VPSRLD(U8(16), x, x)
-				words[i] = x
-			}
-			t := words[0]
-			VPACKUSDW(words[1], t, t)
-			VPMINSW(largest, t, t)
-			VPMINUW(smallest, t, t)
-			if s.wide {
-				VPERMQ(t, order, t)
-			} else {
-				VPERMQ(U8(0xd8), t, t)
-			}
-			VMOVUPS(t, s.at(dst, v, 2))
-		}
-		ADDQ(I32(4*wireBlock), src)
-		ADDQ(I32(2*wireBlock), dst)
-	})
-	s.returnBlocks(w, blocks)
-
-	s.text("bf16Sound", "func(src []byte) bool")
-	Doc("bf16Sound" + s.suffix + " says whether all values are finite.")
-	src, n = pointer("src"), length("src")
-	SHRQ(U8(9), n)
-	exponent := s.inRegister(s.constantOf("bf16Exponent", 0x7f807f80))
-	lowest := s.inRegister(s.constantOf("bf16ExponentOne", 0x00800080))
-	acc := s.four() // a full exponent carries into the sign's place
-	eachBlock(n, func() {
-		for v := range s.inBlock() / 2 {
-			t := s.vec()
-			s.and(s.at(src, 2*v, 2), exponent, t)
-			VPADDW(lowest, t, t)
-			VORPS(t, acc[v%4], acc[v%4])
-		}
-		ADDQ(I32(2*wireBlock), src)
-	})
-	TESTL(I32(-0x7fff8000), s.low(acc, vorps)) // 0x80008000
-	JNZ(LabelRef("bad"))
-	s.verdict()
-
-	s.decode("bf16Decode", 2*wireBlock, func(src reg.GPVirtual, v int) reg.VecVirtual {
-		t := s.vec()
-		VPMOVZXWD(s.at(src, v, 2), t)
-		VPSLLD(U8(16), t, t)
-		return t
-	})
 }
 
 // and sets dst to a and b; a may be in memory.
@@ -595,80 +399,4 @@ func (s *isa) decodeScaled(name string, perByte int) {
 		})
 		end()
 	}
-}
-
-// pastCaches emits what encoders of vectors larger than caches store with.
-func (s *isa) pastCaches() {
-	s.text("storePast", "func(dst, src []byte)")
-	Doc("storePast" + s.suffix + " copies whole lines of 64 bytes to a multiple of 64, past the caches. storeFence is to follow.")
-	dst, src, n := pointer("dst"), pointer("src"), length("src")
-	Label("lines")
-	CMPQ(n, U8(64))
-	JL(LabelRef("done"))
-	for at := 0; at < 64; at += 4 * s.lanes {
-		t := s.vec()
-		VMOVUPS(Mem{Base: src, Disp: at}, t)
-		VMOVNTPS(t, Mem{Base: dst, Disp: at})
-	}
-	ADDQ(U8(64), src)
-	ADDQ(U8(64), dst)
-	SUBQ(U8(64), n)
-	JMP(LabelRef("lines"))
-	Label("done")
-	end()
-	if !s.wide {
-		return
-	}
-	TEXT("storeFence", NOSPLIT, "func()")
-	Doc("storeFence makes what was stored past the caches visible before what is stored after it.")
-	SFENCE()
-	RET()
-}
-
-// streams emit what the codec of int8 is measured against: loops that touch the same
-// memory and do nothing else.
-func (s *isa) codecStreams() {
-	s.streamEncode("streamEncode", 4, func(v reg.VecVirtual, m Mem) { VMOVUPS(v, m) })
-	Doc("streamEncode" + s.suffix + " reads blocks of float32 and writes as many bytes as their int8 has.")
-	s.streamEncode("streamEncodePast", 0, func(v reg.VecVirtual, m Mem) { VMOVNTPS(v, m) })
-	Doc("streamEncodePast" + s.suffix + " is streamEncode past the caches to a multiple of 64; it leaves out the scales.")
-
-	s.text("streamAdd", "func(dst []float32, src []byte)")
-	Doc("streamAdd" + s.suffix + " reads the int8 of blocks, and reads and writes their float32.")
-	dst, src, n := pointer("dst"), pointer("src"), blockCount("dst")
-	eachBlock(n, func() {
-		t := s.vec()
-		VMOVSS(Mem{Base: src}, t.AsX())
-		for v := range s.inBlock() {
-			if v%4 == 0 {
-				VMOVUPS(s.at(src, v/4, 4).Offset(4), t)
-			}
-			x := s.vec()
-			VMOVUPS(s.at(dst, v, 4), x)
-			VMOVUPS(x, s.at(dst, v, 4))
-		}
-		ADDQ(I32(4+wireBlock), src)
-		ADDQ(I32(4*wireBlock), dst)
-	})
-	end()
-}
-
-func (s *isa) streamEncode(name string, header int, store func(v reg.VecVirtual, m Mem)) {
-	s.text(name, "func(dst []byte, src []float32)")
-	dst, src, n := pointer("dst"), pointer("src"), blockCount("src")
-	eachBlock(n, func() {
-		for v := range s.inBlock() {
-			t := s.vec()
-			VMOVUPS(s.at(src, v, 4), t)
-			if v%4 == 0 {
-				store(t, s.at(dst, v/4, 4).Offset(header))
-			}
-			if v == 0 && header > 0 {
-				VMOVSS(t.AsX(), Mem{Base: dst})
-			}
-		}
-		ADDQ(I32(4*wireBlock), src)
-		ADDQ(I32(header+wireBlock), dst)
-	})
-	end()
 }

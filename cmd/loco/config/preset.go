@@ -47,7 +47,7 @@ func Default() Config {
 		Inner: Inner{
 			LR: 5e-3, MinLRRatio: 0.1, // small models take a large rate
 			Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, WeightDecay: 0.1, Clip: 1, // prime, OpenDiLoCo
-			Schedule: "cosine", Warmup: 20, Decay: 60, Precision: "fp32",
+			Schedule: "cosine", Warmup: 20, Decay: 60, Precision: "auto",
 			Batch: 8,
 		},
 		Sync: Sync{
