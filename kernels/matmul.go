@@ -39,6 +39,7 @@ const (
 	// which costs more than panels of 64 kB that the first-level cache does not hold.
 	maxDepth    = 512
 	minTaskRows = 48
+	minTaskCols = 128
 	maxTaskRows = 192
 	maxTaskCols = 1024
 	// maxBlock is the number of words of op(a) in a task's block: a larger one leaves
@@ -54,7 +55,7 @@ const (
 	// A value is packed where at least so many rows, or columns, read it. Rows of a
 	// are fast where they are, and so is a narrow op(b), unless they are transposed.
 	packRows    = 96
-	packColumns = 96
+	packColumns = 32
 	narrow      = 256
 )
 
@@ -120,10 +121,7 @@ func (j *matmulJob) plan(threads int) {
 		}
 	}
 	if threads > 1 {
-		// Four tasks a thread even out what other processes take from one of them.
-		for blocks(j.m, j.taskRows)*blocks(j.n, j.taskCols) < 4*threads && j.taskRows > minTaskRows {
-			j.taskRows /= 2
-		}
+		j.share(4 * threads) // which evens out what other processes take from a thread
 	}
 	for w := range j.scratch {
 		s := &j.scratch[w]
@@ -134,6 +132,23 @@ func (j *matmulJob) plan(threads int) {
 			s.sums = grownFloats(s.sums, j.taskRows*j.taskCols)
 		}
 		s.tmp = grownFloats(s.tmp, j.packing.scratch(j.k))
+	}
+}
+
+// share makes tasks smaller until there are as many as asked for, or none can be.
+func (j *matmulJob) share(tasks int) {
+	j.taskRows, j.taskCols = min(j.taskRows, j.m), min(j.taskCols, blocks(j.n, j.cols)*j.cols)
+	for blocks(j.m, j.taskRows)*blocks(j.n, j.taskCols) < tasks {
+		switch {
+		case j.taskRows > 2*minTaskRows:
+			j.taskRows = blocks(j.taskRows, 2)
+		case j.taskCols > minTaskCols && j.gated == nil:
+			j.taskCols = blocks(j.taskCols/2, j.cols) * j.cols
+		case j.taskRows > minTaskRows:
+			j.taskRows = blocks(j.taskRows, 2)
+		default:
+			return
+		}
 	}
 }
 
