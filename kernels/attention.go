@@ -21,7 +21,7 @@ type attentionJob struct {
 }
 
 // panelRows is a multiple of every path's rows of a triangle.
-const panelRows = 48
+const panelRows = 96
 
 // attentionScratch is what one task needs, linear in T.
 type attentionScratch struct {

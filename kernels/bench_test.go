@@ -43,18 +43,30 @@ func BenchmarkKernels(b *testing.B) {
 	}
 }
 
-// BenchmarkTrainingStep runs whole steps on every path.
+// BenchmarkTrainingStep runs whole steps on every path, and in bf16 every way that there is.
 func BenchmarkTrainingStep(b *testing.B) {
 	for _, c := range bench.Cases(bench.Standard(1)) {
 		if c.Tokens == 0 || c.Extra {
 			continue
 		}
-		for _, path := range kernels.Paths() {
-			b.Run(c.Shape+"/"+path, func(b *testing.B) {
-				d := cpuOn(b, 1, path)
-				defer d.Close()
-				run(b, d, c)
-			})
+		for _, threads := range []int{1, 2} {
+			for _, path := range kernels.Paths() {
+				if path == "plain Go" && c.Work > 20e9 {
+					continue // a minute and a half a step
+				}
+				b.Run(fmt.Sprintf("%s/%s/threads=%d", c.Shape, path, threads), func(b *testing.B) {
+					d := cpuOn(b, threads, path)
+					defer d.Close()
+					run(b, d, c)
+				})
+			}
+			for _, half := range kernels.Halves() {
+				b.Run(fmt.Sprintf("%s/%s/threads=%d", c.Shape, half, threads), func(b *testing.B) {
+					d := cpuHalf(b, threads, half)
+					defer d.Close()
+					run(b, d, c)
+				})
+			}
 		}
 	}
 }

@@ -222,3 +222,74 @@ func TestChooseHalf(t *testing.T) {
 		}
 	}
 }
+
+// TestRoundedRowsFollowTheirValues uses the output of RMSNorm and LinearSwiGLU in a
+// product, changes it, and uses it again: each product must be that of the values of its
+// moment, which a copy that nobody rounded before tells.
+func TestRoundedRowsFollowTheirValues(t *testing.T) {
+	const rows, width, ffn = 37, 50, 22
+	for _, h := range halves() {
+		d, err := newCPU(2, allPaths()[0], h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seed := uint64(1)
+		alloc := func(n int) Buffer {
+			b, err := d.Alloc(n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			values, _ := parityValues(&seed, n, false)
+			d.Upload(b, values)
+			return b
+		}
+		weight := func(out, in int) Weight {
+			w, err := d.NewWeight(alloc(out*in), out, in, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return w
+		}
+		both := alloc(2 * rows * width)
+		x, y := alloc(rows*width), both.Slice(rows*width, 2*rows*width)
+		norm, rstd, gateUp := alloc(width), alloc(rows), alloc(rows*2*ffn)
+		act, out, copied := alloc(rows*ffn), [2]Buffer{alloc(rows * width), alloc(rows * width)}, alloc(rows*width)
+		first, up, down := weight(width, width), weight(2*ffn, width), weight(width, ffn)
+		check := func(what string, in Buffer, w Weight) {
+			t.Helper()
+			n := in.Len()
+			d.Linear(out[0], in, w, nil, rows)
+			d.Copy(copied.Slice(0, n), in)
+			d.Linear(out[1], copied, w, nil, rows)
+			got, want := f32("test", out[0]), f32("test", out[1])
+			for i := range got {
+				if math.Float32bits(got[i]) != math.Float32bits(want[i]) {
+					t.Fatalf("%s, %s: value %d is %v, of the copied rows %v", h.name, what, i, got[i], want[i])
+				}
+			}
+		}
+		d.RMSNorm(y, rstd, x, norm, rows, width, 1e-5)
+		if d.roundedOf(y, rows, width) == nil {
+			t.Fatalf("%s: RMSNorm kept no rounded rows", h.name)
+		}
+		check("norm", y, first)
+		d.LinearSwiGLU(act, gateUp, y, up, rows)
+		if d.roundedOf(act, rows, ffn) == nil || d.roundedOf(y, rows, width) == nil {
+			t.Fatalf("%s: LinearSwiGLU kept no rounded rows, or spoiled its input's", h.name)
+		}
+		check("swiglu", act, down)
+		d.Scale(both.Slice(2*rows*width-1, 2*rows*width), 3) // the last value of y, by another view
+		check("norm, one value changed", y, first)
+		d.Add(act, act)
+		check("swiglu, doubled", act, down)
+		d.RMSNorm(x, rstd, y, norm, rows, width, 1e-5)
+		d.RMSNorm(y, rstd, x, norm, rows, width, 1e-5)
+		check("norm, twice", x, first)
+		check("norm, in place of another", y, first)
+		d.Upload(y, make([]float32, rows*width))
+		check("uploaded", y, first)
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

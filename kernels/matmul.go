@@ -12,8 +12,10 @@ type matmulJob struct {
 	m, n, k        int
 	transA, transB bool
 	accumulate     bool
-	residual       []float32 // (m, n), or nil: c begins as this, and accumulate is set
-	gated          []float32 // (m, n/2), or nil: SwiGLU of c
+	residual       []float32    // (m, n), or nil: c begins as this, and accumulate is set
+	gated          []float32    // (m, n/2), or nil: SwiGLU of c
+	rounded        *roundedRows // op(a), or nil
+	keeping        *roundedRows // gated, or nil
 
 	depth              int  // words of k
 	packA, packB       bool // or read where they are
@@ -69,7 +71,7 @@ func (d *CPU) MatMul(c, a, b Buffer, m, n, k int, transA, transB, accumulate boo
 	j.packing = packing{d.path, d.half}
 	j.c, j.a, j.b = d.written("matmul", c), f32("matmul", a), f32("matmul", b)
 	j.m, j.n, j.k, j.transA, j.transB, j.accumulate = m, n, k, transA, transB, accumulate
-	j.residual, j.gated = nil, nil
+	j.residual, j.gated, j.rounded, j.keeping = nil, nil, nil, nil
 	vector := j.panel != nil
 	j.packB = j.half != nil || j.transB || vector && j.m >= packRows && j.n > narrow
 	j.plan(d.threads)
@@ -182,7 +184,11 @@ func (j *matmulJob) do(worker, task int) {
 	if j.gated != nil {
 		width := j.n / 2
 		for i := row; i < row+count; i++ {
-			j.swiglu(j.gated[i*width:][:width], j.c[i*j.n:][:width], j.c[i*j.n+width:][:width])
+			row := j.gated[i*width:][:width]
+			j.swiglu(row, j.c[i*j.n:][:width], j.c[i*j.n+width:][:width])
+			if j.keeping != nil {
+				j.keeping.keep(i, row)
+			}
 		}
 	}
 }
@@ -236,6 +242,8 @@ func (j *matmulJob) operandA(x *product, s *matmulScratch, row, p int) {
 	}
 	switch {
 	case x.k == 0:
+	case j.rounded != nil:
+		x.a, x.aRow, x.aCol = j.rounded.words[row*j.rounded.stride+p/2:], j.rounded.stride, 1
 	case j.packA:
 		x.a, x.aRow, x.aCol = s.rows, x.k+rowGap, 1
 		if j.transA {

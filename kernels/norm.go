@@ -15,7 +15,8 @@ type normJob struct {
 	weight, dout []float32
 	rows, width  int
 	eps          float32
-	partial      []float32 // (blocks of rows, width): dweight of each block
+	keeping      *roundedRows // out, or nil
+	partial      []float32    // (blocks of rows, width): dweight of each block
 	dweight      []float32
 }
 
@@ -26,7 +27,9 @@ func (d *CPU) RMSNorm(out, rstd, x, weight Buffer, rows, width int, eps float32)
 	j := &d.norm
 	j.path, j.backward, j.rows, j.width, j.eps = d.path, false, rows, width, eps
 	j.out, j.rstd, j.x, j.weight = d.written(op, out), d.written(op, rstd), f32(op, x), f32(op, weight)
+	j.keeping = d.keepRounded(out, rows, width)
 	d.run(j, blocks(rows, normBlock))
+	j.keeping.keptAll()
 }
 
 // RMSNormBackward implements Device. It computes what [Reference.RMSNormBackward]
@@ -65,7 +68,11 @@ func (j *normJob) do(_, task int) {
 		x := j.x[r*j.width:][:j.width]
 		rstd := 1 / float32(math.Sqrt(float64(j.dot(x, x)/float32(j.width)+j.eps)))
 		j.rstd[r] = rstd
-		j.normRow(j.out[r*j.width:][:j.width], x, j.weight[:j.width], rstd)
+		out := j.out[r*j.width:][:j.width]
+		j.normRow(out, x, j.weight[:j.width], rstd)
+		if j.keeping != nil {
+			j.keeping.keep(r, out)
+		}
 	}
 }
 

@@ -59,6 +59,9 @@ type homedWeight struct {
 func (d *CPU) written(op string, b Buffer) []float32 {
 	v := f32(op, b)
 	c := b.(*cpuBuffer)
+	for i := range d.rounded {
+		d.rounded[i].forget(c)
+	}
 	for _, w := range c.home.weights {
 		if w.lo < c.at+len(v) && c.at < w.hi {
 			w.stale = true
@@ -146,6 +149,7 @@ func (d *CPU) Linear(y, x Buffer, w Weight, residual Buffer, rows int) {
 	if residual != nil {
 		j.residual = f32(op, residual)
 	}
+	j.rounded, j.keeping = d.roundedOf(x, rows, c.in), nil
 	d.multiply(j, c.forward)
 }
 
@@ -157,7 +161,10 @@ func (d *CPU) LinearSwiGLU(out, gateUp, x Buffer, w Weight, rows int) {
 	j := &d.matmul
 	j.c, j.a, j.m, j.n, j.k = d.written(op, gateUp), f32(op, x), rows, c.out, c.in
 	j.residual, j.gated = nil, d.written(op, out)
+	j.rounded = d.roundedOf(x, rows, c.in)
+	j.keeping = d.keepRounded(out, rows, c.out/2)
 	d.multiply(j, c.forward)
+	j.keeping.keptAll()
 }
 
 // LinearBackward implements Device.
@@ -167,6 +174,6 @@ func (d *CPU) LinearBackward(dx, dy Buffer, w Weight, rows int) {
 	c := d.weight(op, w)
 	j := &d.matmul
 	j.c, j.a, j.m, j.n, j.k = d.written(op, dx), f32(op, dy), rows, c.in, c.out
-	j.residual, j.gated = nil, nil
+	j.residual, j.gated, j.rounded, j.keeping = nil, nil, nil, nil
 	d.multiply(j, c.inputs)
 }
