@@ -1,9 +1,9 @@
 // Package gossip averages a flat vector over the workers of one round.
 //
 // [AllReduce] averages over everybody (DiLoCo, arXiv 2311.08105, Algorithm 1, line
-// 12), [Pairs] over random pairs (NoLoCo, arXiv 2506.10911, section 3). What decides is in state machines without clocks, sockets or goroutines:
-// rounds for the all-reduce, pairing for the pairs; the rest is a thin shell around
-// them that reads, writes, encodes and adds.
+// 12), [Pairs] over random pairs (NoLoCo, arXiv 2506.10911, section 3). What decides is
+// in the state machines of loco/gossip/protocol, which have no clock, socket or
+// goroutine; this package is the shell around them that reads, writes, encodes and adds.
 //
 // # Rounds of an all-reduce
 //

@@ -121,7 +121,7 @@ func (r *rogue) average(t *testing.T) {
 	go func() {
 		for t.Context().Err() == nil {
 			if st, err := a.FetchState(t.Context()); err == nil {
-				a.Average(t.Context(), st.Round, gossip.Delta, make([]float32, r.spec.parameters()), 100, st.Digest)
+				a.Average(t.Context(), st.Round, gossip.Delta, make([]float32, r.spec.parameters()), 100, gossip.Base{Digest: st.Digest})
 			}
 		}
 	}()

@@ -1,4 +1,4 @@
-package gossip
+package protocol
 
 import (
 	"encoding/binary"
@@ -9,51 +9,56 @@ import (
 	"loco/mesh"
 )
 
-// envelope is what the header of a control frame says.
-type envelope struct {
-	round   uint64
-	attempt uint32
-	part    Part
-	worker  int // the sender's number
+// Envelope is what the header of a control frame says.
+type Envelope struct {
+	Round   uint64
+	Attempt uint32
+	Part    Part
+	Worker  int // the sender's number
 }
 
-// message is the payload of a control frame.
-type message interface {
-	kind() frameType
-	appendTo(dst []byte) []byte
+// Message is the payload of a control frame.
+type Message interface {
+	Kind() Type
+	AppendTo(dst []byte) []byte
 }
 
 // held describes a complete result of an attempt that may have been committed.
 type held struct {
 	attempt uint32 // 0: none
 	hash    [32]byte
-	workers []int // whose vectors are in the mean
+	tokens  float64 // the divisor: Σ of their weights
+	workers []int   // whose vectors are in the mean
 }
 
 // ready announces a worker that wants to average.
 type ready struct {
-	digest [32]byte
+	digest [32]byte // of the state that the round starts from
+	tokens float64  // that all workers trained to get there
 	weight float64
 	length uint64 // values of the vector
 	last   uint32 // newest attempt of the round that it entered and left
+	voter  bool   // remembers all that it has promised: counts for a quorum
 	have   held
 }
 
 // withdraw takes a Ready back.
 type withdraw struct{}
 
-// groupMember is one line of a group.
-type groupMember struct {
-	worker int
-	id     mesh.ID
-	weight float64
+// GroupMember is one line of a group.
+type GroupMember struct {
+	Worker int
+	ID     mesh.ID
+	Weight float64
 	has    bool // holds the result to adopt
+	voter  bool
 }
 
 // group closes a group. With adopt.attempt set, the member source sends that result
 // to those who lack it, and nothing is averaged. Results of attempt drop are void.
 type group struct {
-	members []groupMember // ascending by worker
+	members []GroupMember // ascending by worker
+	digest  [32]byte      // of the state that all of them start from
 	adopt   held
 	source  int // worker
 	drop    uint32
@@ -62,10 +67,12 @@ type group struct {
 // done says that a member holds everything.
 type done struct{ hash [32]byte }
 
-// commit says that a round is over: the result of the envelope's attempt counts.
+// commit says that a round is over: the result of the Envelope's attempt counts.
 type commit struct {
 	hash, digest [32]byte // of the result, of the state the round started from
 	length       uint64
+	base         float64 // tokens of the state the round started from
+	tokens       float64 // in the mean
 	workers      []int
 }
 
@@ -75,17 +82,20 @@ type failed struct {
 	why string
 }
 
-// behind tells a peer that it cannot take part in the round it is ready for.
+// behind tells a peer that the sender's state is ahead of the one that it is ready
+// with, or outweighs it.
 type behind struct {
-	next uint64 // the round the sender is in
-	why  string
+	next   uint64   // the round the sender is in
+	digest [32]byte // of the state that it starts from; zero amid the inner steps
+	tokens float64
+	why    string
 }
 
 // want asks for the bytes of a committed result.
 type want struct{}
 
 // offer proposes an exchange of a pair, accept agrees to it, and lonely asks anybody
-// for an offer. The envelope's attempt tells exchanges apart.
+// for an offer. The Envelope's attempt tells exchanges apart.
 type (
 	offer  struct{ terms }
 	accept struct{ terms }
@@ -101,73 +111,84 @@ type terms struct {
 // refuse declines an offer, or ends an exchange.
 type refuse struct{ why string }
 
-func (ready) kind() frameType    { return typeReady }
-func (withdraw) kind() frameType { return typeWithdraw }
-func (group) kind() frameType    { return typeGroup }
-func (done) kind() frameType     { return typeDone }
-func (commit) kind() frameType   { return typeCommit }
-func (failed) kind() frameType   { return typeFailed }
-func (behind) kind() frameType   { return typeBehind }
-func (want) kind() frameType     { return typeWant }
-func (offer) kind() frameType    { return typeOffer }
-func (accept) kind() frameType   { return typeAccept }
-func (refuse) kind() frameType   { return typeRefuse }
-func (lonely) kind() frameType   { return typeLonely }
+func (ready) Kind() Type    { return TypeReady }
+func (withdraw) Kind() Type { return TypeWithdraw }
+func (group) Kind() Type    { return TypeGroup }
+func (done) Kind() Type     { return TypeDone }
+func (commit) Kind() Type   { return TypeCommit }
+func (failed) Kind() Type   { return TypeFailed }
+func (behind) Kind() Type   { return TypeBehind }
+func (want) Kind() Type     { return TypeWant }
+func (offer) Kind() Type    { return TypeOffer }
+func (accept) Kind() Type   { return TypeAccept }
+func (refuse) Kind() Type   { return TypeRefuse }
+func (lonely) Kind() Type   { return TypeLonely }
 
-func (m ready) appendTo(dst []byte) []byte {
+func (m ready) AppendTo(dst []byte) []byte {
 	dst = append(dst, m.digest[:]...)
-	dst = appendFloat(dst, m.weight)
+	dst = appendFloat(appendFloat(dst, m.tokens), m.weight)
 	dst = binary.LittleEndian.AppendUint64(dst, m.length)
 	dst = binary.LittleEndian.AppendUint32(dst, m.last)
+	dst = appendFlags(dst, m.voter)
 	return appendHeld(dst, m.have)
 }
 
-func (withdraw) appendTo(dst []byte) []byte { return dst }
-func (want) appendTo(dst []byte) []byte     { return dst }
+func (withdraw) AppendTo(dst []byte) []byte { return dst }
+func (want) AppendTo(dst []byte) []byte     { return dst }
 
-func (m group) appendTo(dst []byte) []byte {
+func (m group) AppendTo(dst []byte) []byte {
 	dst = binary.LittleEndian.AppendUint16(dst, uint16(len(m.members)))
 	for _, g := range m.members {
-		dst = binary.LittleEndian.AppendUint32(dst, uint32(g.worker))
-		dst = appendFloat(dst, g.weight)
-		has := byte(0)
-		if g.has {
-			has = 1
-		}
-		dst = append(dst, has)
-		dst = appendString(dst, string(g.id))
+		dst = binary.LittleEndian.AppendUint32(dst, uint32(g.Worker))
+		dst = appendFloat(dst, g.Weight)
+		dst = appendFlags(dst, g.has, g.voter)
+		dst = appendString(dst, string(g.ID))
 	}
+	dst = append(dst, m.digest[:]...)
 	dst = appendHeld(dst, m.adopt)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(m.source))
 	return binary.LittleEndian.AppendUint32(dst, m.drop)
 }
 
-func (m done) appendTo(dst []byte) []byte { return append(dst, m.hash[:]...) }
+func (m done) AppendTo(dst []byte) []byte { return append(dst, m.hash[:]...) }
 
-func (m commit) appendTo(dst []byte) []byte {
+func (m commit) AppendTo(dst []byte) []byte {
 	dst = append(append(dst, m.hash[:]...), m.digest[:]...)
 	dst = binary.LittleEndian.AppendUint64(dst, m.length)
+	dst = appendFloat(appendFloat(dst, m.base), m.tokens)
 	return appendWorkers(dst, m.workers)
 }
 
-func (m failed) appendTo(dst []byte) []byte {
+func (m failed) AppendTo(dst []byte) []byte {
 	return appendString(appendString(dst, string(m.who)), cut(m.why))
 }
 
-func (m behind) appendTo(dst []byte) []byte {
-	return appendString(binary.LittleEndian.AppendUint64(dst, m.next), cut(m.why))
+func (m behind) AppendTo(dst []byte) []byte {
+	dst = append(binary.LittleEndian.AppendUint64(dst, m.next), m.digest[:]...)
+	return appendString(appendFloat(dst, m.tokens), cut(m.why))
 }
 
-func (m terms) appendTo(dst []byte) []byte {
+func (m terms) AppendTo(dst []byte) []byte {
 	return binary.LittleEndian.AppendUint64(appendFloat(dst, m.weight), m.length)
 }
 
-func (m refuse) appendTo(dst []byte) []byte { return appendString(dst, cut(m.why)) }
+func (m refuse) AppendTo(dst []byte) []byte { return appendString(dst, cut(m.why)) }
 
 func cut(s string) string { return s[:min(len(s), whyMax)] }
 
 func appendFloat(dst []byte, x float64) []byte {
 	return binary.LittleEndian.AppendUint64(dst, math.Float64bits(x))
+}
+
+// appendFlags appends a byte whose bit i is flag i.
+func appendFlags(dst []byte, flags ...bool) []byte {
+	b := byte(0)
+	for i, f := range flags {
+		if f {
+			b |= 1 << i
+		}
+	}
+	return append(dst, b)
 }
 
 func appendString(dst []byte, s string) []byte {
@@ -185,6 +206,7 @@ func appendWorkers(dst []byte, workers []int) []byte {
 func appendHeld(dst []byte, h held) []byte {
 	dst = binary.LittleEndian.AppendUint32(dst, h.attempt)
 	dst = append(dst, h.hash[:]...)
+	dst = appendFloat(dst, h.tokens)
 	return appendWorkers(dst, h.workers)
 }
 
@@ -220,8 +242,8 @@ func (r *parser) hash() [32]byte { return [32]byte(r.take(32)) }
 
 func (r *parser) worker() int {
 	w := r.u32()
-	if w > workerMax {
-		r.fail("worker number %d, at most %d is allowed", w, workerMax)
+	if w > WorkerMax {
+		r.fail("worker number %d, at most %d is allowed", w, WorkerMax)
 		return 0
 	}
 	return int(w)
@@ -229,16 +251,35 @@ func (r *parser) worker() int {
 
 func (r *parser) weight() float64 {
 	w := math.Float64frombits(r.u64())
-	if err := checkWeight(w); err != nil && r.err == nil {
+	if err := CheckWeight(w); err != nil && r.err == nil {
 		r.fail("%w", err)
 	}
 	return w
 }
 
+// tokens is a sum of weights: not negative and finite.
+func (r *parser) tokens() float64 {
+	w := math.Float64frombits(r.u64())
+	if !(w >= 0) || math.IsInf(w, 0) {
+		r.fail("%v tokens, want a finite number that is not negative", w)
+		return 0
+	}
+	return w
+}
+
+// flags is a byte of n flags.
+func (r *parser) flags(n int) byte {
+	b := r.u8()
+	if b>>n != 0 {
+		r.fail("flags %08b, this program knows %d", b, n)
+	}
+	return b
+}
+
 func (r *parser) length() uint64 {
 	n := r.u64()
-	if (n == 0 || n > lengthMax) && r.err == nil {
-		r.fail("vector of %d values, want 1 … %d", n, lengthMax)
+	if (n == 0 || n > LengthMax) && r.err == nil {
+		r.fail("vector of %d values, want 1 … %d", n, LengthMax)
 	}
 	return n
 }
@@ -258,8 +299,8 @@ func (r *parser) text(limit int) string {
 
 func (r *parser) workers() []int {
 	n := r.u16()
-	if n > membersMax || 4*n > len(r.p) {
-		r.fail("%d members, at most %d are allowed and %d bytes are left", n, membersMax, len(r.p))
+	if n > MembersMax || 4*n > len(r.p) {
+		r.fail("%d members, at most %d are allowed and %d bytes are left", n, MembersMax, len(r.p))
 		return nil
 	}
 	var out []int
@@ -275,7 +316,7 @@ func (r *parser) workers() []int {
 }
 
 func (r *parser) held() held {
-	h := held{attempt: r.u32(), hash: r.hash(), workers: r.workers()}
+	h := held{attempt: r.u32(), hash: r.hash(), tokens: r.tokens(), workers: r.workers()}
 	if h.attempt != 0 && len(h.workers) == 0 {
 		r.fail("result of attempt %d is of nobody", h.attempt)
 	}
@@ -284,56 +325,60 @@ func (r *parser) held() held {
 
 func (r *parser) group() group {
 	n := r.u16()
-	if n == 0 || n > membersMax {
-		r.fail("group of %d members, want 1 … %d", n, membersMax)
+	if n == 0 || n > MembersMax {
+		r.fail("group of %d members, want 1 … %d", n, MembersMax)
 		return group{}
 	}
 	var g group
 	for i := 0; i < n && r.err == nil; i++ {
-		m := groupMember{worker: r.worker(), weight: r.weight(), has: r.u8() == 1, id: mesh.ID(r.text(idMax))}
-		if i > 0 && m.worker <= g.members[i-1].worker {
-			r.fail("worker %d follows %d, want them ascending", m.worker, g.members[i-1].worker)
+		m := GroupMember{Worker: r.worker(), Weight: r.weight()}
+		flags := r.flags(2)
+		m.has, m.voter, m.ID = flags&1 != 0, flags&2 != 0, mesh.ID(r.text(idMax))
+		if i > 0 && m.Worker <= g.members[i-1].Worker {
+			r.fail("worker %d follows %d, want them ascending", m.Worker, g.members[i-1].Worker)
 		}
 		g.members = append(g.members, m)
 	}
+	g.digest = r.hash()
 	g.adopt, g.source, g.drop = r.held(), r.worker(), r.u32()
 	return g
 }
 
 var errTrailing = errors.New("bytes follow the message")
 
-// parseMessage reads the payload of a control frame of the type.
-func parseMessage(t frameType, p []byte) (message, error) {
+// ParseMessage reads the payload of a control frame of the type.
+func ParseMessage(t Type, p []byte) (Message, error) {
 	r := &parser{p: p}
-	var m message
+	var m Message
 	switch t {
-	case typeReady:
-		m = ready{digest: r.hash(), weight: r.weight(), length: r.length(), last: r.u32(), have: r.held()}
-	case typeWithdraw:
+	case TypeReady:
+		m = ready{digest: r.hash(), tokens: r.tokens(), weight: r.weight(), length: r.length(), last: r.u32(),
+			voter: r.flags(1) != 0, have: r.held()}
+	case TypeWithdraw:
 		m = withdraw{}
-	case typeGroup:
+	case TypeGroup:
 		m = r.group()
-	case typeDone:
+	case TypeDone:
 		m = done{hash: r.hash()}
-	case typeCommit:
-		c := commit{hash: r.hash(), digest: r.hash(), length: r.length(), workers: r.workers()}
+	case TypeCommit:
+		c := commit{hash: r.hash(), digest: r.hash(), length: r.length(), base: r.tokens(), tokens: r.tokens(), workers: r.workers()}
 		if len(c.workers) == 0 {
 			r.fail("commit of a result of nobody")
 		}
 		m = c
-	case typeFailed:
+	case TypeFailed:
 		m = failed{who: mesh.ID(r.text(idMax)), why: r.text(whyMax)}
-	case typeBehind:
-		m = behind{next: r.u64(), why: r.text(whyMax)}
-	case typeWant:
+	case TypeBehind:
+		m = behind{next: r.u64(), digest: r.hash(), tokens: r.tokens(), why: r.text(whyMax)}
+	case TypeWant:
 		m = want{}
-	case typeOffer:
+	case TypeOffer:
 		m = offer{r.terms()}
-	case typeAccept:
+	case TypeAccept:
 		m = accept{r.terms()}
-	case typeLonely:
+	case TypeLonely:
 		m = lonely{r.terms()}
-	case typeRefuse:
+	case TypeRefuse:
 		m = refuse{why: r.text(whyMax)}
 	default:
 		return nil, fmt.Errorf("frame type %d is not a control message", t)
