@@ -32,7 +32,8 @@ var allowed = map[string][]string{
 	"trainer":            {"loco/trainer/data", "loco/trainer/model", "loco/optim", "loco/kernels"},
 	"gossip/codec":       {},
 	"gossip":             {"loco/mesh", "loco/gossip/codec", "loco/gossip/protocol"},
-	"gossip/protocol":    {"loco/mesh", "loco/gossip/codec"}, // a mesh's members, a codec's block
+	"gossip/protocol":    {"loco/mesh", "loco/gossip/codec"},                         // a mesh's members, a codec's block
+	"gossip/protosim":    {"loco/mesh", "loco/gossip/codec", "loco/gossip/protocol"}, // the protocol alone, in virtual time: no shell, no goroutine
 	"mesh":               {},
 	"mesh/meshtest":      {"loco/mesh"},
 	"mesh/sim":           {"loco/mesh"},
@@ -52,6 +53,7 @@ var pure = map[string][]string{
 	"optim":        {"time", "net", "os", "math/rand", "math/rand/v2"},
 	"gossip/codec": {"time", "net", "os", "math/rand", "math/rand/v2"},
 	// It is given times and never asks for one: TestProtocolAsksNoClock.
+	"gossip/protosim": {"net", "os", "context", "sync"},
 	"gossip/protocol": {"net", "os", "context", "sync", "math/rand", "math/rand/v2"},
 	"trainer/model":   {"time", "net", "os", "math/rand", "math/rand/v2"},
 }

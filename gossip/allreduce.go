@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -41,7 +42,7 @@ type call struct {
 // result is the encoded mean of a round; serving counts who sends it.
 type result struct {
 	round   uint64
-	attempt uint32
+	attempt uint64
 	length  int
 	bytes   []byte
 	serving int
@@ -56,7 +57,7 @@ func NewAllReduce(cfg Config) (*AllReduce, error) {
 	}
 	a := &AllReduce{cfg: cfg, changed: make(chan struct{})}
 	a.rounds = protocol.NewRounds(protocol.RoundsConfig{
-		Self: cfg.Mesh.Self(), Worker: cfg.Worker, Deadline: cfg.Deadline, Grace: cfg.Grace, Quorum: cfg.Quorum})
+		Self: cfg.Mesh.Self(), Worker: cfg.Worker, Deadline: cfg.Deadline, Grace: cfg.Grace, Quorum: cfg.Quorum, Nonce: rand.Uint32()})
 	a.links = newLinks(cfg.Mesh, cfg.Logger, cfg.Grace, "/allreduce")
 	a.links.onFrame, a.links.onBad = a.onFrame, a.onBad
 	a.states = newStates(&a.cfg, a.links, func(joiner mesh.ID, round uint64) {
@@ -235,7 +236,7 @@ func (a *AllReduce) begin(p protocol.Plan) {
 	work := newReduction(time.Now(), p, a.cfg.Codec, a.links, a.call.vec, a.spare)
 	a.spare = nil
 	work.onDone = a.onDone
-	work.onFail = func(number uint32, who mesh.ID, why string) {
+	work.onFail = func(number uint64, who mesh.ID, why string) {
 		a.step(func(now time.Time, m *protocol.Rounds) { m.Fail(now, number, who, why) })
 	}
 	a.now = work
@@ -244,7 +245,7 @@ func (a *AllReduce) begin(p protocol.Plan) {
 }
 
 // onDone files the complete result of an attempt.
-func (a *AllReduce) onDone(number uint32, hash [32]byte) {
+func (a *AllReduce) onDone(number uint64, hash [32]byte) {
 	a.step(func(now time.Time, m *protocol.Rounds) {
 		work := a.now
 		if work == nil || work.Number != number {
@@ -338,7 +339,7 @@ func (a *AllReduce) await(h protocol.Header) *reduction {
 	return await(a.links, a.cfg.Grace, func() (work *reduction, wait bool, changed <-chan struct{}) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		if work := a.now; work != nil && work.Round == h.Round && work.Number == h.Attempt {
+		if work := a.now; work != nil && work.ledger.For(h) {
 			return work, false, nil
 		}
 		return nil, a.rounds.Awaits(h.Round, h.Attempt), a.changed

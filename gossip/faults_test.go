@@ -146,19 +146,19 @@ func TestBadPeerIsNamedAndLeftOut(t *testing.T) {
 	const n, length, bad = 4, 20_000, 2
 	rewrite := func(frame []byte, at int, v uint32) {
 		binary.LittleEndian.PutUint32(frame[at:], v)
-		binary.LittleEndian.PutUint32(frame[44:], protocol.Checksum(frame[:44]))
+		binary.LittleEndian.PutUint32(frame[48:], protocol.Checksum(frame[:48]))
 	}
 	for name, spoil := range map[string]func(frame []byte){
 		"garbage":                 func(f []byte) { copy(f, strings.Repeat("x", protocol.HeaderLen)) },
 		"bad header CRC":          func(f []byte) { f[9] ^= 1 },
-		"bad payload CRC":         func(f []byte) { rewrite(f, 40, 12345) },
-		"oversized":               func(f []byte) { rewrite(f, 36, 1<<31) },
-		"too many values":         func(f []byte) { rewrite(f, 32, protocol.ChunkValues+1) },
-		"another count of values": func(f []byte) { rewrite(f, 32, 17) },
-		"unknown shard":           func(f []byte) { rewrite(f, 20, 99) },
-		"another's shard":         func(f []byte) { rewrite(f, 20, bad) },
-		"unknown chunk":           func(f []byte) { rewrite(f, 24, 7) },
-		"another worker's number": func(f []byte) { rewrite(f, 28, 1) },
+		"bad payload CRC":         func(f []byte) { rewrite(f, 44, 12345) },
+		"oversized":               func(f []byte) { rewrite(f, 40, 1<<31) },
+		"too many values":         func(f []byte) { rewrite(f, 36, protocol.ChunkValues+1) },
+		"another count of values": func(f []byte) { rewrite(f, 36, 17) },
+		"unknown shard":           func(f []byte) { rewrite(f, 24, 99) },
+		"another's shard":         func(f []byte) { rewrite(f, 24, bad) },
+		"unknown chunk":           func(f []byte) { rewrite(f, 28, 7) },
+		"another worker's number": func(f []byte) { rewrite(f, 32, 1) },
 	} {
 		for _, typ := range []protocol.Type{protocol.TypeContribution, protocol.TypeResult} {
 			if typ == protocol.TypeResult && name == "another's shard" {

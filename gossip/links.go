@@ -21,7 +21,7 @@ const (
 	// streamsMax bounds the streams that one peer may hold open here.
 	streamsMax = 8
 	controlID  = "/loco/gossip/control/2"
-	dataID     = "/loco/gossip/data/1"
+	dataID     = "/loco/gossip/data/2"
 )
 
 // links keeps one stream a peer and protocol open from round to round, writes frames

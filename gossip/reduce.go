@@ -28,8 +28,8 @@ type reduction struct {
 	codec  codec.Codec
 	links  *links
 	vec    []float32 // read only, until join returns
-	onDone func(number uint32, hash [32]byte)
-	onFail func(number uint32, who mesh.ID, why string)
+	onDone func(number uint64, hash [32]byte)
+	onFail func(number uint64, who mesh.ID, why string)
 
 	ctx    context.Context
 	cancel context.CancelFunc

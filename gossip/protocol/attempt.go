@@ -10,7 +10,7 @@ import (
 
 // attempt is a group at work, or, with fetch set, a late member's download.
 type attempt struct {
-	number      uint32
+	number      uint64
 	coordinator mesh.ID
 	group       group
 	begun       time.Time
@@ -21,21 +21,31 @@ type attempt struct {
 	source      mesh.ID   // of what is fetched or adopted
 }
 
+// drop voids the results of attempts for good.
+func (m *Rounds) drop(numbers ...uint64) {
+	for _, n := range numbers {
+		if !slices.Contains(m.dropped, n) && len(m.dropped) < dropsMax {
+			m.dropped = append(m.dropped, n)
+		}
+		if m.have.attempt == n {
+			m.have = held{}
+		}
+	}
+}
+
 // has says that a peer is a member.
 func (a *attempt) has(id mesh.ID) bool {
 	return slices.ContainsFunc(a.group.members, func(g GroupMember) bool { return g.ID == id })
 }
 
 // enter begins work on a group that this worker is in.
-func (m *Rounds) enter(now time.Time, number uint32, coordinator mesh.ID, g group) {
+func (m *Rounds) enter(now time.Time, number uint64, coordinator mesh.ID, g group) {
 	if m.tries++; m.tries > attemptsMax {
 		m.broadcast(0, withdraw{})
-		m.finish(Finish{Err: fmt.Errorf("round %d: %d attempts failed: %v", m.own.round, attemptsMax, m.Rejected())})
+		m.finish(Finish{Err: fmt.Errorf("round %d: %w: %d attempts failed: %v", m.own.round, ErrDeadline, attemptsMax, m.Rejected())})
 		return
 	}
-	if m.have.attempt != 0 && m.have.attempt == g.drop {
-		m.dropped, m.have = g.drop, held{}
-	}
+	m.drop(g.drop...)
 	a := &attempt{number: number, coordinator: coordinator, group: g, begun: now, dones: map[mesh.ID][32]byte{}}
 	m.attempt, m.own.last, m.waitEnd = a, number, now
 	m.lastMembers = nil
@@ -84,7 +94,7 @@ func (m *Rounds) begin() {
 }
 
 // Complete takes in that the data plane holds the whole result of attempt number.
-func (m *Rounds) Complete(now time.Time, number uint32, hash [32]byte) {
+func (m *Rounds) Complete(now time.Time, number uint64, hash [32]byte) {
 	a := m.attempt
 	if a == nil || a.number != number || a.complete {
 		return
@@ -109,7 +119,7 @@ func (m *Rounds) Complete(now time.Time, number uint32, hash [32]byte) {
 
 // Keeps says under which attempt's number the result of attempt number is to be kept, if
 // it is what was announced: an adopted one keeps the number of the attempt that formed it.
-func (m *Rounds) Keeps(number uint32, hash [32]byte) (formed uint32, ok bool) {
+func (m *Rounds) Keeps(number uint64, hash [32]byte) (formed uint64, ok bool) {
 	a := m.attempt
 	if a == nil || a.number != number || !a.agrees(hash) {
 		return 0, false
@@ -136,7 +146,9 @@ func (m *Rounds) report(now time.Time, hash [32]byte) {
 	a := m.attempt
 	a.complete = true
 	if a.coordinator != m.Self {
-		m.send(a.coordinator, a.number, done{hash})
+		if m.bug != bugLostDone || m.tries > 1 {
+			m.send(a.coordinator, a.number, done{hash})
+		}
 		return
 	}
 	a.dones[m.Self] = hash
@@ -165,8 +177,7 @@ func (m *Rounds) checkDone(now time.Time) {
 				m.reported[p.ID] = "holds another result"
 			}
 		}
-		// Nobody has committed it, so it may be dropped for good.
-		m.dropped, m.have = m.have.attempt, held{}
+		m.drop(m.have.attempt) // nobody has committed it
 		m.broadcast(a.number, failed{m.Self, "results differ"})
 		m.abandon(now)
 		return
@@ -189,7 +200,7 @@ func (m *Rounds) commitLocally(c committed) {
 }
 
 // Fail takes in that a peer failed this worker's attempt, and tells the others.
-func (m *Rounds) Fail(now time.Time, number uint32, who mesh.ID, why string) {
+func (m *Rounds) Fail(now time.Time, number uint64, who mesh.ID, why string) {
 	a := m.attempt
 	if a == nil || a.number != number {
 		return
@@ -198,9 +209,9 @@ func (m *Rounds) Fail(now time.Time, number uint32, who mesh.ID, why string) {
 		m.observed[who] = why
 	}
 	if a.fetch {
-		delete(m.commits, who)
 		m.out = append(m.out, Action{Stop: true})
 		m.attempt = nil
+		m.observed[who] = why
 		m.fetch(now)
 		return
 	}
@@ -237,22 +248,41 @@ func (m *Rounds) abandon(now time.Time) {
 	m.tryClose(now)
 }
 
-// fetch downloads a committed result of this round from whoever has it; without one
-// it asks everybody again.
+// decided says that a peer that is not gone has committed this worker's round.
+func (m *Rounds) decided() bool {
+	for id, c := range m.commits {
+		if m.hasBytes(id, c) {
+			return true
+		}
+	}
+	return false
+}
+
+// hasBytes says that a peer has the bytes of this worker's round.
+func (m *Rounds) hasBytes(id mesh.ID, c committed) bool {
+	return c.round == m.own.round && c.digest == m.own.digest && c.length == m.own.length && !m.gone(id)
+}
+
+// fetch downloads a committed result of this round from whoever has it: those first who
+// have not failed to send it, the others after a pause.
 func (m *Rounds) fetch(now time.Time) {
+	best, bad := mesh.ID(""), true
 	for _, id := range sortedKeys(m.commits) {
-		c := m.commits[id]
-		if c.round != m.own.round || c.digest != m.own.digest || m.gone(id) {
-			continue
+		_, failed := m.observed[id]
+		if m.hasBytes(id, m.commits[id]) && (best == "" || bad && !failed) {
+			best, bad = id, failed
 		}
-		if _, bad := m.observed[id]; bad {
-			continue
-		}
-		m.attempt = &attempt{number: c.attempt, begun: now, fetch: true, commit: c, source: id}
-		m.waitEnd = now
-		m.begin()
-		m.send(id, c.attempt, want{})
+	}
+	if best == "" {
+		m.tryClose(now)
 		return
 	}
-	m.tryClose(now) // and at the next reminder everybody is asked again
+	if bad && now.Sub(m.fetchedAt) < m.Grace {
+		return // until the next tick
+	}
+	c := m.commits[best]
+	m.attempt = &attempt{number: c.attempt, begun: now, fetch: true, commit: c, source: best}
+	m.waitEnd, m.fetchedAt = now, now
+	m.begin()
+	m.send(best, c.attempt, want{})
 }

@@ -13,7 +13,7 @@ const (
 	bugDigest           // the digest of the state is not compared
 	bugResultHash       // results that differ are committed
 	bugStaleAttempt     // frames of an attempt that is over are taken
-	bugOldGroup         // a group older than the one at work is entered
+	bugSameNumber       // two groups of one number are not told apart
 	bugDoubleCount      // a contribution that comes twice is counted twice
 	bugAdopt            // a complete result is averaged anew
 	bugForgetHave       // what is held is forgotten when an attempt ends
@@ -23,10 +23,5 @@ const (
 	bugStall            // a process that stood still trusts its old view
 	bugDeadline         // the deadline is not looked at
 	bugUnaveraged       // a failed round is reported as averaged alone
-	bugUnbounded        // announcements are never dropped
-	bugUnconfirmed      // a pair ends without the partner's word
-	bugPairTwice        // a partner's vector is taken in two exchanges
-	bugLag              // a partner of any round is taken
-	bugPairDeadline     // a pair waits for its partner for ever
-	bugCount
+	bugServed           // what has been served is never given back
 )

@@ -108,11 +108,28 @@ func (m *Rounds) quorate(voters, all int) bool {
 	return m.Quorum == 0 || 2*voters > m.Quorum || all >= m.Quorum || m.bug == bugQuorum
 }
 
+// few says that a group is of less than half of the live, because the others have been
+// left out of the round: they may be about to decide it without this worker. It goes on
+// with so few only when half of the deadline is over.
+func (m *Rounds) few(now time.Time, n int) bool {
+	live := 1
+	for id, p := range m.members {
+		if id != m.Self && waitedFor(p) {
+			live++
+		}
+	}
+	return 2*n < live && now.Sub(m.started) < m.Deadline/2
+}
+
 // tryClose closes the group, or gives its coordinator its turn, once everybody live
 // is ready or Grace has passed since half of the live were.
 func (m *Rounds) tryClose(now time.Time) {
 	if m.aborting {
 		m.Abort()
+		return
+	}
+	if m.active && m.attempt == nil && m.decided() {
+		m.fetch(now) // the round is over: a group of those who are left would fork the run
 		return
 	}
 	for m.active && m.attempt == nil && !now.Before(m.hold) {
@@ -134,20 +151,21 @@ func (m *Rounds) tryClose(now time.Time) {
 		}
 		voters := 0
 		for _, p := range in {
-			if p.voter || p.id == m.Self && m.voter {
+			if p.voter || p.id == m.Self && m.remembers() {
 				voters++
 			}
 		}
-		if !m.quorate(voters, len(in)) {
+		if !m.quorate(voters, len(in)) || m.few(now, len(in)) {
 			m.closedAt = time.Time{}
+			m.forgive(now)
 			return
-		}
-		if m.closedAt.IsZero() {
-			m.closedAt = now
 		}
 		coordinator := in[0]
 		if coordinator.id == m.Self && m.stepDown && len(in) > 1 {
 			coordinator = in[1]
+		}
+		if m.closedAt.IsZero() || m.turn != coordinator.id {
+			m.closedAt, m.turn = now, coordinator.id
 		}
 		if coordinator.id == m.Self {
 			m.close(now, in, others)
@@ -158,6 +176,16 @@ func (m *Rounds) tryClose(now time.Time) {
 		}
 		m.observed[coordinator.id] = "did not close its group"
 		m.closedAt = time.Time{}
+	}
+}
+
+// forgive takes those back who were left out of the round, for without them there are not
+// enough.
+func (m *Rounds) forgive(now time.Time) {
+	if now.Sub(m.abandonedAt) >= m.Grace && len(m.observed)+len(m.reported) > 0 {
+		clear(m.observed)
+		clear(m.reported)
+		m.abandonedAt = now
 	}
 }
 
@@ -173,16 +201,18 @@ func (m *Rounds) close(now time.Time, in, others []announced) {
 		why := fmt.Sprintf("%d of %d workers start round %d from another state", len(in), len(in)+len(others), m.own.round)
 		m.send(p.id, 0, behind{m.own.round, m.own.digest, m.own.tokens, why})
 	}
-	g := group{digest: m.own.digest, drop: m.dropped, source: m.Worker}
+	g := group{digest: m.own.digest, source: m.Worker}
 	try, _ := attemptParts(m.own.last)
 	for i, p := range in {
 		if p.id == m.Self {
-			in[i].have, in[i].voter = m.have, m.voter
+			in[i].have, in[i].voter = m.have, m.remembers()
 		}
 	}
 	in = in[:min(len(in), MembersMax)]
+	m.void(in)
+	g.drop = m.dropped
 	for _, p := range in {
-		if p.have.attempt > g.adopt.attempt && p.have.attempt != m.dropped && m.bug != bugAdopt {
+		if p.have.attempt > g.adopt.attempt && !slices.Contains(g.drop, p.have.attempt) && m.bug != bugAdopt {
 			g.adopt, g.source = p.have, p.worker
 		}
 		t, _ := attemptParts(p.last)
@@ -192,13 +222,40 @@ func (m *Rounds) close(now time.Time, in, others []announced) {
 		has := g.adopt.attempt != 0 && p.have.attempt == g.adopt.attempt && p.have.hash == g.adopt.hash
 		g.members = append(g.members, GroupMember{Worker: p.worker, ID: p.id, Weight: p.weight, has: has, voter: p.voter})
 	}
-	number := attemptNumber(try+1, m.Worker)
+	number := attemptNumber(try+1, m.Worker, m.nonce())
 	for _, p := range g.members {
 		if p.ID != m.Self {
 			m.send(p.ID, number, g)
 		}
 	}
 	m.enter(now, number, m.Self, g)
+}
+
+// void drops the attempts whose results count for nothing: two that hold different bytes
+// of one cannot both have reported what its coordinator commits, so nobody has committed
+// it.
+func (m *Rounds) void(in []announced) {
+	hashes := map[uint64][32]byte{}
+	for _, p := range in {
+		m.drop(p.drop...)
+	}
+	for _, p := range in {
+		h, seen := hashes[p.have.attempt]
+		if p.have.attempt != 0 && seen && h != p.have.hash && m.bug != bugResultHash {
+			m.drop(p.have.attempt)
+		}
+		hashes[p.have.attempt] = p.have.hash
+	}
+}
+
+// remembers says that this process knows all that it has ever promised.
+func (m *Rounds) remembers() bool { return m.voter || m.bug == bugAmnesia }
+
+func (m *Rounds) nonce() uint32 {
+	if m.bug == bugSameNumber {
+		return 0
+	}
+	return m.Nonce
 }
 
 // noteLate remembers who is live, had not said that it is ready, and was not waited

@@ -10,11 +10,12 @@ import (
 
 // Limits of what a peer may send.
 const (
-	HeaderLen    = 48
-	frameVersion = 1
+	HeaderLen    = 52
+	frameVersion = 2
 	WorkerMax    = 1<<16 - 1
 	controlMax   = 1 << 18         // bytes of a control frame's payload
 	dataMax      = 4 * ChunkValues // bytes of a data frame's payload
+	dropsMax     = 64              // attempts that a group calls void
 	MembersMax   = 1024            // of one group
 	idMax        = 128             // bytes of a peer ID
 	whyMax       = 512             // bytes of a reason
@@ -68,7 +69,7 @@ type Header struct {
 	Type    Type
 	Part    Part
 	Round   uint64
-	Attempt uint32
+	Attempt uint64
 	Shard   uint32
 	Chunk   uint32
 	Worker  uint32 // the sender's number
@@ -84,7 +85,8 @@ func AppendHeader(dst []byte, h Header, payload []byte) []byte {
 	at := len(dst)
 	dst = append(dst, 'l', 'o', 'c', 'o', frameVersion, byte(h.Type), byte(h.Part), 0)
 	dst = binary.LittleEndian.AppendUint64(dst, h.Round)
-	for _, v := range []uint32{h.Attempt, h.Shard, h.Chunk, h.Worker, h.Count, uint32(len(payload)), Checksum(payload)} {
+	dst = binary.LittleEndian.AppendUint64(dst, h.Attempt)
+	for _, v := range []uint32{h.Shard, h.Chunk, h.Worker, h.Count, uint32(len(payload)), Checksum(payload)} {
 		dst = binary.LittleEndian.AppendUint32(dst, v)
 	}
 	return binary.LittleEndian.AppendUint32(dst, Checksum(dst[at:]))
@@ -98,7 +100,7 @@ func ParseHeader(p []byte) (Header, error) {
 	if string(p[:4]) != "loco" {
 		return Header{}, fmt.Errorf("magic %q, want \"loco\"", p[:4])
 	}
-	if got, want := Checksum(p[:44]), binary.LittleEndian.Uint32(p[44:]); got != want {
+	if got, want := Checksum(p[:HeaderLen-4]), binary.LittleEndian.Uint32(p[HeaderLen-4:]); got != want {
 		return Header{}, fmt.Errorf("header CRC %08x, says %08x", got, want)
 	}
 	if p[4] != frameVersion {
@@ -107,7 +109,7 @@ func ParseHeader(p []byte) (Header, error) {
 	u32 := func(at int) uint32 { return binary.LittleEndian.Uint32(p[at:]) }
 	h := Header{
 		Type: Type(p[5]), Part: Part(p[6]), Round: binary.LittleEndian.Uint64(p[8:]),
-		Attempt: u32(16), Shard: u32(20), Chunk: u32(24), Worker: u32(28), Count: u32(32), Length: u32(36), CRC: u32(40),
+		Attempt: binary.LittleEndian.Uint64(p[16:]), Shard: u32(24), Chunk: u32(28), Worker: u32(32), Count: u32(36), Length: u32(40), CRC: u32(44),
 	}
 	limit := h.Type.payloadMax()
 	switch {
@@ -129,13 +131,13 @@ var ErrPayloadCRC = errors.New("payload does not match its CRC")
 
 // attemptNumber is unique and ordered: a later try is larger, and of two tries begun
 // at once the one of the lower coordinator is.
-func attemptNumber(try uint32, coordinator int) uint32 {
-	return try<<16 | uint32(WorkerMax-coordinator)
+func attemptNumber(try, coordinator int, nonce uint32) uint64 {
+	return uint64(try)<<48 | uint64(WorkerMax-coordinator)<<32 | uint64(nonce)
 }
 
 // attemptParts undoes attemptNumber.
-func attemptParts(a uint32) (try uint32, coordinator int) {
-	return a >> 16, WorkerMax - int(a&WorkerMax)
+func attemptParts(a uint64) (try, coordinator int) {
+	return int(a >> 48), WorkerMax - int(a>>32&WorkerMax)
 }
 
 // CheckWeight refuses weights that no divisor can be made of.

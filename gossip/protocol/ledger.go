@@ -11,7 +11,7 @@ import (
 // Plan is what a data plane works on.
 type Plan struct {
 	Round   uint64
-	Number  uint32 // of the frames
+	Number  uint64 // of the frames
 	Members []GroupMember
 	Self    int     // index in Members; −1 when only downloading
 	Source  mesh.ID // whose complete result is downloaded; "": reduce
@@ -68,6 +68,11 @@ func (l *Ledger) Chunk(shard, c int) Span { return l.Shards[shard].piece(c, l.va
 // Share is what member j's values are multiplied by: the weights that are in the mean are
 // those of the attempt's members, all of them and no other.
 func (l *Ledger) Share(j int) float32 { return float32(l.Members[j].Weight / l.Total) }
+
+// For says that a data frame is of this attempt.
+func (l *Ledger) For(h Header) bool {
+	return l.Round == h.Round && (l.Number == h.Attempt || l.bug == bugStaleAttempt)
+}
 
 // Take says what to do with a data frame.
 type Take struct {

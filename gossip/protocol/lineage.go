@@ -91,11 +91,14 @@ func (m *Rounds) over(round uint64) bool { return m.kept.attempt != 0 && round <
 // onBehind believes a heavier state, and of one that weighs the same a coordinator or
 // half of the live.
 func (m *Rounds) onBehind(from mesh.ID, b behind) {
-	if !m.active || m.attempt != nil || b.tokens < m.own.tokens || b.digest == m.own.digest {
+	if !m.active || b.tokens < m.own.tokens || b.digest == m.own.digest {
 		return
 	}
 	if b.tokens > m.own.tokens {
 		m.finishBehind(from, b.why)
+		return
+	}
+	if m.attempt != nil {
 		return
 	}
 	m.votes[from] = b

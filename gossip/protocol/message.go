@@ -12,7 +12,7 @@ import (
 // Envelope is what the header of a control frame says.
 type Envelope struct {
 	Round   uint64
-	Attempt uint32
+	Attempt uint64
 	Part    Part
 	Worker  int // the sender's number
 }
@@ -25,7 +25,7 @@ type Message interface {
 
 // held describes a complete result of an attempt that may have been committed.
 type held struct {
-	attempt uint32 // 0: none
+	attempt uint64 // 0: none
 	hash    [32]byte
 	tokens  float64 // the divisor: Σ of their weights
 	workers []int   // whose vectors are in the mean
@@ -37,9 +37,10 @@ type ready struct {
 	tokens float64  // that all workers trained to get there
 	weight float64
 	length uint64 // values of the vector
-	last   uint32 // newest attempt of the round that it entered and left
+	last   uint64 // newest attempt of the round that it entered and left
 	voter  bool   // remembers all that it has promised: counts for a quorum
 	have   held
+	drop   []uint64 // attempts whose results are void: see group
 }
 
 // withdraw takes a Ready back.
@@ -55,13 +56,13 @@ type GroupMember struct {
 }
 
 // group closes a group. With adopt.attempt set, the member source sends that result
-// to those who lack it, and nothing is averaged. Results of attempt drop are void.
+// to those who lack it, and nothing is averaged. Results of the attempts in drop are void.
 type group struct {
 	members []GroupMember // ascending by worker
 	digest  [32]byte      // of the state that all of them start from
 	adopt   held
 	source  int // worker
-	drop    uint32
+	drop    []uint64
 }
 
 // done says that a member holds everything.
@@ -128,9 +129,9 @@ func (m ready) AppendTo(dst []byte) []byte {
 	dst = append(dst, m.digest[:]...)
 	dst = appendFloat(appendFloat(dst, m.tokens), m.weight)
 	dst = binary.LittleEndian.AppendUint64(dst, m.length)
-	dst = binary.LittleEndian.AppendUint32(dst, m.last)
+	dst = binary.LittleEndian.AppendUint64(dst, m.last)
 	dst = appendFlags(dst, m.voter)
-	return appendHeld(dst, m.have)
+	return appendAttempts(appendHeld(dst, m.have), m.drop)
 }
 
 func (withdraw) AppendTo(dst []byte) []byte { return dst }
@@ -147,7 +148,7 @@ func (m group) AppendTo(dst []byte) []byte {
 	dst = append(dst, m.digest[:]...)
 	dst = appendHeld(dst, m.adopt)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(m.source))
-	return binary.LittleEndian.AppendUint32(dst, m.drop)
+	return appendAttempts(dst, m.drop)
 }
 
 func (m done) AppendTo(dst []byte) []byte { return append(dst, m.hash[:]...) }
@@ -203,8 +204,16 @@ func appendWorkers(dst []byte, workers []int) []byte {
 	return dst
 }
 
+func appendAttempts(dst []byte, attempts []uint64) []byte {
+	dst = binary.LittleEndian.AppendUint16(dst, uint16(len(attempts)))
+	for _, n := range attempts {
+		dst = binary.LittleEndian.AppendUint64(dst, n)
+	}
+	return dst
+}
+
 func appendHeld(dst []byte, h held) []byte {
-	dst = binary.LittleEndian.AppendUint32(dst, h.attempt)
+	dst = binary.LittleEndian.AppendUint64(dst, h.attempt)
 	dst = append(dst, h.hash[:]...)
 	dst = appendFloat(dst, h.tokens)
 	return appendWorkers(dst, h.workers)
@@ -315,8 +324,20 @@ func (r *parser) workers() []int {
 	return out
 }
 
+func (r *parser) attempts() (out []uint64) {
+	n := r.u16()
+	if n > dropsMax {
+		r.fail("%d attempts are void, at most %d are allowed", n, dropsMax)
+		return nil
+	}
+	for i := 0; i < n && r.err == nil; i++ {
+		out = append(out, r.u64())
+	}
+	return out
+}
+
 func (r *parser) held() held {
-	h := held{attempt: r.u32(), hash: r.hash(), tokens: r.tokens(), workers: r.workers()}
+	h := held{attempt: r.u64(), hash: r.hash(), tokens: r.tokens(), workers: r.workers()}
 	if h.attempt != 0 && len(h.workers) == 0 {
 		r.fail("result of attempt %d is of nobody", h.attempt)
 	}
@@ -340,7 +361,7 @@ func (r *parser) group() group {
 		g.members = append(g.members, m)
 	}
 	g.digest = r.hash()
-	g.adopt, g.source, g.drop = r.held(), r.worker(), r.u32()
+	g.adopt, g.source, g.drop = r.held(), r.worker(), r.attempts()
 	return g
 }
 
@@ -352,8 +373,8 @@ func ParseMessage(t Type, p []byte) (Message, error) {
 	var m Message
 	switch t {
 	case TypeReady:
-		m = ready{digest: r.hash(), tokens: r.tokens(), weight: r.weight(), length: r.length(), last: r.u32(),
-			voter: r.flags(1) != 0, have: r.held()}
+		m = ready{digest: r.hash(), tokens: r.tokens(), weight: r.weight(), length: r.length(), last: r.u64(),
+			voter: r.flags(1) != 0, have: r.held(), drop: r.attempts()}
 	case TypeWithdraw:
 		m = withdraw{}
 	case TypeGroup:
@@ -393,3 +414,30 @@ func ParseMessage(t Type, p []byte) (Message, error) {
 }
 
 func (r *parser) terms() terms { return terms{weight: r.weight(), length: r.length()} }
+
+// Describe says what a message is, for logs and traces.
+func Describe(m Message) string {
+	switch m := m.(type) {
+	case ready:
+		return fmt.Sprintf("ready %x of %.0f tokens, weight %.0f, last %d, voter %v, holds %d/%x of %v", m.digest[:3], m.tokens, m.weight, m.last, m.voter, m.have.attempt, m.have.hash[:3], m.have.workers)
+	case group:
+		var workers []int
+		for _, g := range m.members {
+			workers = append(workers, g.Worker)
+		}
+		return fmt.Sprintf("group %v from %x, adopts %d/%x of %d, drops %v", workers, m.digest[:3], m.adopt.attempt, m.adopt.hash[:3], m.source, m.drop)
+	case done:
+		return fmt.Sprintf("done %x", m.hash[:3])
+	case commit:
+		return fmt.Sprintf("commit %x of %v from %x of %.0f tokens", m.hash[:3], m.workers, m.digest[:3], m.base)
+	case failed:
+		return fmt.Sprintf("failed %s: %s", m.who, m.why)
+	case behind:
+		return fmt.Sprintf("behind: is in round %d, %x of %.0f tokens", m.next, m.digest[:3], m.tokens)
+	case withdraw:
+		return "withdraw"
+	case want:
+		return "want"
+	}
+	return fmt.Sprintf("%T %+v", m, m)
+}

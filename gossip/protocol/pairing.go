@@ -27,6 +27,7 @@ type Pairing struct {
 	lonelies map[proposal]proposed
 	heard    map[mesh.ID]uint64 // the newest round heard of each peer
 	try      uint32
+	nonce    uint32
 
 	out []PairAction
 }
@@ -52,7 +53,7 @@ type seek struct {
 	matched  mesh.ID // partner by the matching
 	lonely   bool
 	peer     mesh.ID // asked, or exchanged with; "": none
-	number   uint32
+	number   uint64
 	exchange bool // both agreed
 	askedAt  time.Time
 	waitEnd  time.Time
@@ -76,7 +77,7 @@ type Exchange struct {
 	PeerRound  uint64
 	Peer       mesh.ID
 	PeerWorker int
-	Number     uint32
+	Number     uint64
 	Own, Other float64 // weights
 }
 
@@ -147,7 +148,7 @@ func (m *Pairing) Abort(part Part) {
 func (m *Pairing) Exchanges(part Part) bool { return m.seeks[part] != nil && m.seeks[part].exchange }
 
 // Awaits says that a frame of an exchange is to be expected though it has not begun.
-func (m *Pairing) Awaits(part Part, from mesh.ID, number uint32) bool {
+func (m *Pairing) Awaits(part Part, from mesh.ID, number uint64) bool {
 	s := m.seeks[part]
 	return s != nil && s.peer == from && s.number == number
 }
@@ -200,7 +201,7 @@ func (m *Pairing) passed(id mesh.ID, round uint64) bool {
 // ask offers an exchange to a peer.
 func (m *Pairing) ask(now time.Time, s *seek, to mesh.ID) {
 	m.try = (m.try + 1) & WorkerMax
-	s.peer, s.number, s.askedAt = to, attemptNumber(m.try, m.worker), now
+	s.peer, s.number, s.askedAt = to, attemptNumber(int(m.try), m.worker, m.nonce), now
 	m.send(s, to, s.number, offer{s.own})
 }
 
@@ -399,7 +400,7 @@ func (m *Pairing) View(now time.Time, members []mesh.Member) {
 }
 
 // fail takes in that the exchange number broke, and by whose fault if why says so.
-func (m *Pairing) Fail(now time.Time, part Part, number uint32, why string) {
+func (m *Pairing) Fail(now time.Time, part Part, number uint64, why string) {
 	s := m.seeks[part]
 	if s == nil || s.number != number || s.peer == "" {
 		return
@@ -425,7 +426,7 @@ func (m *Pairing) lonelyMax(s *seek) time.Duration {
 }
 
 // complete takes in that the exchange number is done.
-func (m *Pairing) Complete(part Part, number uint32, worker int) {
+func (m *Pairing) Complete(part Part, number uint64, worker int) {
 	if s := m.seeks[part]; s != nil && s.exchange && s.number == number {
 		m.finish(s, PairFinish{Partner: worker})
 	}
@@ -467,7 +468,7 @@ func (m *Pairing) finish(s *seek, f PairFinish) {
 	m.out = append(m.out, PairAction{Finish: &f})
 }
 
-func (m *Pairing) send(s *seek, to mesh.ID, number uint32, msg Message) {
+func (m *Pairing) send(s *seek, to mesh.ID, number uint64, msg Message) {
 	env := Envelope{Round: s.round, Attempt: number, Part: s.part, Worker: m.worker}
 	m.out = append(m.out, PairAction{Send: &Send{to, env, msg}})
 }

@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"loco/mesh"
@@ -9,6 +10,7 @@ import (
 
 // Receive takes in a message of a peer.
 func (m *Rounds) Receive(now time.Time, from mesh.ID, env Envelope, msg Message) {
+	m.notice(now)
 	switch msg := msg.(type) {
 	case ready:
 		m.onReady(now, from, announced{id: from, worker: env.Worker, round: env.Round, ready: msg})
@@ -41,19 +43,20 @@ func (m *Rounds) onReady(now time.Time, from mesh.ID, r announced) {
 	if _, known := m.readys[from]; !known && len(m.readys) >= peersMax {
 		return
 	}
-	if _, found := m.expected[from]; found && m.bug != bugUnbounded {
-		delete(m.expected, from)
-	}
+	delete(m.expected, from)
 	delete(m.misses, from)
 	m.readys[from] = r
 	if !m.answer(r) {
-		if m.active && m.attempt == nil {
+		if a := m.attempt; a != nil && !a.fetch && a.has(from) && r.round > m.own.round {
+			m.broadcast(a.number, failed{m.Self, "a member is in a later round"})
+			m.abandon(now)
+		} else if m.active && a == nil {
 			m.tryClose(now)
 		}
 		return
 	}
 	if a := m.attempt; a != nil && !a.fetch {
-		newer := r.have.attempt > a.group.adopt.attempt && r.have.attempt != m.dropped
+		newer := r.have.attempt > a.group.adopt.attempt && !slices.Contains(m.dropped, r.have.attempt)
 		if a.has(from) && (r.last >= a.number || newer && a.coordinator == m.Self) {
 			m.broadcast(a.number, failed{m.Self, "a member is in no attempt"})
 			m.abandon(now)
@@ -82,10 +85,7 @@ func (m *Rounds) onGroup(now time.Time, from mesh.ID, env Envelope, g group) {
 		m.answerOver(from, env.Round)
 		return
 	}
-	if !m.active || env.Round != m.own.round || m.attempt != nil && (m.attempt.fetch || env.Attempt == m.attempt.number) {
-		return
-	}
-	if m.attempt != nil && env.Attempt < m.attempt.number && m.bug != bugOldGroup {
+	if !m.active || env.Round != m.own.round || m.attempt != nil && (m.attempt.fetch || env.Attempt <= m.attempt.number) {
 		return
 	}
 	if why, bad := m.observed[from]; bad {
@@ -106,10 +106,10 @@ func (m *Rounds) onGroup(now time.Time, from mesh.ID, env Envelope, g group) {
 		m.send(from, env.Attempt, failed{from, why})
 		return
 	}
-	held := m.have.attempt != 0 && m.have.attempt != g.drop
-	if (env.Attempt <= m.own.last || held && g.adopt.attempt < m.have.attempt) && m.bug != bugOldGroup && m.bug != bugAdopt {
+	held := m.have.attempt != 0 && !slices.Contains(g.drop, m.have.attempt)
+	if (env.Attempt <= m.own.last || held && g.adopt.attempt < m.have.attempt) && m.bug != bugAdopt {
 		// The coordinator does not know yet where this worker stands.
-		m.own.have, m.own.voter = m.have, m.voter
+		m.own.have, m.own.voter, m.own.drop = m.have, m.remembers(), m.dropped
 		m.send(from, 0, m.own.ready)
 		return
 	}
@@ -157,10 +157,7 @@ func (m *Rounds) onDone(now time.Time, from mesh.ID, env Envelope, d done) {
 		return
 	}
 	a := m.attempt
-	if !m.active || a == nil || a.fetch || env.Round != m.own.round || a.coordinator != m.Self || !a.has(from) {
-		return
-	}
-	if a.number != env.Attempt && m.bug != bugStaleAttempt {
+	if !m.active || a == nil || a.fetch || a.number != env.Attempt || env.Round != m.own.round || a.coordinator != m.Self || !a.has(from) {
 		return
 	}
 	a.dones[from] = d.hash
@@ -181,7 +178,7 @@ func (m *Rounds) onCommit(now time.Time, from mesh.ID, c committed) {
 		return
 	}
 	if c.round > m.own.round || c.digest != m.own.digest || c.length != m.own.length {
-		if a := m.attempt; a == nil || a.fetch {
+		if a := m.attempt; a == nil || a.fetch || c.base > m.own.tokens {
 			m.finishBehind(from, fmt.Sprintf("the group has committed round %d from another state", c.round))
 		}
 		return

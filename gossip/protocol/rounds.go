@@ -29,6 +29,9 @@ type RoundsConfig struct {
 	// Quorum is the number of workers that the run is planned for, more than half of
 	// which must agree to a round; 0: whoever is there goes on.
 	Quorum int
+	// Nonce is random: with it no attempt of this process has the number of one of its
+	// former self.
+	Nonce uint32
 }
 
 // Start is what a worker brings to a round.
@@ -66,8 +69,10 @@ type Rounds struct {
 	started     time.Time
 	halfAt      time.Time // half of the live were ready: Grace runs
 	closedAt    time.Time // a group can be closed: its coordinator's turn
+	turn        mesh.ID   // whose
 	resendAt    time.Time
 	abandonedAt time.Time
+	fetchedAt   time.Time
 	waitEnd     time.Time          // when the last group closed
 	observed    map[mesh.ID]string // seen to fail by this worker
 	reported    map[mesh.ID]string // said to fail by others
@@ -78,8 +83,8 @@ type Rounds struct {
 	tries       int
 	attempt     *attempt
 	have        held
-	dropped     uint32
-	oldTotal    float64 // of bugDivisor
+	dropped     []uint64 // attempts whose results are void
+	oldTotal    float64  // of bugDivisor
 
 	serving map[mesh.ID]bool // results on their way
 	waiting []Serve          // for their turn
@@ -98,7 +103,7 @@ type announced struct {
 // committed is a Commit as it was received.
 type committed struct {
 	round   uint64
-	attempt uint32
+	attempt uint64
 	commit
 }
 
@@ -123,7 +128,7 @@ type Send struct {
 type Serve struct {
 	To              mesh.ID
 	Round           uint64
-	Attempt, Number uint32
+	Attempt, Number uint64
 }
 
 // Finish is how a round ends for this worker: with Result, Behind, an error, or, if none
@@ -138,7 +143,7 @@ type Finish struct {
 // Result is a committed round.
 type Result struct {
 	Round   uint64
-	Attempt uint32 // that formed it
+	Attempt uint64 // that formed it
 	Hash    [32]byte
 	Tokens  float64 // Σ of the weights in the mean
 	Workers []int   // that are in the mean
@@ -160,12 +165,13 @@ func NewRounds(c RoundsConfig) *Rounds {
 // Start begins a round of this worker. Where it repeats a round that ended without a
 // result, what this worker holds and has promised stays.
 func (m *Rounds) Start(now time.Time, round uint64, s Start) {
+	m.notice(now)
 	r := ready{digest: s.Digest, tokens: s.Tokens, weight: s.Weight, length: uint64(s.Length)}
 	if m.own.round == round {
 		r.last = m.own.last
 	}
 	if m.own.round != round || m.own.digest != s.Digest || m.own.length != r.length {
-		m.have, m.dropped = held{}, 0
+		m.have, m.dropped = held{}, nil
 	}
 	m.active, m.started = true, now
 	m.own.round, m.own.ready = round, r
@@ -208,13 +214,14 @@ func (m *Rounds) Close(err error) {
 
 // announce sends this worker's Ready to everybody.
 func (m *Rounds) announce(now time.Time) {
-	m.own.have, m.own.voter = m.have, m.voter
+	m.own.have, m.own.voter, m.own.drop = m.have, m.remembers(), m.dropped
 	m.resendAt = now.Add(m.Grace / 2)
 	m.broadcast(0, m.own.ready)
 }
 
 // View takes in the members as the mesh sees them now.
 func (m *Rounds) View(now time.Time, members []mesh.Member) {
+	m.notice(now)
 	before := maps.Clone(m.members)
 	clear(m.members)
 	for _, p := range members {
@@ -287,10 +294,7 @@ func (m *Rounds) Expect(id mesh.ID, round uint64) {
 // rounds too: a tick that comes late says that this process stood still, and what it
 // believes of the others is old.
 func (m *Rounds) Tick(now time.Time) {
-	if !m.lastTick.IsZero() && now.Sub(m.lastTick) >= m.Grace && m.bug != bugStall {
-		m.hold = now.Add(m.Grace)
-		m.halfAt, m.closedAt = time.Time{}, time.Time{}
-	}
+	m.notice(now)
 	m.lastTick = now
 	if !m.active {
 		return
@@ -314,6 +318,14 @@ func (m *Rounds) Tick(now time.Time) {
 	m.checkPatience(now)
 }
 
+// notice looks whether the process stood still until now.
+func (m *Rounds) notice(now time.Time) {
+	if !m.lastTick.IsZero() && now.Sub(m.lastTick) >= m.Grace && m.bug != bugStall {
+		m.lastTick, m.hold = now, now.Add(m.Grace)
+		m.halfAt, m.closedAt = time.Time{}, time.Time{}
+	}
+}
+
 // remind repeats what a lost message may have left unsaid.
 func (m *Rounds) remind() {
 	a := m.attempt
@@ -325,7 +337,7 @@ func (m *Rounds) remind() {
 				m.send(g.ID, a.number, a.group)
 			}
 		}
-	case a.complete:
+	case a.complete && m.bug != bugLostDone:
 		m.send(a.coordinator, a.number, done{m.have.hash})
 	}
 }
@@ -351,6 +363,9 @@ func (m *Rounds) checkPatience(now time.Time) {
 
 // Served takes in that a result has been sent, or could not be.
 func (m *Rounds) Served(to mesh.ID) {
+	if m.bug == bugServed {
+		return
+	}
 	delete(m.serving, to)
 	waiting := m.waiting
 	m.waiting = nil
@@ -379,7 +394,7 @@ func (m *Rounds) serve(s Serve) {
 
 // Awaits says that a frame of an attempt that has no data plane here may yet get one: its
 // sender has heard of the group first.
-func (m *Rounds) Awaits(round uint64, number uint32) bool {
+func (m *Rounds) Awaits(round uint64, number uint64) bool {
 	return !m.over(round) && (m.own.round < round || m.own.round == round && m.own.last < number)
 }
 

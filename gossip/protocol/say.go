@@ -7,13 +7,13 @@ import (
 	"loco/mesh"
 )
 
-func (m *Rounds) send(to mesh.ID, number uint32, msg Message) {
+func (m *Rounds) send(to mesh.ID, number uint64, msg Message) {
 	env := Envelope{Round: m.own.round, Attempt: number, Worker: m.Worker}
 	m.out = append(m.out, Action{Send: &Send{to, env, msg}})
 }
 
 // broadcast sends to every peer that may be in the run.
-func (m *Rounds) broadcast(number uint32, msg Message) {
+func (m *Rounds) broadcast(number uint64, msg Message) {
 	to := map[mesh.ID]bool{}
 	for id := range m.members {
 		to[id] = true

@@ -10,8 +10,8 @@ import (
 func TestHeaderGolden(t *testing.T) {
 	h := Header{Type: TypeContribution, Part: Slow, Round: 0x0102030405060708, Attempt: 0x1ffff, Shard: 3, Chunk: 4, Worker: 5, Count: 6}
 	p := AppendHeader(nil, h, []byte("payload"))
-	const want = "6c6f636f01100100" + "0807060504030201" + "ffff0100" + "03000000" + "04000000" + "05000000" +
-		"06000000" + "07000000" + "7069e3f4" + "cf55eeb7"
+	const want = "6c6f636f02100100" + "0807060504030201" + "ffff010000000000" + "03000000" + "04000000" + "05000000" +
+		"06000000" + "07000000" + "7069e3f4" + "b8351997"
 	if got := hex.EncodeToString(p); got != want {
 		t.Errorf("header is %s, want %s", got, want)
 	}
@@ -27,8 +27,8 @@ func TestHeaderGolden(t *testing.T) {
 func samples() []Message {
 	h := held{attempt: 7, hash: [32]byte{9}, tokens: 11, workers: []int{0, 3, 65535}}
 	return []Message{
-		ready{digest: [32]byte{1, 2}, tokens: 9, weight: 2.5, length: 77, last: 5, voter: true, have: h}, withdraw{},
-		group{members: []GroupMember{{1, "a", 1, true, false}, {2, "bc", 3.5, false, true}}, digest: [32]byte{5}, adopt: h, source: 1, drop: 4},
+		ready{digest: [32]byte{1, 2}, tokens: 9, weight: 2.5, length: 77, last: 5, voter: true, have: h, drop: []uint64{7}}, withdraw{},
+		group{members: []GroupMember{{1, "a", 1, true, false}, {2, "bc", 3.5, false, true}}, digest: [32]byte{5}, adopt: h, source: 1, drop: []uint64{4, 6}},
 		done{[32]byte{3}}, commit{[32]byte{1}, [32]byte{2}, 5, 8, 9, []int{1, 2}}, failed{"x", "why"},
 		behind{8, [32]byte{6}, 4, "because"}, want{}, offer{terms{1, 2}}, accept{terms{3, 4}}, refuse{"no"}, lonely{terms{5, 6}},
 	}
@@ -61,8 +61,8 @@ func TestMessagesRoundTrip(t *testing.T) {
 func FuzzHeader(f *testing.F) {
 	f.Add(AppendHeader(nil, Header{Type: TypeReady}, nil))
 	f.Fuzz(func(t *testing.T, p []byte) {
-		if len(p) >= 44 { // give the fuzzer the CRC
-			p = appendCRC(p[:44])
+		if len(p) >= HeaderLen-4 { // give the fuzzer the CRC
+			p = appendCRC(p[:HeaderLen-4])
 		}
 		h, err := ParseHeader(p)
 		if err != nil {
@@ -70,7 +70,7 @@ func FuzzHeader(f *testing.F) {
 		}
 		payload := make([]byte, h.Length)
 		again := AppendHeader(nil, h, payload)
-		if !bytes.Equal(again[:40], p[:40]) {
+		if !bytes.Equal(again[:44], p[:44]) {
 			t.Fatalf("%x came back as %x", p, again)
 		}
 	})
