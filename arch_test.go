@@ -31,12 +31,14 @@ var allowed = map[string][]string{
 	"trainer/model":      {"loco/kernels"},
 	"trainer":            {"loco/trainer/data", "loco/trainer/model", "loco/optim", "loco/kernels"},
 	// Above what it measures, below the command; the benchmarks of kernels use it as a test may.
-	"bench":         {"loco/kernels", "loco/optim", "loco/trainer/model"},
-	"gossip/codec":  {"loco/kernels"}, // its loops, which have assembly
-	"gossip":        {"loco/mesh", "loco/gossip/codec"},
-	"mesh":          {},
-	"mesh/meshtest": {"loco/mesh"},
-	"mesh/sim":      {"loco/mesh"},
+	"bench":           {"loco/kernels", "loco/optim", "loco/trainer/model"},
+	"gossip/codec":    {"loco/kernels"}, // its loops, which have assembly
+	"gossip":          {"loco/mesh", "loco/gossip/codec", "loco/gossip/protocol"},
+	"gossip/protocol": {"loco/mesh", "loco/gossip/codec"},                         // a mesh's members, a codec's block
+	"gossip/protosim": {"loco/mesh", "loco/gossip/codec", "loco/gossip/protocol"}, // the protocol alone, in virtual time: no shell, no goroutine
+	"mesh":            {},
+	"mesh/meshtest":   {"loco/mesh"},
+	"mesh/sim":        {"loco/mesh"},
 	"mesh/p2p": {
 		"loco/mesh", "github.com/libp2p/...", "github.com/multiformats/...",
 		"github.com/prometheus/client_golang/prometheus",
@@ -49,10 +51,13 @@ var allowed = map[string][]string{
 
 // Pure packages are given round, seed and time as arguments, so that a run replays.
 var pure = map[string][]string{
-	"kernels":       {"net", "os", "math/rand", "math/rand/v2"}, // its thread pool may use time
-	"optim":         {"time", "net", "os", "math/rand", "math/rand/v2"},
-	"gossip/codec":  {"time", "net", "os", "math/rand", "math/rand/v2"},
-	"trainer/model": {"time", "net", "os", "math/rand", "math/rand/v2"},
+	"kernels":      {"net", "os", "math/rand", "math/rand/v2"}, // its thread pool may use time
+	"optim":        {"time", "net", "os", "math/rand", "math/rand/v2"},
+	"gossip/codec": {"time", "net", "os", "math/rand", "math/rand/v2"},
+	// It is given times and never asks for one: TestProtocolAsksNoClock.
+	"gossip/protosim": {"net", "os", "context", "sync"},
+	"gossip/protocol": {"net", "os", "context", "sync", "math/rand", "math/rand/v2"},
+	"trainer/model":   {"time", "net", "os", "math/rand", "math/rand/v2"},
 }
 
 func TestArchitecture(t *testing.T) {
@@ -123,6 +128,36 @@ func checkImports(t *testing.T, dir, name string, f *ast.File) {
 		}) {
 			t.Errorf("%s: %s may not import %s", name, dir, imp)
 		}
+	}
+}
+
+// TestProtocolAsksNoClock holds the protocol's state machines to be pure: they compute
+// with the times that they are given, and start nothing.
+func TestProtocolAsksNoClock(t *testing.T) {
+	names, err := filepath.Glob("gossip/protocol/*.go")
+	if err != nil || len(names) == 0 {
+		t.Fatal(names, err)
+	}
+	fset := token.NewFileSet()
+	for _, name := range names {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		f, err := parser.ParseFile(fset, name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.GoStmt, *ast.ChanType, *ast.SelectStmt:
+				t.Errorf("%s: the protocol has no goroutine and no channel", fset.Position(n.Pos()))
+			case *ast.SelectorExpr:
+				if x, ok := n.X.(*ast.Ident); ok && x.Name == "time" && n.Sel.Name != "Time" && n.Sel.Name != "Duration" {
+					t.Errorf("%s: time.%s: the protocol is given times and never asks for one", fset.Position(n.Pos()), n.Sel.Name)
+				}
+			}
+			return true
+		})
 	}
 }
 

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
+	"loco/gossip/protocol"
 	"loco/mesh"
 )
 
@@ -18,13 +20,14 @@ type AllReduce struct {
 	states *states
 
 	mu      sync.Mutex
-	rounds  *rounds
+	rounds  *protocol.Rounds
 	call    *call
 	now     *reduction // the data plane of the current attempt
 	changed chan struct{}
 	have    *result // complete, of the round at hand
 	kept    *result // of the last committed round
 	spare   []byte  // a result's bytes to use again
+	source  mesh.ID // who said that this worker is behind: it has the state
 	closed  bool
 }
 
@@ -33,13 +36,13 @@ type call struct {
 	vec      []float32
 	works    []*reduction // of all attempts
 	finished chan struct{}
-	how      finished
+	how      protocol.Finish
 }
 
 // result is the encoded mean of a round; serving counts who sends it.
 type result struct {
 	round   uint64
-	attempt uint32
+	attempt uint64
 	length  int
 	bytes   []byte
 	serving int
@@ -53,49 +56,55 @@ func NewAllReduce(cfg Config) (*AllReduce, error) {
 		return nil, err
 	}
 	a := &AllReduce{cfg: cfg, changed: make(chan struct{})}
-	a.rounds = newRounds(cfg.Mesh.Self(), cfg.Worker, cfg.Deadline, cfg.Grace)
+	a.rounds = protocol.NewRounds(protocol.RoundsConfig{
+		Self: cfg.Mesh.Self(), Worker: cfg.Worker, Deadline: cfg.Deadline, Grace: cfg.Grace, Quorum: cfg.Quorum, Nonce: rand.Uint32()})
 	a.links = newLinks(cfg.Mesh, cfg.Logger, cfg.Grace, "/allreduce")
 	a.links.onFrame, a.links.onBad = a.onFrame, a.onBad
 	a.states = newStates(&a.cfg, a.links, func(joiner mesh.ID, round uint64) {
-		a.step(func(now time.Time, m *rounds) { m.expect(joiner, round+1) })
+		a.step(func(_ time.Time, m *protocol.Rounds) { m.Expect(joiner, round+1) })
 	})
 	a.links.listen()
+	a.links.spawn(a.clock)
 	return a, nil
 }
 
 // Close ends the exchange; an Average under way returns an error.
 func (a *AllReduce) Close() error {
-	a.step(func(_ time.Time, m *rounds) {
+	a.step(func(_ time.Time, m *protocol.Rounds) {
 		a.closed = true
-		if m.active {
-			m.finish(finished{err: errClosed})
-		}
+		m.Close(errClosed)
 	})
 	a.states.close()
 	a.links.close()
 	return nil
 }
 
-// FetchState gets the state of the run from a ready member, those furthest on first.
-func (a *AllReduce) FetchState(ctx context.Context) (State, error) { return a.states.fetch(ctx) }
+// FetchState gets the state of the run from a ready member: the one that said that this
+// worker is behind, then those furthest on.
+func (a *AllReduce) FetchState(ctx context.Context) (State, error) {
+	a.mu.Lock()
+	first := a.source
+	a.mu.Unlock()
+	return a.states.fetch(ctx, first)
+}
 
 // Average replaces vec by the weighted mean over the group of the round. Unless the
 // round was averaged vec stays as it is: Behind says that this worker must fetch the
 // state first, an error that it cannot go on. A worker that came late gets the
 // result of the others, and is not in Members then.
-func (a *AllReduce) Average(ctx context.Context, round uint64, part Part, vec []float32, weight float64, digest [32]byte) (Outcome, error) {
+func (a *AllReduce) Average(ctx context.Context, round uint64, part Part, vec []float32, weight float64, from Base) (Outcome, error) {
 	if part != Delta {
 		return Outcome{}, fmt.Errorf("gossip: all-reduce: part %d: only the delta is averaged over everybody", part)
 	}
 	if err := checkVector(vec); err != nil {
 		return Outcome{}, fmt.Errorf("gossip: all-reduce: round %d: %w", round, err)
 	}
-	if err := checkWeight(weight); err != nil {
+	if err := protocol.CheckWeight(weight); err != nil {
 		return Outcome{}, fmt.Errorf("gossip: all-reduce: round %d: %w", round, err)
 	}
 	start := time.Now()
 	c := &call{vec: vec, finished: make(chan struct{})}
-	members, changed := a.cfg.Mesh.View()
+	members, _ := a.cfg.Mesh.View()
 	a.mu.Lock()
 	if a.closed || a.call != nil {
 		defer a.mu.Unlock()
@@ -104,46 +113,60 @@ func (a *AllReduce) Average(ctx context.Context, round uint64, part Part, vec []
 		}
 		return Outcome{}, fmt.Errorf("gossip: all-reduce: round %d: another Average is under way", round)
 	}
-	a.call, a.have = c, nil
-	a.rounds.view(start, members)
-	a.rounds.start(start, round, ready{digest: digest, weight: weight, length: uint64(len(vec))})
+	a.call = c
+	if a.have != nil && a.have.round != round {
+		a.have = nil
+	}
+	a.rounds.View(start, members)
+	a.rounds.Start(start, round, protocol.Start{Digest: from.Digest, Tokens: from.Tokens, Weight: weight, Length: len(vec)})
 	a.perform()
 	a.mu.Unlock()
-	a.drive(ctx, c, changed)
-	return a.conclude(ctx, c, start)
+	select {
+	case <-c.finished:
+	case <-ctx.Done():
+		a.step(func(_ time.Time, m *protocol.Rounds) { m.Abort() })
+		<-c.finished
+	}
+	return a.conclude(ctx, c, round, start)
 }
 
-// drive turns the clock and the view into steps until the round is over.
-func (a *AllReduce) drive(ctx context.Context, c *call, changed <-chan struct{}) {
+// Over says that the others have finished the round without this worker, so that it need
+// not train for it any longer. It is for use between two Averages.
+func (a *AllReduce) Over(round uint64) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.rounds.Over(round)
+}
+
+// clock turns time and the view into steps, between rounds too: the machine must know of
+// deaths and restarts, and that this process stood still.
+func (a *AllReduce) clock() {
 	ticker := time.NewTicker(max(a.cfg.Grace/4, time.Millisecond))
 	defer ticker.Stop()
-	cancelled := ctx.Done()
+	members, changed := a.cfg.Mesh.View()
+	a.step(func(now time.Time, m *protocol.Rounds) { m.View(now, members) })
 	for {
 		select {
-		case <-c.finished:
+		case <-a.links.ctx.Done():
 			return
-		case <-cancelled:
-			cancelled = nil
-			a.step(func(_ time.Time, m *rounds) { m.abort() })
 		case <-changed:
-			var members []mesh.Member
 			members, changed = a.cfg.Mesh.View()
-			a.step(func(now time.Time, m *rounds) { m.view(now, members) })
+			a.step(func(now time.Time, m *protocol.Rounds) { m.View(now, members) })
 		case <-ticker.C:
-			a.step(func(now time.Time, m *rounds) {
+			a.step(func(now time.Time, m *protocol.Rounds) {
+				m.Tick(now)
 				if work := a.now; work != nil {
 					if who, why := work.stalled(now, a.cfg.Grace); who != "" {
-						m.fail(now, work.number, who, why)
+						m.Fail(now, work.Number, who, why)
 					}
 				}
-				m.tick(now)
 			})
 		}
 	}
 }
 
 // conclude applies a committed result, once nothing reads vec any more.
-func (a *AllReduce) conclude(ctx context.Context, c *call, start time.Time) (Outcome, error) {
+func (a *AllReduce) conclude(ctx context.Context, c *call, round uint64, start time.Time) (Outcome, error) {
 	var out Outcome
 	var encode, decode time.Duration
 	for _, work := range c.works {
@@ -157,30 +180,31 @@ func (a *AllReduce) conclude(ctx context.Context, c *call, start time.Time) (Out
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.call = nil
-	out.Attempts, out.Rejected = a.rounds.tries, a.rounds.rejected()
-	waitEnd := a.rounds.waitEnd
+	out.Attempts, out.Rejected = a.rounds.Tries(), a.rounds.Rejected()
+	waitEnd := a.rounds.WaitEnd()
 	how := c.how
+	a.source = how.Source
 	switch {
-	case how.err != nil:
-		return out, how.err
-	case how.behind != "":
-		out.Behind, out.Why = true, how.behind
-	case how.committed == nil:
-		return out, fmt.Errorf("gossip: all-reduce: round %d: %w", a.rounds.own.round, context.Cause(ctx))
+	case how.Err != nil:
+		return out, fmt.Errorf("gossip: all-reduce: %w", how.Err)
+	case how.Behind != "":
+		out.Behind, out.Why = true, how.Behind
+	case how.Result == nil:
+		return out, fmt.Errorf("gossip: all-reduce: round %d: %w", round, context.Cause(ctx))
 	default:
 		began := time.Now()
 		if err := a.cfg.Codec.Decode(c.vec, a.kept.bytes); err != nil {
-			return out, fmt.Errorf("gossip: all-reduce: round %d: apply the result: %w", a.kept.round, err)
+			return out, fmt.Errorf("gossip: all-reduce: round %d: apply the result: %w", round, err)
 		}
 		decode += time.Since(began)
-		out.Members = how.committed.workers
+		out.Members, out.Tokens = how.Result.Workers, how.Result.Tokens
 	}
 	out.Seconds = split(waitEnd.Sub(start), time.Since(waitEnd), encode, decode)
 	return out, nil
 }
 
 // step moves the state machine and does what it says.
-func (a *AllReduce) step(f func(now time.Time, m *rounds)) {
+func (a *AllReduce) step(f func(now time.Time, m *protocol.Rounds)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	f(time.Now(), a.rounds)
@@ -189,18 +213,18 @@ func (a *AllReduce) step(f func(now time.Time, m *rounds)) {
 
 // perform carries out the machine's actions; none of them blocks. a.mu is held.
 func (a *AllReduce) perform() {
-	for _, act := range a.rounds.take() {
-		switch {
-		case act.send != nil:
-			a.links.send(act.send.to, act.send.env, act.send.msg)
-		case act.begin != nil:
-			a.begin(act.begin)
-		case act.stop:
+	for acts := a.rounds.Take(); len(acts) > 0; acts = append(acts[1:], a.rounds.Take()...) {
+		switch act := acts[0]; {
+		case act.Send != nil:
+			a.links.send(act.Send.To, act.Send.Env, act.Send.Msg)
+		case act.Begin != nil:
+			a.begin(*act.Begin)
+		case act.Stop:
 			a.end()
-		case act.serve != nil:
-			a.serve(*act.serve)
-		case act.finish != nil:
-			a.finish(*act.finish)
+		case act.Serve != nil:
+			a.serve(*act.Serve)
+		case act.Finish != nil:
+			a.finish(*act.Finish)
 		}
 	}
 	close(a.changed)
@@ -208,59 +232,46 @@ func (a *AllReduce) perform() {
 }
 
 // begin starts the data plane of an attempt.
-func (a *AllReduce) begin(at *attempt) {
-	m := a.rounds
-	p := plan{round: m.own.round, number: at.number, members: at.group.members, self: -1, length: len(a.call.vec)}
-	for i, g := range p.members {
-		if g.id == m.self {
-			p.self = i
-		}
-	}
-	if at.fetch || at.group.adopt.attempt != 0 {
-		p.source = at.source
-	}
-	work := newReduction(p, a.cfg.Codec, a.links, a.call.vec, a.spare)
+func (a *AllReduce) begin(p protocol.Plan) {
+	work := newReduction(time.Now(), p, a.cfg.Codec, a.links, a.call.vec, a.spare)
 	a.spare = nil
 	work.onDone = a.onDone
-	work.onFail = func(number uint32, who mesh.ID, why string) {
-		a.step(func(now time.Time, m *rounds) { m.fail(now, number, who, why) })
+	work.onFail = func(number uint64, who mesh.ID, why string) {
+		a.step(func(now time.Time, m *protocol.Rounds) { m.Fail(now, number, who, why) })
 	}
 	a.now = work
 	a.call.works = append(a.call.works, work)
-	work.begin(time.Now())
+	work.begin()
 }
 
 // onDone files the complete result of an attempt.
-func (a *AllReduce) onDone(number uint32, hash [32]byte) {
-	a.step(func(now time.Time, m *rounds) {
+func (a *AllReduce) onDone(number uint64, hash [32]byte) {
+	a.step(func(now time.Time, m *protocol.Rounds) {
 		work := a.now
-		if work == nil || work.number != number || m.attempt == nil || m.attempt.number != number {
+		if work == nil || work.Number != number {
 			return
 		}
-		// An adopted result keeps the number of the attempt that formed it.
-		formed := number
-		if adopt := m.attempt.group.adopt; adopt.attempt != 0 {
-			formed = adopt.attempt
+		if formed, ok := m.Keeps(number, hash); ok {
+			a.have = &result{round: work.Round, attempt: formed, length: work.Length, bytes: work.result}
 		}
-		if m.attempt.agrees(hash) {
-			a.have = &result{round: work.round, attempt: formed, length: work.length, bytes: work.result}
-		}
-		m.complete(now, number, hash)
+		m.Complete(now, number, hash)
 	})
 }
 
-// end stops the data plane.
+// end stops the data plane and gives back what it holds. A complete result stays: have
+// has its bytes.
 func (a *AllReduce) end() {
-	if a.now != nil {
-		a.now.stop()
+	if work := a.now; work != nil {
 		a.now = nil
+		work.stop()
+		a.links.spawn(work.discard)
 	}
 }
 
 // finish ends the call and keeps what was committed for those who come late.
-func (a *AllReduce) finish(f finished) {
+func (a *AllReduce) finish(f protocol.Finish) {
 	a.end()
-	if f.committed != nil {
+	if f.Result != nil {
 		if old := a.kept; old != nil && old.serving == 0 {
 			a.spare = old.bytes
 		}
@@ -271,75 +282,71 @@ func (a *AllReduce) finish(f finished) {
 }
 
 // serve sends a complete result to a peer, in a goroutine of its own.
-func (a *AllReduce) serve(s serving) {
+func (a *AllReduce) serve(s protocol.Serve) {
 	from := a.kept
-	if a.have != nil && a.have.round == s.round && a.have.attempt == s.attempt {
+	if a.have != nil && a.have.round == s.Round && a.have.attempt == s.Attempt {
 		from = a.have
 	}
-	if from == nil || from.round != s.round || from.attempt != s.attempt {
+	if a.closed || from == nil || from.round != s.Round || from.attempt != s.Attempt {
+		a.rounds.Served(s.To)
 		return
 	}
 	from.serving++
 	a.links.spawn(func() {
-		all := span{0, from.length}
-		for c := range all.chunks() {
-			k := all.chunk(c)
-			lo := a.cfg.Codec.EncodedLen(k.lo)
-			payload := from.bytes[lo : lo+a.cfg.Codec.EncodedLen(k.hi-k.lo)]
-			h := header{Type: typeResult, Round: s.round, Attempt: s.number, Chunk: uint32(c),
-				Worker: uint32(a.cfg.Worker), Count: uint32(k.hi - k.lo)}
-			if err := a.links.writeData(a.links.ctx, s.to, h, payload); err != nil {
-				a.cfg.Logger.Warn("gossip: send a result to a late member", "peer", s.to, "round", s.round, "error", err)
+		all := protocol.Span{Hi: from.length}
+		for c := range all.Chunks() {
+			k := all.Chunk(c)
+			lo := a.cfg.Codec.EncodedLen(k.Lo)
+			payload := from.bytes[lo : lo+a.cfg.Codec.EncodedLen(k.Hi-k.Lo)]
+			h := protocol.Header{Type: protocol.TypeResult, Round: s.Round, Attempt: s.Number, Chunk: uint32(c),
+				Worker: uint32(a.cfg.Worker), Count: uint32(k.Hi - k.Lo)}
+			if err := a.links.writeData(a.links.ctx, s.To, h, payload); err != nil {
+				a.cfg.Logger.Warn("gossip: send a result to a late member", "peer", s.To, "round", s.Round, "error", err)
 				break
 			}
 		}
-		a.mu.Lock()
-		from.serving--
-		a.mu.Unlock()
+		a.step(func(_ time.Time, m *protocol.Rounds) {
+			from.serving--
+			m.Served(s.To)
+		})
 	})
 }
 
 // onFrame takes a frame of a peer.
-func (a *AllReduce) onFrame(from mesh.ID, h header, payload []byte) (keep bool, err error) {
-	if h.Type == typeContribution || h.Type == typeResult {
+func (a *AllReduce) onFrame(from mesh.ID, h protocol.Header, payload []byte) (keep bool, err error) {
+	if h.Type == protocol.TypeContribution || h.Type == protocol.TypeResult {
 		work := a.await(h)
 		if work == nil {
 			return false, nil
 		}
 		return work.accept(time.Now(), from, h, payload)
 	}
-	if h.Type >= typeOffer {
+	if h.Type >= protocol.TypeOffer {
 		return false, fmt.Errorf("frame type %d is of a pair exchange", h.Type)
 	}
-	msg, err := parseMessage(h.Type, payload)
+	msg, err := protocol.ParseMessage(h.Type, payload)
 	if err != nil {
 		return false, err
 	}
-	env := envelope{round: h.Round, attempt: h.Attempt, part: h.Part, worker: int(h.Worker)}
-	a.step(func(now time.Time, m *rounds) { m.receive(now, from, env, msg) })
+	env := protocol.Envelope{Round: h.Round, Attempt: h.Attempt, Part: h.Part, Worker: int(h.Worker)}
+	a.step(func(now time.Time, m *protocol.Rounds) { m.Receive(now, from, env, msg) })
 	return false, nil
 }
 
 // await returns the data plane that a frame is for, waiting for it where the peer is
 // ahead, or nil where it is over.
-func (a *AllReduce) await(h header) *reduction {
+func (a *AllReduce) await(h protocol.Header) *reduction {
 	return await(a.links, a.cfg.Grace, func() (work *reduction, wait bool, changed <-chan struct{}) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		if work := a.now; work != nil && work.round == h.Round && work.number == h.Attempt {
+		if work := a.now; work != nil && work.ledger.For(h) {
 			return work, false, nil
 		}
-		m := a.rounds
-		over := m.over(h.Round) || m.own.round > h.Round || m.own.round == h.Round && m.own.last >= h.Attempt
-		return nil, !over, a.changed
+		return nil, a.rounds.Awaits(h.Round, h.Attempt), a.changed
 	})
 }
 
 // onBad blames a peer for what it sent in the attempt under way.
 func (a *AllReduce) onBad(from mesh.ID, err error) {
-	a.step(func(now time.Time, m *rounds) {
-		if m.active {
-			m.blame(now, from, err.Error())
-		}
-	})
+	a.step(func(now time.Time, m *protocol.Rounds) { m.Blame(now, from, err.Error()) })
 }

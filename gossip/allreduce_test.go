@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"loco/gossip/codec"
+	"loco/gossip/protocol"
 	"loco/mesh"
 	"loco/mesh/sim"
 )
@@ -109,7 +110,7 @@ func (c *cluster) average(round uint64, n int, who []int, before func(i int)) ma
 				before(i)
 			}
 			vec := vector(i, round, n)
-			out, err := c.peers[i].Average(context.Background(), round, Delta, vec, float64(i+1), [32]byte{byte(round)})
+			out, err := c.peers[i].Average(context.Background(), round, Delta, vec, float64(i+1), Base{Digest: [32]byte{byte(round)}})
 			mu.Lock()
 			res[i] = got{vec, out, err}
 			mu.Unlock()
@@ -197,14 +198,14 @@ func TestEverybodyGetsTheSameMean(t *testing.T) {
 									t.Errorf("worker %d took %d attempts", i, g.out.Attempts)
 								}
 								frames := 0
-								for s, r := range shards(length, n) {
+								for s, r := range protocol.Shards(length, n) {
 									if s == i {
-										frames += (n - 1) * r.chunks()
+										frames += (n - 1) * r.Chunks()
 									} else {
-										frames += r.chunks()
+										frames += r.Chunks()
 									}
 								}
-								want := AllReduceBytes(mustCodec(t, name), length, n, i) + int64(frames*headerLen)
+								want := AllReduceBytes(mustCodec(t, name), length, n, i) + int64(frames*protocol.HeaderLen)
 								if n == 1 {
 									want = 0
 								}
@@ -266,7 +267,7 @@ func BenchmarkAllReduce(b *testing.B) {
 				var wg sync.WaitGroup
 				for i := range n {
 					wg.Go(func() {
-						out, err := peers[i].Average(context.Background(), round, Delta, vecs[i], 1, [32]byte{})
+						out, err := peers[i].Average(context.Background(), round, Delta, vecs[i], 1, Base{})
 						if err != nil || len(out.Members) != n {
 							b.Errorf("worker %d: members %v, error %v", i, out.Members, err)
 						}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"loco/gossip/codec"
+	"loco/gossip/protocol"
 	"loco/mesh"
 )
 
@@ -23,7 +24,10 @@ type Config struct {
 	// Grace is how long the ready wait for the slow, and how long a peer may send
 	// nothing while something is expected of it. One chunk must cross a link in it.
 	Grace time.Duration
-	Seed  uint64 // of the matching of pairs; the same on every worker
+	// Quorum is the number of workers that the run is planned for, more than half of
+	// which must be in a group of an all-reduce; 0: whoever is there goes on.
+	Quorum int
+	Seed   uint64 // of the matching of pairs; the same on every worker
 	// MaxLag is how many rounds a pair's partners may be apart.
 	MaxLag int
 	// MaxState bounds the bytes of a state that FetchState accepts; 0: 64 GiB.
@@ -40,14 +44,14 @@ func (c *Config) validate() error {
 	switch {
 	case c.Mesh == nil:
 		return errors.New("gossip: configuration: Mesh is missing")
-	case c.Worker < 0 || c.Worker > workerMax:
-		return fmt.Errorf("gossip: configuration: Worker is %d, want 0 … %d", c.Worker, workerMax)
+	case c.Worker < 0 || c.Worker > protocol.WorkerMax:
+		return fmt.Errorf("gossip: configuration: Worker is %d, want 0 … %d", c.Worker, protocol.WorkerMax)
 	case c.Codec == nil:
 		return errors.New("gossip: configuration: Codec is missing")
 	case c.Deadline <= 0 || c.Grace <= 0:
 		return fmt.Errorf("gossip: configuration: Deadline %v and Grace %v must be positive", c.Deadline, c.Grace)
-	case c.MaxLag < 0 || c.MaxState < 0:
-		return fmt.Errorf("gossip: configuration: MaxLag %d and MaxState %d must not be negative", c.MaxLag, c.MaxState)
+	case c.MaxLag < 0 || c.MaxState < 0 || c.Quorum < 0:
+		return fmt.Errorf("gossip: configuration: MaxLag %d, MaxState %d and Quorum %d must not be negative", c.MaxLag, c.MaxState, c.Quorum)
 	}
 	if c.StateCodec == nil {
 		c.StateCodec = c.Codec
@@ -62,17 +66,28 @@ func (c *Config) validate() error {
 }
 
 // Part says which vector of a round is averaged.
-type Part uint8
+type Part = protocol.Part
 
 // The vectors that cross the network.
 const (
-	Delta Part = iota // pseudo-gradient, or the gradient when H = 1
-	Slow              // NoLoCo's φ, known before the inner phase ends
+	Delta = protocol.Delta // pseudo-gradient, or the gradient when H = 1
+	Slow  = protocol.Slow  // NoLoCo's φ, known before the inner phase ends
 )
+
+// Base is the state that a round starts from.
+type Base struct {
+	Digest [32]byte // members of an all-reduce agree on it
+	Tokens float64  // that all workers trained to get there: of two states the one with more wins
+}
+
+// ErrDeadline is wrapped by the error of an all-reduce that had no result within
+// Config.Deadline. Its vector is as it was, so the call may be repeated.
+var ErrDeadline = protocol.ErrDeadline
 
 // Outcome says what became of one Average.
 type Outcome struct {
-	Members []int // worker numbers that are in the mean, ascending
+	Members []int   // worker numbers that are in the mean, ascending
+	Tokens  float64 // Σ of their weights
 	// Behind is set when this worker may not use the result: the others are in
 	// another round or hold other bytes. It must fetch their state; Why says more.
 	Behind bool
@@ -101,18 +116,10 @@ func split(wait, wall, encode, decode time.Duration) Seconds {
 	}
 }
 
-// checkWeight refuses weights that no divisor can be made of.
-func checkWeight(w float64) error {
-	if !(w > 0) || w > math.MaxFloat32 {
-		return fmt.Errorf("weight is %v, want a positive finite number", w)
-	}
-	return nil
-}
-
 // checkVector refuses an empty vector and non-finite values.
 func checkVector(vec []float32) error {
-	if len(vec) == 0 || len(vec) > lengthMax {
-		return fmt.Errorf("vector of %d values, want 1 … %d", len(vec), lengthMax)
+	if len(vec) == 0 || len(vec) > protocol.LengthMax {
+		return fmt.Errorf("vector of %d values, want 1 … %d", len(vec), protocol.LengthMax)
 	}
 	for i, x := range vec {
 		if math.Float32bits(x)&0x7f800000 == 0x7f800000 {
@@ -127,8 +134,8 @@ func checkVector(vec []float32) error {
 // its own vector, and its own shard of the result to every other member.
 func AllReduceBytes(c codec.Codec, parameters, members, index int) int64 {
 	var total int64
-	for s, r := range shards(parameters, members) {
-		size := int64(c.EncodedLen(r.hi - r.lo))
+	for s, r := range protocol.Shards(parameters, members) {
+		size := int64(c.EncodedLen(r.Hi - r.Lo))
 		if s == index {
 			total += size * int64(members-1)
 		} else {

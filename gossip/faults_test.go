@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"loco/gossip/codec"
+	"loco/gossip/protocol"
 	"loco/mesh"
 	"loco/mesh/sim"
 )
@@ -20,12 +21,12 @@ import (
 // tap sees every frame that a peer writes before it goes out, and may change it.
 type tap struct {
 	mesh.Mesh
-	see func(t frameType, frame []byte)
+	see func(t protocol.Type, frame []byte)
 }
 
 type tapStream struct {
 	mesh.Stream
-	see func(t frameType, frame []byte)
+	see func(t protocol.Type, frame []byte)
 }
 
 func (m tap) Open(ctx context.Context, to mesh.ID, protocol string) (mesh.Stream, error) {
@@ -37,21 +38,21 @@ func (m tap) Open(ctx context.Context, to mesh.ID, protocol string) (mesh.Stream
 }
 
 func (s *tapStream) Write(b []byte) (int, error) {
-	if len(b) >= headerLen && string(b[:4]) == "loco" {
+	if len(b) >= protocol.HeaderLen && string(b[:4]) == "loco" {
 		b = slices.Clone(b)
-		s.see(frameType(b[5]), b)
+		s.see(protocol.Type(b[5]), b)
 	}
 	return s.Stream.Write(b)
 }
 
 // tapped makes a cluster one of whose peers is tapped.
-func tapped(t *testing.T, opts sim.Options, codecName string, victim int, see func(c *cluster, t frameType, frame []byte)) *cluster {
+func tapped(t *testing.T, opts sim.Options, codecName string, victim int, see func(c *cluster, t protocol.Type, frame []byte)) *cluster {
 	t.Helper()
 	var c *cluster
 	var mu sync.Mutex
 	c = newCluster(t, opts, codecName, func(i int, cfg *Config) {
 		if i == victim {
-			cfg.Mesh = tap{cfg.Mesh, func(t frameType, frame []byte) {
+			cfg.Mesh = tap{cfg.Mesh, func(t protocol.Type, frame []byte) {
 				mu.Lock()
 				defer mu.Unlock()
 				see(c, t, frame)
@@ -79,29 +80,29 @@ func TestKilledInEachPhase(t *testing.T) {
 	for _, c := range []struct {
 		phase  string
 		victim int
-		at     frameType
+		at     protocol.Type
 		nth    int
 		inMean bool // the victim's vector is in the survivors' mean
 	}{
-		{"member before its ready", 2, typeReady, 1, false},
-		{"coordinator before its ready", 0, typeReady, 1, false},
-		{"coordinator while it sends the group", 0, typeGroup, 1, false},
-		{"coordinator after one group", 0, typeGroup, 2, false},
-		{"member after the group", 2, typeContribution, 1, false},
-		{"coordinator after the group", 0, typeContribution, 1, false},
-		{"member amid its contributions", 2, typeContribution, 4, false},
-		{"member at its first result", 1, typeResult, 1, false},
-		{"member amid its results", 2, typeResult, 4, false},
-		{"coordinator amid its results", 0, typeResult, 4, false},
-		{"member before its done", 3, typeDone, 1, true},
-		{"coordinator before any commit", 0, typeCommit, 1, true},
-		{"coordinator after one commit", 0, typeCommit, 2, true},
+		{"member before its ready", 2, protocol.TypeReady, 1, false},
+		{"coordinator before its ready", 0, protocol.TypeReady, 1, false},
+		{"coordinator while it sends the group", 0, protocol.TypeGroup, 1, false},
+		{"coordinator after one group", 0, protocol.TypeGroup, 2, false},
+		{"member after the group", 2, protocol.TypeContribution, 1, false},
+		{"coordinator after the group", 0, protocol.TypeContribution, 1, false},
+		{"member amid its contributions", 2, protocol.TypeContribution, 4, false},
+		{"member at its first result", 1, protocol.TypeResult, 1, false},
+		{"member amid its results", 2, protocol.TypeResult, 4, false},
+		{"coordinator amid its results", 0, protocol.TypeResult, 4, false},
+		{"member before its done", 3, protocol.TypeDone, 1, true},
+		{"coordinator before any commit", 0, protocol.TypeCommit, 1, true},
+		{"coordinator after one commit", 0, protocol.TypeCommit, 2, true},
 	} {
 		t.Run(c.phase, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				seen := 0
 				k := tapped(t, sim.Options{Peers: n, Latency: 5 * time.Millisecond, Bandwidth: 10 << 20}, "int8", c.victim,
-					func(k *cluster, typ frameType, _ []byte) {
+					func(k *cluster, typ protocol.Type, _ []byte) {
 						if typ == c.at {
 							if seen++; seen == c.nth {
 								k.net.Kill(c.victim)
@@ -145,27 +146,27 @@ func TestBadPeerIsNamedAndLeftOut(t *testing.T) {
 	const n, length, bad = 4, 20_000, 2
 	rewrite := func(frame []byte, at int, v uint32) {
 		binary.LittleEndian.PutUint32(frame[at:], v)
-		binary.LittleEndian.PutUint32(frame[44:], castagnoli(frame[:44]))
+		binary.LittleEndian.PutUint32(frame[48:], protocol.Checksum(frame[:48]))
 	}
 	for name, spoil := range map[string]func(frame []byte){
-		"garbage":                 func(f []byte) { copy(f, strings.Repeat("x", headerLen)) },
+		"garbage":                 func(f []byte) { copy(f, strings.Repeat("x", protocol.HeaderLen)) },
 		"bad header CRC":          func(f []byte) { f[9] ^= 1 },
-		"bad payload CRC":         func(f []byte) { rewrite(f, 40, 12345) },
-		"oversized":               func(f []byte) { rewrite(f, 36, 1<<31) },
-		"too many values":         func(f []byte) { rewrite(f, 32, chunkValues+1) },
-		"another count of values": func(f []byte) { rewrite(f, 32, 17) },
-		"unknown shard":           func(f []byte) { rewrite(f, 20, 99) },
-		"another's shard":         func(f []byte) { rewrite(f, 20, bad) },
-		"unknown chunk":           func(f []byte) { rewrite(f, 24, 7) },
-		"another worker's number": func(f []byte) { rewrite(f, 28, 1) },
+		"bad payload CRC":         func(f []byte) { rewrite(f, 44, 12345) },
+		"oversized":               func(f []byte) { rewrite(f, 40, 1<<31) },
+		"too many values":         func(f []byte) { rewrite(f, 36, protocol.ChunkValues+1) },
+		"another count of values": func(f []byte) { rewrite(f, 36, 17) },
+		"unknown shard":           func(f []byte) { rewrite(f, 24, 99) },
+		"another's shard":         func(f []byte) { rewrite(f, 24, bad) },
+		"unknown chunk":           func(f []byte) { rewrite(f, 28, 7) },
+		"another worker's number": func(f []byte) { rewrite(f, 32, 1) },
 	} {
-		for _, typ := range []frameType{typeContribution, typeResult} {
-			if typ == typeResult && name == "another's shard" {
+		for _, typ := range []protocol.Type{protocol.TypeContribution, protocol.TypeResult} {
+			if typ == protocol.TypeResult && name == "another's shard" {
 				continue // a result's shard is its sender's
 			}
 			t.Run(fmt.Sprintf("%s/%d", name, typ), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					k := tapped(t, sim.Options{Peers: n, Latency: time.Millisecond}, "int8", bad, func(_ *cluster, got frameType, f []byte) {
+					k := tapped(t, sim.Options{Peers: n, Latency: time.Millisecond}, "int8", bad, func(_ *cluster, got protocol.Type, f []byte) {
 						if got == typ {
 							spoil(f)
 						}
@@ -268,7 +269,7 @@ func TestLateMemberAdoptsTheBytes(t *testing.T) {
 func TestBehind(t *testing.T) {
 	average := func(k *cluster, i int, round uint64, digest byte) (Outcome, []float32, error) {
 		vec := vector(i, round, 1000)
-		out, err := k.peers[i].Average(context.Background(), round, Delta, vec, 1, [32]byte{digest})
+		out, err := k.peers[i].Average(context.Background(), round, Delta, vec, 1, Base{Digest: [32]byte{digest}})
 		return out, vec, err
 	}
 	for _, c := range []struct {
@@ -347,11 +348,11 @@ func TestContextAndCloseEndAnAverage(t *testing.T) {
 		defer k.close()
 		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 		defer cancel()
-		if _, err := k.peers[0].Average(ctx, 1, Delta, []float32{1}, 1, [32]byte{}); err == nil {
+		if _, err := k.peers[0].Average(ctx, 1, Delta, []float32{1}, 1, Base{}); err == nil {
 			t.Error("no error after the context ended")
 		}
 		time.AfterFunc(time.Second, func() { _ = k.peers[0].Close() })
-		if _, err := k.peers[0].Average(context.Background(), 1, Delta, []float32{1}, 1, [32]byte{}); err == nil {
+		if _, err := k.peers[0].Average(context.Background(), 1, Delta, []float32{1}, 1, Base{}); err == nil {
 			t.Error("no error after Close")
 		}
 	})

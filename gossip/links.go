@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"loco/gossip/protocol"
 	"loco/mesh"
 )
 
@@ -19,8 +20,8 @@ const (
 	queueMax = 256
 	// streamsMax bounds the streams that one peer may hold open here.
 	streamsMax = 8
-	controlID  = "/loco/gossip/control/1"
-	dataID     = "/loco/gossip/data/1"
+	controlID  = "/loco/gossip/control/2"
+	dataID     = "/loco/gossip/data/2"
 )
 
 // links keeps one stream a peer and protocol open from round to round, writes frames
@@ -33,7 +34,7 @@ type links struct {
 	suffix string // of the protocol IDs
 	// onFrame takes a frame of a peer; an error ends the stream. The payload is valid
 	// until it returns, unless it says that it keeps it.
-	onFrame func(from mesh.ID, h header, payload []byte) (keep bool, err error)
+	onFrame func(from mesh.ID, h protocol.Header, payload []byte) (keep bool, err error)
 	onBad   func(from mesh.ID, err error)
 
 	ctx     context.Context
@@ -98,10 +99,10 @@ func (l *links) spawn(f func()) {
 }
 
 // send queues a control frame. It never blocks.
-func (l *links) send(to mesh.ID, env envelope, msg message) {
-	payload := msg.appendTo(nil)
-	h := header{Type: msg.kind(), Part: env.part, Round: env.round, Attempt: env.attempt, Worker: uint32(env.worker)}
-	frame := append(appendHeader(make([]byte, 0, headerLen+len(payload)), h, payload), payload...)
+func (l *links) send(to mesh.ID, env protocol.Envelope, msg protocol.Message) {
+	payload := msg.AppendTo(nil)
+	h := protocol.Header{Type: msg.Kind(), Part: env.Part, Round: env.Round, Attempt: env.Attempt, Worker: uint32(env.Worker)}
+	frame := append(protocol.AppendHeader(make([]byte, 0, protocol.HeaderLen+len(payload)), h, payload), payload...)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -116,7 +117,7 @@ func (l *links) send(to mesh.ID, env envelope, msg message) {
 	select {
 	case q <- frame:
 	default:
-		l.log.Warn("gossip: control queue is full, a frame is dropped", "peer", to, "type", msg.kind())
+		l.log.Warn("gossip: control queue is full, a frame is dropped", "peer", to, "type", msg.Kind())
 	}
 }
 
@@ -143,7 +144,7 @@ func (l *links) writeControl(to mesh.ID, q chan []byte) {
 
 // writeData writes one data frame to a peer; the next waits until Grace for its turn
 // and its room.
-func (l *links) writeData(ctx context.Context, to mesh.ID, h header, payload []byte) error {
+func (l *links) writeData(ctx context.Context, to mesh.ID, h protocol.Header, payload []byte) error {
 	l.mu.Lock()
 	k, ok := l.data[to]
 	if !ok {
@@ -157,8 +158,8 @@ func (l *links) writeData(ctx context.Context, to mesh.ID, h header, payload []b
 		return ctx.Err()
 	}
 	defer func() { <-k.lock }()
-	var head [headerLen]byte
-	frame := appendHeader(head[:0], h, payload)
+	var head [protocol.HeaderLen]byte
+	frame := protocol.AppendHeader(head[:0], h, payload)
 	return l.write(ctx, to, dataID, &k.stream, frame, payload)
 }
 
@@ -239,12 +240,12 @@ func (l *links) read(from mesh.ID, s mesh.Stream) {
 // readFrames returns nil when the stream ends and an error when the peer sent what
 // it must not.
 func (l *links) readFrames(from mesh.ID, s mesh.Stream) error {
-	var head [headerLen]byte
+	var head [protocol.HeaderLen]byte
 	for {
 		if _, err := io.ReadFull(s, head[:]); err != nil {
 			return nil
 		}
-		h, err := parseHeader(head[:])
+		h, err := protocol.ParseHeader(head[:])
 		if err != nil {
 			return err
 		}
@@ -252,8 +253,8 @@ func (l *links) readFrames(from mesh.ID, s mesh.Stream) error {
 		if _, err := io.ReadFull(s, payload); err != nil {
 			return nil
 		}
-		if castagnoli(payload) != h.CRC {
-			return errPayloadCRC
+		if protocol.Checksum(payload) != h.CRC {
+			return protocol.ErrPayloadCRC
 		}
 		keep, err := l.onFrame(from, h, payload)
 		if err != nil {
@@ -265,7 +266,7 @@ func (l *links) readFrames(from mesh.ID, s mesh.Stream) error {
 	}
 }
 
-// buffer returns n bytes, n ≤ controlMax or dataMax.
+// buffer returns n bytes, at most those of a frame.
 func (l *links) buffer(n int) []byte {
 	if b, ok := l.buffers.Get().(*[]byte); ok && cap(*b) >= n {
 		return (*b)[:n]

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"loco/gossip/codec"
+	"loco/gossip/protocol"
 	"loco/mesh"
 )
 
@@ -19,7 +20,7 @@ type Pairs struct {
 	states *states
 
 	mu      sync.Mutex
-	pairing *pairing
+	pairing *protocol.Pairing
 	calls   [2]*pairCall
 	changed chan struct{}
 	closed  bool
@@ -31,7 +32,7 @@ type pairCall struct {
 	works    []*swap
 	now      *swap
 	finished chan struct{}
-	how      pairFinished
+	how      protocol.PairFinish
 }
 
 // tickMax bounds how late a worker notices that its partner has finished the round.
@@ -43,7 +44,7 @@ func NewPairs(cfg Config) (*Pairs, error) {
 		return nil, err
 	}
 	p := &Pairs{cfg: cfg, changed: make(chan struct{})}
-	p.pairing = newPairing(cfg.Mesh.Self(), cfg.Worker, cfg.Seed, uint64(cfg.MaxLag), cfg.Deadline, cfg.Grace)
+	p.pairing = protocol.NewPairing(cfg.Mesh.Self(), cfg.Worker, cfg.Seed, uint64(cfg.MaxLag), cfg.Deadline, cfg.Grace)
 	p.links = newLinks(cfg.Mesh, cfg.Logger, cfg.Grace, "/pairs")
 	p.links.onFrame, p.links.onBad = p.onFrame, p.onBad
 	p.states = newStates(&p.cfg, p.links, func(mesh.ID, uint64) {})
@@ -53,13 +54,10 @@ func NewPairs(cfg Config) (*Pairs, error) {
 
 // Close ends the exchange; an Average under way returns alone.
 func (p *Pairs) Close() error {
-	p.step(func(_ time.Time, m *pairing) {
+	p.step(func(_ time.Time, m *protocol.Pairing) {
 		p.closed = true
-		for _, s := range m.seeks {
-			if s != nil {
-				m.finish(s, pairFinished{partner: -1})
-			}
-		}
+		m.Abort(Delta)
+		m.Abort(Slow)
 	})
 	p.states.close()
 	p.links.close()
@@ -67,19 +65,19 @@ func (p *Pairs) Close() error {
 }
 
 // FetchState gets the state of a ready member.
-func (p *Pairs) FetchState(ctx context.Context) (State, error) { return p.states.fetch(ctx) }
+func (p *Pairs) FetchState(ctx context.Context) (State, error) { return p.states.fetch(ctx, "") }
 
 // Average replaces vec by the weighted mean of this worker's and its partner's. A
 // worker without one goes on with vec as it is, the only member of its outcome. The
 // digest is not used: partners hold different states.
-func (p *Pairs) Average(ctx context.Context, round uint64, part Part, vec []float32, weight float64, _ [32]byte) (Outcome, error) {
+func (p *Pairs) Average(ctx context.Context, round uint64, part Part, vec []float32, weight float64, _ Base) (Outcome, error) {
 	if part > Slow {
 		return Outcome{}, fmt.Errorf("gossip: pairs: part %d is unknown", part)
 	}
 	if err := checkVector(vec); err != nil {
 		return Outcome{}, fmt.Errorf("gossip: pairs: round %d, part %d: %w", round, part, err)
 	}
-	if err := checkWeight(weight); err != nil {
+	if err := protocol.CheckWeight(weight); err != nil {
 		return Outcome{}, fmt.Errorf("gossip: pairs: round %d, part %d: %w", round, part, err)
 	}
 	start := time.Now()
@@ -94,8 +92,8 @@ func (p *Pairs) Average(ctx context.Context, round uint64, part Part, vec []floa
 		return Outcome{}, fmt.Errorf("gossip: pairs: round %d: another Average of part %d is under way", round, part)
 	}
 	p.calls[part] = c
-	p.pairing.view(start, members)
-	p.pairing.start(start, part, round, terms{weight, uint64(len(vec))})
+	p.pairing.View(start, members)
+	p.pairing.Start(start, part, round, weight, len(vec))
 	p.perform()
 	p.mu.Unlock()
 	err := p.drive(ctx, c, part, changed)
@@ -111,27 +109,27 @@ func (p *Pairs) drive(ctx context.Context, c *pairCall, part Part, changed <-cha
 	for {
 		select {
 		case <-c.finished:
-			if c.how.partner < 0 && ctx.Err() != nil {
+			if c.how.Partner < 0 && ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
 			return nil
 		case <-cancelled:
 			cancelled = nil
-			p.step(func(_ time.Time, m *pairing) {
-				if s := m.seeks[part]; s != nil && !s.exchange {
-					m.finish(s, pairFinished{partner: -1})
+			p.step(func(_ time.Time, m *protocol.Pairing) {
+				if !m.Exchanges(part) {
+					m.Abort(part)
 				}
 			})
 		case <-changed:
 			var members []mesh.Member
 			members, changed = p.cfg.Mesh.View()
-			p.step(func(now time.Time, m *pairing) { m.view(now, members) })
+			p.step(func(now time.Time, m *protocol.Pairing) { m.View(now, members) })
 		case <-ticker.C:
-			p.step(func(now time.Time, m *pairing) {
+			p.step(func(now time.Time, m *protocol.Pairing) {
 				if work := c.now; work != nil && work.stalled(now, p.cfg.Grace) {
-					m.fail(now, part, work.number, fmt.Sprintf("silent: sent nothing for %v", p.cfg.Grace))
+					m.Fail(now, part, work.Number, fmt.Sprintf("silent: sent nothing for %v", p.cfg.Grace))
 				}
-				m.tick(now)
+				m.Tick(now)
 			})
 		}
 	}
@@ -140,7 +138,7 @@ func (p *Pairs) drive(ctx context.Context, c *pairCall, part Part, changed <-cha
 // conclude applies the mean, once nothing reads vec any more.
 func (p *Pairs) conclude(c *pairCall, part Part, start time.Time, err error) (Outcome, error) {
 	how := c.how
-	out := Outcome{Attempts: how.tries, Rejected: how.reject, Behind: how.behind != "", Why: how.behind}
+	out := Outcome{Attempts: how.Tries, Rejected: how.Reject, Behind: how.Behind != "", Why: how.Behind}
 	var encode, decode time.Duration
 	for _, work := range c.works {
 		work.stop()
@@ -152,25 +150,25 @@ func (p *Pairs) conclude(c *pairCall, part Part, start time.Time, err error) (Ou
 	}
 	if err == nil && !out.Behind {
 		out.Members = []int{p.cfg.Worker}
-		if how.partner >= 0 {
+		if how.Partner >= 0 {
 			began := time.Now()
 			err = c.works[len(c.works)-1].apply(p.cfg.Worker)
 			decode += time.Since(began)
-			out.Members = append(out.Members, how.partner)
+			out.Members = append(out.Members, how.Partner)
 			slices.Sort(out.Members)
 		}
 	}
 	p.mu.Lock()
 	p.calls[part] = nil
 	p.mu.Unlock()
-	out.Seconds = split(how.waitEnd.Sub(start), time.Since(how.waitEnd), encode, decode)
+	out.Seconds = split(how.WaitEnd.Sub(start), time.Since(how.WaitEnd), encode, decode)
 	if err != nil {
 		return out, fmt.Errorf("gossip: pairs: part %d: %w", part, err)
 	}
 	return out, nil
 }
 
-func (p *Pairs) step(f func(now time.Time, m *pairing)) {
+func (p *Pairs) step(f func(now time.Time, m *protocol.Pairing)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	f(time.Now(), p.pairing)
@@ -179,20 +177,20 @@ func (p *Pairs) step(f func(now time.Time, m *pairing)) {
 
 // perform carries out the machine's actions; none of them blocks. p.mu is held.
 func (p *Pairs) perform() {
-	for _, act := range p.pairing.take() {
+	for _, act := range p.pairing.Take() {
 		switch {
-		case act.send != nil:
-			p.links.send(act.send.to, act.send.env, act.send.msg)
-		case act.begin != nil:
-			p.begin(*act.begin)
-		case act.stop != nil:
-			if c := p.calls[*act.stop]; c != nil && c.now != nil {
+		case act.Send != nil:
+			p.links.send(act.Send.To, act.Send.Env, act.Send.Msg)
+		case act.Begin != nil:
+			p.begin(*act.Begin)
+		case act.Stop != nil:
+			if c := p.calls[*act.Stop]; c != nil && c.now != nil {
 				c.now.stop()
 				c.now = nil
 			}
-		case act.finish != nil:
-			c := p.calls[act.finish.part]
-			c.how, c.now = *act.finish, nil
+		case act.Finish != nil:
+			c := p.calls[act.Finish.Part]
+			c.how, c.now = *act.Finish, nil
 			close(c.finished)
 		}
 	}
@@ -207,62 +205,53 @@ func (p *Pairs) codec(part Part) codec.Codec {
 	return p.cfg.Codec
 }
 
-func (p *Pairs) begin(x exchange) {
-	c := p.calls[x.part]
-	w := newSwap(x, p.codec(x.part), p.links, c.vec, p.cfg.Worker)
-	w.onDone = func() { p.step(func(_ time.Time, m *pairing) { m.complete(x.part, x.number, x.peerWorker) }) }
+func (p *Pairs) begin(x protocol.Exchange) {
+	c := p.calls[x.Part]
+	w := newSwap(x, p.codec(x.Part), p.links, c.vec, p.cfg.Worker)
+	w.onDone = func() { p.step(func(_ time.Time, m *protocol.Pairing) { m.Complete(x.Part, x.Number, x.PeerWorker) }) }
 	w.onFail = func(why string) {
-		p.step(func(now time.Time, m *pairing) { m.fail(now, x.part, x.number, why) })
+		p.step(func(now time.Time, m *protocol.Pairing) { m.Fail(now, x.Part, x.Number, why) })
 	}
 	c.now = w
 	c.works = append(c.works, w)
 	w.begin(time.Now())
 }
 
-func (p *Pairs) onFrame(from mesh.ID, h header, payload []byte) (keep bool, err error) {
-	if h.Type == typePair {
+func (p *Pairs) onFrame(from mesh.ID, h protocol.Header, payload []byte) (keep bool, err error) {
+	if h.Type == protocol.TypePair {
 		w := p.await(from, h)
 		if w == nil {
 			return false, nil
 		}
 		return false, w.accept(time.Now(), h, payload)
 	}
-	if h.Type < typeOffer {
+	if h.Type < protocol.TypeOffer {
 		return false, fmt.Errorf("frame type %d is of an all-reduce", h.Type)
 	}
-	msg, err := parseMessage(h.Type, payload)
+	msg, err := protocol.ParseMessage(h.Type, payload)
 	if err != nil {
 		return false, err
 	}
-	env := envelope{round: h.Round, attempt: h.Attempt, part: h.Part, worker: int(h.Worker)}
-	p.step(func(now time.Time, m *pairing) { m.receive(now, from, env, msg) })
+	env := protocol.Envelope{Round: h.Round, Attempt: h.Attempt, Part: h.Part, Worker: int(h.Worker)}
+	p.step(func(now time.Time, m *protocol.Pairing) { m.Receive(now, from, env, msg) })
 	return false, nil
 }
 
 // await returns the exchange that a frame is for: the peer may send before its Accept
 // has been seen here. Control and data cross on two streams.
-func (p *Pairs) await(from mesh.ID, h header) *swap {
+func (p *Pairs) await(from mesh.ID, h protocol.Header) *swap {
 	return await(p.links, p.cfg.Grace, func() (w *swap, wait bool, changed <-chan struct{}) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		c, s := p.calls[h.Part], p.pairing.seeks[h.Part]
-		if c == nil || s == nil {
-			return nil, false, nil
-		}
-		if c.now != nil && c.now.peer == from && c.now.number == h.Attempt {
+		c := p.calls[h.Part]
+		if c != nil && c.now != nil && c.now.Peer == from && c.now.Number == h.Attempt {
 			return c.now, false, nil
 		}
-		return nil, s.peer == from && s.number == h.Attempt, p.changed
+		return nil, c != nil && p.pairing.Awaits(h.Part, from, h.Attempt), p.changed
 	})
 }
 
 // onBad blames a peer for what it sent.
 func (p *Pairs) onBad(from mesh.ID, err error) {
-	p.step(func(now time.Time, m *pairing) {
-		for _, s := range m.seeks {
-			if s != nil && s.peer == from {
-				m.fail(now, s.part, s.number, err.Error())
-			}
-		}
-	})
+	p.step(func(now time.Time, m *protocol.Pairing) { m.Blame(now, from, err.Error()) })
 }

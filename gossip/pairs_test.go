@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"loco/gossip/codec"
+	"loco/gossip/protocol"
 	"loco/mesh"
 	"loco/mesh/sim"
 )
@@ -61,7 +62,7 @@ func (c *pairCluster) average(round uint64, part Part, n int, who []int, before 
 				before(i)
 			}
 			vec := vector(i, round, n)
-			out, err := c.peers[i].Average(context.Background(), round, part, vec, float64(i+1), [32]byte{})
+			out, err := c.peers[i].Average(context.Background(), round, part, vec, float64(i+1), Base{})
 			mu.Lock()
 			res[i] = got{vec, out, err}
 			mu.Unlock()
@@ -114,55 +115,6 @@ func checkPairs(t *testing.T, c codec.Codec, res map[int]got, round uint64, n in
 	return alone
 }
 
-func TestMatchIsAMatching(t *testing.T) {
-	r := rand.New(rand.NewPCG(1, 2))
-	for n := range 12 {
-		workers := r.Perm(40)[:n]
-		for round := range uint64(50) {
-			alone := 0
-			for _, w := range workers {
-				partner, ok := Match(7, round, workers, w)
-				if !ok {
-					alone++
-					continue
-				}
-				shuffled := slices.Clone(workers)
-				r.Shuffle(n, func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
-				if back, ok := Match(7, round, shuffled, partner); !ok || back != w || partner == w {
-					t.Fatalf("round %d of %v: %d has %d, which has %d", round, workers, w, partner, back)
-				}
-			}
-			if alone != n%2 {
-				t.Fatalf("round %d of %v: %d are alone", round, workers, alone)
-			}
-		}
-	}
-	if _, ok := Match(7, 1, []int{1, 2}, 3); ok {
-		t.Error("a worker outside of the set has a partner")
-	}
-}
-
-func TestMatchIsUniformAndGolden(t *testing.T) {
-	counts := map[int]int{}
-	for round := range uint64(7000) {
-		p, _ := Match(3, round, upTo(8), 0)
-		counts[p]++
-	}
-	for p := 1; p < 8; p++ {
-		if counts[p] < 880 || counts[p] > 1120 { // 1000 ± 4σ
-			t.Errorf("worker 0 met worker %d in %d of 7000 rounds", p, counts[p])
-		}
-	}
-	var got []int
-	for round := range uint64(8) {
-		p, _ := Match(1, round, upTo(6), 2)
-		got = append(got, p)
-	}
-	if want := []int{5, 4, 5, 1, 5, 3, 0, 0}; !slices.Equal(got, want) {
-		t.Errorf("partners of worker 2 are %v, want %v: every worker must draw the same on every machine", got, want)
-	}
-}
-
 func TestPairsAverageByTheMatching(t *testing.T) {
 	for n := 1; n <= 7; n++ {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
@@ -177,11 +129,11 @@ func TestPairsAverageByTheMatching(t *testing.T) {
 						t.Errorf("round %d: %v are alone", round, alone)
 					}
 					for i, g := range res {
-						partner, ok := Match(11, round, upTo(n), i)
+						partner, ok := protocol.Match(11, round, upTo(n), i)
 						if ok != (len(g.out.Members) == 2) || ok && !slices.Contains(g.out.Members, partner) {
 							t.Errorf("round %d: worker %d averaged over %v, the matching says %d, %v", round, i, g.out.Members, partner, ok)
 						}
-						if want := PairBytes(mustCodec(t, "int8"), length) + 2*headerLen; ok && (int64(g.out.BytesSent) != want || int64(g.out.BytesReceived) != want) {
+						if want := PairBytes(mustCodec(t, "int8"), length) + 2*protocol.HeaderLen; ok && (int64(g.out.BytesSent) != want || int64(g.out.BytesReceived) != want) {
 							t.Errorf("worker %d sent %d and received %d bytes, want %d", i, g.out.BytesSent, g.out.BytesReceived, want)
 						}
 					}
@@ -218,7 +170,7 @@ func TestPartsRunAtOnceWithTheSamePartner(t *testing.T) {
 // matched returns a round in which a and b are partners.
 func matchedRound(n, a, b int) uint64 {
 	for round := uint64(0); ; round++ {
-		if p, ok := Match(11, round, upTo(n), a); ok && p == b {
+		if p, ok := protocol.Match(11, round, upTo(n), a); ok && p == b {
 			return round
 		}
 	}
@@ -312,7 +264,7 @@ func TestPartnersMayBeRoundsApart(t *testing.T) {
 				var wg sync.WaitGroup
 				for i, round := range []uint64{8, 9} {
 					wg.Go(func() {
-						out, err := c.peers[i].Average(context.Background(), round, Delta, vector(i, 1, 10), 1, [32]byte{})
+						out, err := c.peers[i].Average(context.Background(), round, Delta, vector(i, 1, 10), 1, Base{})
 						if err != nil || len(out.Members) != want {
 							t.Errorf("worker %d: members %v, error %v", i, out.Members, err)
 						}
@@ -360,89 +312,4 @@ func randomPairSchedule(t *testing.T, seed uint64) {
 		t.Errorf("took %v", took)
 	}
 	checkPairs(t, mustCodec(t, "int8"), res, seed, length)
-}
-
-// A worker that is done with its round offers the next one while its next partner is
-// still in an exchange. The offer must wait there: refused, both would go on alone.
-func TestPairKeepsTheOfferOfAWorkerThatIsAhead(t *testing.T) {
-	members := make([]mesh.Member, 4)
-	for k := range members {
-		members[k] = mesh.Member{ID: mesh.ID(fmt.Sprint("w", k)), State: mesh.Alive, Status: mesh.Status{Worker: k, Ready: true}}
-	}
-	const self, lag = 3, 2
-	partner := func(round uint64) int {
-		k, ok := Match(1, round, []int{0, 1, 2, 3}, self)
-		if !ok {
-			t.Fatal("no partner among four")
-		}
-		return k
-	}
-	for _, again := range []bool{false, true} { // the next partner is another, or the same
-		round := uint64(0)
-		for (partner(round) == partner(round+1)) != again {
-			round++
-		}
-		now := time.Unix(0, 0)
-		m := newPairing(members[self].ID, self, 1, lag, time.Minute, time.Second)
-		m.view(now, members)
-		first, next := members[partner(round)].ID, members[partner(round+1)].ID
-		own := terms{weight: 1, length: 4}
-		m.start(now, Delta, round, own)
-		m.receive(now, first, envelope{round: round, attempt: 7, worker: partner(round)}, offer{own})
-		m.take()
-		if s := m.seeks[Delta]; s == nil || !s.exchange {
-			t.Fatal("the first offer was not accepted")
-		}
-		m.receive(now, next, envelope{round: round + 1, attempt: 8, worker: partner(round + 1)}, offer{own})
-		if acts := m.take(); len(acts) != 0 {
-			t.Fatalf("same partner %v: %d actions follow an offer for the next round, want none: %+v", again, len(acts), acts[0].send)
-		}
-		m.complete(Delta, 7, partner(round))
-		m.take()
-		m.start(now, Delta, round+1, own)
-		if s := m.seeks[Delta]; s == nil || !s.exchange || s.peer != next || s.number != 8 {
-			t.Fatalf("same partner %v: the kept offer was not accepted: %+v", again, s)
-		}
-	}
-}
-
-// A worker that is behind does not wait for a partner that has finished its round, and
-// one that is ahead takes the partner that it waits for in an earlier round: after a
-// disturbance nobody waits for the grace period in every round.
-func TestPairsOfDifferentRoundsMeet(t *testing.T) {
-	now, own := time.Unix(0, 0), terms{weight: 1, length: 4}
-	machine := func(self int, round uint64, other uint64) *pairing {
-		m := newPairing(mesh.ID(fmt.Sprint("w", self)), self, 1, 2, time.Minute, time.Second)
-		var members []mesh.Member
-		for k, r := range []uint64{other, other} {
-			if k == self {
-				r = round
-			}
-			members = append(members, mesh.Member{ID: mesh.ID(fmt.Sprint("w", k)), State: mesh.Alive, Status: mesh.Status{Worker: k, Ready: true, Round: r}})
-		}
-		m.view(now, members)
-		m.start(now, Delta, round, own)
-		return m
-	}
-	for _, behind := range []int{0, 1} {
-		ahead := 1 - behind
-		ms := map[int]*pairing{behind: machine(behind, 7, 9), ahead: machine(ahead, 9, 7)}
-		if s := ms[behind].seeks[Delta]; s == nil || !s.lonely {
-			t.Fatalf("worker %d waits for a partner that has finished its round: %+v", behind, s)
-		}
-		for range 10 { // deliver what they say to each other
-			for from, m := range ms {
-				for _, act := range m.take() {
-					if act.send != nil {
-						ms[1-from].receive(now, mesh.ID(fmt.Sprint("w", from)), act.send.env, act.send.msg)
-					}
-				}
-			}
-		}
-		for k, m := range ms {
-			if s := m.seeks[Delta]; s == nil || !s.exchange {
-				t.Errorf("behind %d: worker %d is in no exchange: %+v", behind, k, s)
-			}
-		}
-	}
 }

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"loco/gossip/protocol"
 	"loco/mesh"
 )
 
@@ -108,13 +109,20 @@ func (s *states) handle(from mesh.ID, stream mesh.Stream) {
 	_ = stream.Close()
 }
 
-// fetch tries the ready members, those furthest on first, until one sends it all.
-func (s *states) fetch(ctx context.Context) (State, error) {
+// fetch tries first and then the ready members, those furthest on first, until one sends
+// it all.
+func (s *states) fetch(ctx context.Context, first mesh.ID) (State, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
 	members, _ := s.cfg.Mesh.View()
 	slices.SortStableFunc(members, func(a, b mesh.Member) int {
+		switch first {
+		case a.ID:
+			return -1
+		case b.ID:
+			return 1
+		}
 		return cmp.Or(cmp.Compare(b.Round, a.Round), cmp.Compare(a.State, b.State))
 	})
 	var errs []error
@@ -185,10 +193,10 @@ func writeState(w io.Writer, s State) error {
 		if len(v.Name) > stateNameMax {
 			return fmt.Errorf("vector name of %d bytes, at most %d are sent", len(v.Name), stateNameMax)
 		}
-		head = appendString(head, v.Name)
+		head = append(binary.LittleEndian.AppendUint16(head, uint16(len(v.Name))), v.Name...)
 		head = binary.LittleEndian.AppendUint64(head, uint64(len(v.Data)))
 	}
-	head = binary.LittleEndian.AppendUint32(head, castagnoli(head))
+	head = binary.LittleEndian.AppendUint32(head, protocol.Checksum(head))
 	sum := sha256.New()
 	out := io.MultiWriter(w, sum)
 	if _, err := out.Write(head); err != nil {
@@ -216,7 +224,7 @@ func writeState(w io.Writer, s State) error {
 }
 
 func writeChunk(w io.Writer, chunk []byte) error {
-	_, err := w.Write(binary.LittleEndian.AppendUint32(chunk, castagnoli(chunk)))
+	_, err := w.Write(binary.LittleEndian.AppendUint32(chunk, protocol.Checksum(chunk)))
 	return err
 }
 
@@ -240,7 +248,7 @@ func (s *stateReader) chunk(buf []byte, n int) ([]byte, error) {
 	if err := s.fill(b); err != nil {
 		return nil, err
 	}
-	if got, want := castagnoli(b[:n]), binary.LittleEndian.Uint32(b[n:]); got != want {
+	if got, want := protocol.Checksum(b[:n]), binary.LittleEndian.Uint32(b[n:]); got != want {
 		return nil, fmt.Errorf("chunk of %d bytes has CRC %08x, says %08x", n, got, want)
 	}
 	return b[:n], nil
@@ -319,7 +327,7 @@ func (s *stateReader) head(limit int64) (state State, meta int, sizes []uint64, 
 		}
 		all = append(all, b[:k+8]...)
 		size := binary.LittleEndian.Uint64(b[k:])
-		if size > lengthMax || total+int64(4*size) > limit {
+		if size > protocol.LengthMax || total+int64(4*size) > limit {
 			return state, 0, nil, fmt.Errorf("vector %q of %d values: more than the %d bytes that are allowed", b[:k], size, limit)
 		}
 		total += int64(4 * size)
@@ -330,7 +338,7 @@ func (s *stateReader) head(limit int64) (state State, meta int, sizes []uint64, 
 	if err := s.fill(crc[:]); err != nil {
 		return state, 0, nil, err
 	}
-	if got, want := castagnoli(all), binary.LittleEndian.Uint32(crc[:]); got != want {
+	if got, want := protocol.Checksum(all), binary.LittleEndian.Uint32(crc[:]); got != want {
 		return state, 0, nil, fmt.Errorf("head has CRC %08x, says %08x", got, want)
 	}
 	return state, int(m), sizes, nil

@@ -8,12 +8,13 @@ import (
 	"time"
 
 	"loco/gossip/codec"
+	"loco/gossip/protocol"
 )
 
 // swap is the data plane of one exchange of a pair: both send all of their encoded
 // vector and keep both encodings.
 type swap struct {
-	exchange
+	protocol.Exchange
 	worker int
 	codec  codec.Codec
 	links  *links
@@ -36,12 +37,12 @@ type swap struct {
 	progress     time.Time
 }
 
-func newSwap(x exchange, c codec.Codec, l *links, vec []float32, worker int) *swap {
-	w := &swap{exchange: x, worker: worker, codec: c, links: l, vec: vec}
+func newSwap(x protocol.Exchange, c codec.Codec, l *links, vec []float32, worker int) *swap {
+	w := &swap{Exchange: x, worker: worker, codec: c, links: l, vec: vec}
 	w.ctx, w.cancel = context.WithCancel(l.ctx)
 	w.mine = make([]byte, 0, c.EncodedLen(len(vec)))
 	w.theirs = make([]byte, c.EncodedLen(len(vec)))
-	w.have = make([]bool, span{0, len(vec)}.chunks())
+	w.have = make([]bool, protocol.Span{Hi: len(vec)}.Chunks())
 	w.missing = len(w.have) + 1
 	return w
 }
@@ -60,16 +61,16 @@ func (w *swap) stop() {
 
 // send encodes and sends chunk after chunk.
 func (w *swap) send() {
-	all := span{0, len(w.vec)}
+	all := protocol.Span{Hi: len(w.vec)}
 	for c := range w.have {
-		s, at, start := all.chunk(c), len(w.mine), time.Now()
-		mine, err := w.codec.AppendEncode(w.mine, w.vec[s.lo:s.hi])
+		s, at, start := all.Chunk(c), len(w.mine), time.Now()
+		mine, err := w.codec.AppendEncode(w.mine, w.vec[s.Lo:s.Hi])
 		w.encodeTime.Add(int64(time.Since(start)))
 		if err == nil {
 			w.mine = mine
-			h := header{Type: typePair, Part: w.part, Round: w.round, Attempt: w.number, Chunk: uint32(c),
-				Worker: uint32(w.worker), Count: uint32(s.hi - s.lo)}
-			err = w.links.writeData(w.ctx, w.peer, h, mine[at:])
+			h := protocol.Header{Type: protocol.TypePair, Part: w.Part, Round: w.Round, Attempt: w.Number, Chunk: uint32(c),
+				Worker: uint32(w.worker), Count: uint32(s.Hi - s.Lo)}
+			err = w.links.writeData(w.ctx, w.Peer, h, mine[at:])
 		}
 		if err != nil {
 			if w.ctx.Err() == nil {
@@ -77,7 +78,7 @@ func (w *swap) send() {
 			}
 			return
 		}
-		w.sent.Add(uint64(headerLen + len(mine) - at))
+		w.sent.Add(uint64(protocol.HeaderLen + len(mine) - at))
 	}
 	w.count()
 }
@@ -94,21 +95,21 @@ func (w *swap) count() {
 }
 
 // accept takes a chunk of the partner's. An error names what is wrong with it.
-func (w *swap) accept(now time.Time, h header, payload []byte) error {
+func (w *swap) accept(now time.Time, h protocol.Header, payload []byte) error {
 	if int(h.Chunk) >= len(w.have) || h.Shard != 0 {
 		return fmt.Errorf("data of shard %d, chunk %d, which do not exist", h.Shard, h.Chunk)
 	}
-	s := span{0, len(w.vec)}.chunk(int(h.Chunk))
-	if want := w.codec.EncodedLen(s.hi - s.lo); int(h.Count) != s.hi-s.lo || len(payload) != want {
-		return fmt.Errorf("%d values in %d bytes of chunk %d, want %d in %d", h.Count, len(payload), h.Chunk, s.hi-s.lo, want)
+	s := protocol.Span{Hi: len(w.vec)}.Chunk(int(h.Chunk))
+	if want := w.codec.EncodedLen(s.Hi - s.Lo); int(h.Count) != s.Hi-s.Lo || len(payload) != want {
+		return fmt.Errorf("%d values in %d bytes of chunk %d, want %d in %d", h.Count, len(payload), h.Chunk, s.Hi-s.Lo, want)
 	}
 	start := time.Now()
-	err := w.codec.Check(s.hi-s.lo, payload)
+	err := w.codec.Check(s.Hi-s.Lo, payload)
 	w.decodeTime.Add(int64(time.Since(start)))
 	if err != nil {
 		return err
 	}
-	w.received.Add(uint64(headerLen + len(payload)))
+	w.received.Add(uint64(protocol.HeaderLen + len(payload)))
 	w.mu.Lock()
 	w.progress = now
 	if w.stopped || w.have[h.Chunk] {
@@ -116,7 +117,7 @@ func (w *swap) accept(now time.Time, h header, payload []byte) error {
 		return nil
 	}
 	w.have[h.Chunk] = true
-	copy(w.theirs[w.codec.EncodedLen(s.lo):], payload)
+	copy(w.theirs[w.codec.EncodedLen(s.Lo):], payload)
 	w.mu.Unlock()
 	w.count()
 	return nil
@@ -137,16 +138,16 @@ func (w *swap) stalled(now time.Time, grace time.Duration) bool {
 // weights' quotient in float64.
 func (w *swap) apply(self int) error {
 	first, second := w.mine, w.theirs
-	a, b := w.own.weight, w.other.weight
-	if self > w.peerWorker {
+	a, b := w.Own, w.Other
+	if self > w.PeerWorker {
 		first, second, a, b = second, first, b, a
 	}
-	all := span{0, len(w.vec)}
+	all := protocol.Span{Hi: len(w.vec)}
 	for c := range w.have {
-		s := all.chunk(c)
-		lo := w.codec.EncodedLen(s.lo)
-		hi := lo + w.codec.EncodedLen(s.hi-s.lo)
-		x := w.vec[s.lo:s.hi]
+		s := all.Chunk(c)
+		lo := w.codec.EncodedLen(s.Lo)
+		hi := lo + w.codec.EncodedLen(s.Hi-s.Lo)
+		x := w.vec[s.Lo:s.Hi]
 		clear(x)
 		if err := w.codec.DecodeAdd(x, first[lo:hi], float32(a/(a+b))); err != nil {
 			return err

@@ -3,7 +3,6 @@ package gossip
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"reflect"
 	"strings"
 	"sync/atomic"
@@ -14,95 +13,6 @@ import (
 	"loco/mesh"
 	"loco/mesh/sim"
 )
-
-func TestHeaderGolden(t *testing.T) {
-	h := header{Type: typeContribution, Part: Slow, Round: 0x0102030405060708, Attempt: 0x1ffff, Shard: 3, Chunk: 4, Worker: 5, Count: 6}
-	p := appendHeader(nil, h, []byte("payload"))
-	const want = "6c6f636f01100100" + "0807060504030201" + "ffff0100" + "03000000" + "04000000" + "05000000" +
-		"06000000" + "07000000" + "7069e3f4" + "cf55eeb7"
-	if got := hex.EncodeToString(p); got != want {
-		t.Errorf("header is %s, want %s", got, want)
-	}
-	back, err := parseHeader(p)
-	h.Length, h.CRC = 7, castagnoli([]byte("payload"))
-	if err != nil || back != h {
-		t.Errorf("parsed %+v, %v, want %+v", back, err, h)
-	}
-}
-
-// samples holds one message of each type with every field set.
-func samples() []message {
-	h := held{attempt: 7, hash: [32]byte{9}, workers: []int{0, 3, 65535}}
-	return []message{
-		ready{digest: [32]byte{1, 2}, weight: 2.5, length: 77, last: 5, have: h}, withdraw{},
-		group{members: []groupMember{{1, "a", 1, true}, {2, "bc", 3.5, false}}, adopt: h, source: 1, drop: 4},
-		done{[32]byte{3}}, commit{[32]byte{1}, [32]byte{2}, 5, []int{1, 2}}, failed{"x", "why"},
-		behind{8, "because"}, want{}, offer{terms{1, 2}}, accept{terms{3, 4}}, refuse{"no"}, lonely{terms{5, 6}},
-	}
-}
-
-func TestMessagesRoundTrip(t *testing.T) {
-	for _, m := range samples() {
-		p := m.appendTo(nil)
-		back, err := parseMessage(m.kind(), p)
-		if err != nil || !reflect.DeepEqual(back, m) {
-			t.Errorf("%#v came back as %#v, %v", m, back, err)
-		}
-		for n := range p {
-			if _, err := parseMessage(m.kind(), p[:n]); err == nil {
-				t.Errorf("%T cut to %d of %d bytes was accepted", m, n, len(p))
-			}
-		}
-		if _, err := parseMessage(m.kind(), append(p, 0)); err == nil {
-			t.Errorf("%T with a byte more was accepted", m)
-		}
-	}
-	if got := hex.EncodeToString(failed{"ab", "c"}.appendTo(nil)); got != "02006162010063" {
-		t.Errorf("Failed is %s", got)
-	}
-	if got := hex.EncodeToString(lonely{terms{1, 258}}.appendTo(nil)); got != "000000000000f03f0201000000000000" {
-		t.Errorf("Lonely is %s", got)
-	}
-}
-
-func FuzzHeader(f *testing.F) {
-	f.Add(appendHeader(nil, header{Type: typeReady}, nil))
-	f.Fuzz(func(t *testing.T, p []byte) {
-		if len(p) >= 44 { // give the fuzzer the CRC
-			p = appendCRC(p[:44])
-		}
-		h, err := parseHeader(p)
-		if err != nil {
-			return
-		}
-		payload := make([]byte, h.Length)
-		again := appendHeader(nil, h, payload)
-		if !bytes.Equal(again[:40], p[:40]) {
-			t.Fatalf("%x came back as %x", p, again)
-		}
-	})
-}
-
-func appendCRC(p []byte) []byte {
-	c := castagnoli(p)
-	return append(bytes.Clone(p), byte(c), byte(c>>8), byte(c>>16), byte(c>>24))
-}
-
-func FuzzMessage(f *testing.F) {
-	for _, m := range samples() {
-		f.Add(uint8(m.kind()), m.appendTo(nil))
-	}
-	f.Fuzz(func(t *testing.T, typ uint8, p []byte) {
-		m, err := parseMessage(frameType(typ), p)
-		if err != nil {
-			return
-		}
-		again, err := parseMessage(frameType(typ), m.appendTo(nil))
-		if err != nil || !reflect.DeepEqual(again, m) {
-			t.Fatalf("%#v came back as %#v, %v", m, again, err)
-		}
-	})
-}
 
 func FuzzState(f *testing.F) {
 	var b bytes.Buffer
@@ -118,29 +28,6 @@ func FuzzState(f *testing.F) {
 			t.Fatalf("state does not come back: %v", err)
 		}
 	})
-}
-
-func TestShardsCoverTheVector(t *testing.T) {
-	for _, length := range []int{1, 255, 256, 257, 1000, 65536 * 3, 1_000_003} {
-		for n := 1; n < 12; n++ {
-			at := 0
-			for i, s := range shards(length, n) {
-				if s.lo != at || s.hi < s.lo || s.lo%256 != 0 && s.lo != length {
-					t.Fatalf("%d values, %d members: shard %d is %v after %d", length, n, i, s, at)
-				}
-				for c := range s.chunks() {
-					k := s.chunk(c)
-					if k.lo != at || k.hi <= k.lo || k.hi-k.lo > chunkValues {
-						t.Fatalf("chunk %d of %v is %v", c, s, k)
-					}
-					at = k.hi
-				}
-			}
-			if at != length {
-				t.Fatalf("%d values, %d members: shards end at %d", length, n, at)
-			}
-		}
-	}
 }
 
 func sampleState(n int) State {

@@ -16,14 +16,21 @@ const (
 type Averager interface {
 	// Average replaces vec by Σ wᵢ·vecᵢ / Σ wᵢ over this round's group and says who
 	// took part. A slow, lost or lying peer is data in the outcome, not an error; an
-	// error means that this worker cannot go on. digest is of the state the round
+	// error means that this worker cannot go on. from is the state the round
 	// starts from; members of an all-reduce must agree on it.
-	Average(ctx context.Context, round uint64, part Part, vec []float32, weight float64, digest [32]byte) (Outcome, error)
+	Average(ctx context.Context, round uint64, part Part, vec []float32, weight float64, from Base) (Outcome, error)
+}
+
+// Base is the state that a round starts from.
+type Base struct {
+	Digest [32]byte
+	Tokens float64 // that all workers trained to get there
 }
 
 // Outcome says what became of one Average.
 type Outcome struct {
-	Members []int // worker numbers that are in the mean, ascending, self included
+	Members []int   // worker numbers that are in the mean, ascending
+	Tokens  float64 // Σ of their weights; 0 for a pair
 	// Behind is set when this worker may not use the result: the others are in
 	// another round or hold other bytes. It must fetch their state; Why says more.
 	Behind bool

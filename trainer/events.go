@@ -68,5 +68,8 @@ type ResyncEvent struct {
 	FromRound uint64 `json:"from_round"`
 	Round     uint64 `json:"round"`
 	LostSteps uint64 `json:"lost_steps"` // inner steps whose work was discarded
-	Digest    string `json:"digest"`
+	// Rounds and tokens of this worker since its state and the others' were last the same.
+	LostRounds uint64 `json:"lost_rounds"`
+	LostTokens uint64 `json:"lost_tokens"`
+	Digest     string `json:"digest"`
 }

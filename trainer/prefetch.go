@@ -23,7 +23,7 @@ func (t *Trainer) startPrefetch(ctx context.Context) {
 	round := t.round
 	go func() {
 		defer close(p.done)
-		p.out, p.err = t.hooks.Average.Average(ctx, round, Slow, t.mean, 1, [32]byte{})
+		p.out, p.err = t.hooks.Average.Average(ctx, round, Slow, t.mean, 1, Base{})
 	}()
 	t.prefetch = p
 }

@@ -37,7 +37,10 @@ func (t *Trainer) oneRound(ctx context.Context) error {
 	}
 	total := t.hooks.Now().Sub(began).Seconds()
 	t.round++
+	t.step = max(t.step, t.round*t.cfg.InnerSteps) // the others went on before this worker's last step
+	t.runTokens += out.Tokens
 	t.updateDigest()
+	t.mark()
 	e := &RoundEvent{
 		Event: "round", Worker: t.cfg.Worker, Round: t.round, Step: t.step, Tokens: t.tokens,
 		TrainLoss: t.roundLoss / float64(max(1, t.roundTokens)), Group: len(out.Members), Members: out.Members,
@@ -161,6 +164,9 @@ func (t *Trainer) innerSteps(ctx context.Context) error {
 			return err
 		}
 		t.yield()
+		if t.hooks.Over(t.round) {
+			return nil
+		}
 	}
 	return nil
 }
@@ -233,11 +239,16 @@ func (t *Trainer) resync(ctx context.Context, why string) error {
 	if err != nil {
 		return fmt.Errorf("trainer: round %d: take over the others' state (%s): %w", t.round, why, err)
 	}
-	e := &ResyncEvent{Event: "resync", Worker: t.cfg.Worker, Why: why, FromRound: t.round, LostSteps: t.step - t.round*t.cfg.InnerSteps}
-	if t.cfg.Strategy == "ddp" {
-		e.LostSteps = 1 // the gradient just computed
+	if s.RunTokens < t.runTokens {
+		return nil // who outweighed this worker's state is gone: its own counts
 	}
-	if s.Round < t.round {
+	fork := t.fork(s.Past)
+	e := &ResyncEvent{Event: "resync", Worker: t.cfg.Worker, Why: why, FromRound: t.round,
+		LostSteps: t.step - fork.Round*t.cfg.InnerSteps, LostRounds: t.round - fork.Round, LostTokens: t.tokens - fork.Tokens}
+	if t.cfg.Strategy == "ddp" {
+		e.LostSteps++ // the gradient just computed
+	}
+	if s.Round < t.round && s.RunTokens == t.runTokens {
 		return fmt.Errorf("trainer: round %d (%s): the state that was fetched is of round %d, which is older", t.round, why, s.Round)
 	}
 	if err := t.Join(s); err != nil {

@@ -20,6 +20,9 @@ type Snapshot struct {
 	RoundTokens uint64  // trained since the last round
 	RoundLoss   float64 // Σ of the token losses since the last round
 
+	RunTokens float64 // trained by all workers to get to round Round
+	Past      []Mark  // states on the way, oldest first; only of a shared state
+
 	Digest   [32]byte  // of what workers share, as its source said; zero where not known
 	Slow     []float32 // φ; in ddp and alone the parameters
 	Momentum []float32 // δ or b; nil in ddp and alone
@@ -70,7 +73,8 @@ func (t *Trainer) CaptureShared(ctx context.Context, s *Snapshot) (digest [32]by
 
 func (t *Trainer) captureShared(s *Snapshot) {
 	n := t.learner.Parameters()
-	s.Round, s.Step = t.round, t.step
+	s.Round, s.Step, s.RunTokens = t.round, t.step, t.runTokens
+	s.Past = append(s.Past[:0], t.past...)
 	s.Slow = sized(s.Slow, n)
 	if t.outer() {
 		copy(s.Slow, t.slow)
@@ -97,6 +101,8 @@ func (t *Trainer) Restore(s *Snapshot) error {
 	t.learner.WriteMoments(s.M, s.V)
 	t.step, t.tokens, t.updates = s.Step, s.Tokens, s.Updates
 	t.roundTokens, t.roundLoss = s.RoundTokens, s.RoundLoss
+	t.past = t.past[:0]
+	t.mark()
 	return nil
 }
 
@@ -120,12 +126,14 @@ func (t *Trainer) Join(s *Snapshot) error {
 	}
 	t.step = min(s.Step, (s.Round+1)*t.cfg.InnerSteps-1)
 	t.roundTokens, t.roundLoss = 0, 0
+	t.past = t.past[:0] // tokens of its own from before count for nothing in this lineage
+	t.mark()
 	return nil
 }
 
 // adopt takes over φ and momentum and sets θ to φ.
 func (t *Trainer) adopt(s *Snapshot) {
-	t.round = s.Round
+	t.round, t.runTokens = s.Round, s.RunTokens
 	t.learner.WriteParams(s.Slow)
 	if t.outer() {
 		copy(t.slow, s.Slow)

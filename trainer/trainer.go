@@ -35,6 +35,9 @@ type Hooks struct {
 	// Fetch gets the state of the others when this worker is behind. It returns
 	// ErrNobody when there is nobody to ask.
 	Fetch func(ctx context.Context) (*Snapshot, error)
+	// Over says that the others have finished the round without this worker, so that what
+	// it still trains for the round is lost. Nil: never.
+	Over func(round uint64) bool
 	// Save hands a checkpoint over: capture copies the state.
 	Save func(ctx context.Context, capture func(*Snapshot)) error
 	// Report receives *RoundEvent, *EvalEvent, *StepEvent and *ResyncEvent.
@@ -61,6 +64,7 @@ type Trainer struct {
 
 	round, step, tokens, updates uint64
 	roundTokens                  uint64
+	runTokens                    float64 // trained by all workers to get to the last round's state
 	roundLoss                    float64
 	lastNorm                     float64
 	innerSeconds                 float64
@@ -68,6 +72,7 @@ type Trainer struct {
 	slow, momentum          []float32 // φ, δ; nil in ddp and alone
 	delta, mean             []float32 // scratch: what is exchanged; noloco's mean φ
 	slowDigest, stateDigest [32]byte
+	past                    []Mark // newest last; never empty
 
 	prefetch *prefetch
 }
@@ -82,6 +87,9 @@ func New(cfg Config, learner Learner, hooks Hooks) (*Trainer, error) {
 	}
 	if hooks.Report == nil {
 		hooks.Report = func(any) {}
+	}
+	if hooks.Over == nil {
+		hooks.Over = func(uint64) bool { return false }
 	}
 	if hooks.Now == nil {
 		hooks.Now = time.Now
@@ -110,6 +118,7 @@ func New(cfg Config, learner Learner, hooks Hooks) (*Trainer, error) {
 		learner.ReadParams(t.slow)
 	}
 	t.updateDigest()
+	t.mark()
 	return t, nil
 }
 
@@ -196,7 +205,7 @@ func (t *Trainer) yield() {
 func (t *Trainer) average(ctx context.Context, vec []float32, weight float64) (Outcome, error) {
 	t.unlock()
 	defer func() { t.sem <- struct{}{} }()
-	return t.hooks.Average.Average(ctx, t.round, Delta, vec, weight, t.stateDigest)
+	return t.hooks.Average.Average(ctx, t.round, Delta, vec, weight, Base{t.stateDigest, t.runTokens})
 }
 
 func (t *Trainer) lock(ctx context.Context) error {

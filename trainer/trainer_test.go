@@ -88,7 +88,7 @@ type exactWorker struct {
 	k int
 }
 
-func (w *exactWorker) Average(ctx context.Context, round uint64, part Part, vec []float32, weight float64, digest [32]byte) (Outcome, error) {
+func (w *exactWorker) Average(ctx context.Context, round uint64, part Part, vec []float32, weight float64, from Base) (Outcome, error) {
 	w.mu.Lock()
 	key := [2]uint64{round, uint64(part)}
 	m := w.open[key]
@@ -97,7 +97,7 @@ func (w *exactWorker) Average(ctx context.Context, round uint64, part Part, vec 
 		w.open[key] = m
 	}
 	m.vecs[w.k], m.weight[w.k] = slices.Clone(vec), weight
-	m.digest[digest] = true
+	m.digest[from.Digest] = true
 	if m.here++; m.here == w.n {
 		close(m.full)
 	}
@@ -261,7 +261,7 @@ func TestInnerStateIsUntouchedByTheOuterStep(t *testing.T) {
 
 type averagerFunc func(vec []float32)
 
-func (f averagerFunc) Average(_ context.Context, _ uint64, _ Part, vec []float32, _ float64, _ [32]byte) (Outcome, error) {
+func (f averagerFunc) Average(_ context.Context, _ uint64, _ Part, vec []float32, _ float64, _ Base) (Outcome, error) {
 	f(vec)
 	return Outcome{Members: []int{0}, Attempts: 1}, nil
 }
@@ -399,7 +399,7 @@ type behindOnce struct {
 	told *bool
 }
 
-func (b behindOnce) Average(ctx context.Context, round uint64, part Part, vec []float32, w float64, d [32]byte) (Outcome, error) {
+func (b behindOnce) Average(ctx context.Context, round uint64, part Part, vec []float32, w float64, d Base) (Outcome, error) {
 	if !*b.told {
 		*b.told = true
 		return Outcome{Behind: true, Why: "round 3 is under way"}, nil

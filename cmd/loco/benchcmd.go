@@ -15,6 +15,7 @@ import (
 
 type benchCmd struct {
 	Kernels benchKernels `cmd:"" help:"Each kernel's rate beside this machine's own limits, and which path computes and why."`
+	Chaos   chaosCmd     `cmd:"" help:"Random schedules of faults against the round protocol, in virtual time."`
 }
 
 type benchKernels struct {

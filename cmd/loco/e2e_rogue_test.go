@@ -81,7 +81,7 @@ func (r *rogue) write(t *testing.T, what []byte) {
 	t.Helper()
 	for _, id := range r.peers {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		s, err := r.mesh.Open(ctx, id, "/loco/gossip/control/1/allreduce")
+		s, err := r.mesh.Open(ctx, id, "/loco/gossip/control/2/allreduce")
 		cancel()
 		if err != nil {
 			t.Fatal(err)
@@ -94,9 +94,9 @@ func (r *rogue) write(t *testing.T, what []byte) {
 
 // header is a frame's header with a valid CRC, as gossip's package comment has it.
 func header(kind byte, length uint32) []byte {
-	h := append([]byte("loco"), 1, kind, 0, 0)
+	h := append([]byte("loco"), 2, kind, 0, 0)
 	h = binary.LittleEndian.AppendUint64(h, 1)
-	for _, v := range []uint32{0, 0, 0, 2, 0, length, 0} {
+	for _, v := range []uint32{0, 0, 0, 0, 2, 0, length, 0} {
 		h = binary.LittleEndian.AppendUint32(h, v)
 	}
 	return binary.LittleEndian.AppendUint32(h, crc32.Checksum(h, crc32.MakeTable(crc32.Castagnoli)))
@@ -121,7 +121,7 @@ func (r *rogue) average(t *testing.T) {
 	go func() {
 		for t.Context().Err() == nil {
 			if st, err := a.FetchState(t.Context()); err == nil {
-				a.Average(t.Context(), st.Round, gossip.Delta, make([]float32, r.spec.parameters()), 100, st.Digest)
+				a.Average(t.Context(), st.Round, gossip.Delta, make([]float32, r.spec.parameters()), 100, gossip.Base{Digest: st.Digest})
 			}
 		}
 	}()

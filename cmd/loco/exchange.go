@@ -29,7 +29,7 @@ const deadlinesMax = 20
 
 // gossiper is what the all-reduce and the pair exchange have in common.
 type gossiper interface {
-	Average(ctx context.Context, round uint64, part gossip.Part, vec []float32, weight float64, digest [32]byte) (gossip.Outcome, error)
+	Average(ctx context.Context, round uint64, part gossip.Part, vec []float32, weight float64, from gossip.Base) (gossip.Outcome, error)
 	FetchState(ctx context.Context) (gossip.State, error)
 	Close() error
 }
@@ -37,8 +37,9 @@ type gossiper interface {
 // exchange plugs gossip into the trainer.
 type exchange struct {
 	gossiper
-	codec, stateCodec string // of pseudo-gradients and of weights
-	planned           int    // workers
+	over              func(round uint64) bool // the trainer's Over hook; nil for pairs
+	codec, stateCodec string                  // of pseudo-gradients and of weights
+	planned           int                     // workers
 	meters            *meters
 	log               *slog.Logger
 }
@@ -60,28 +61,33 @@ func newExchange(cfg *config.Config, m mesh.Mesh, worker int, share func() (goss
 		MaxState: 64 + 4*4*int64(modelConfig(cfg).Parameters()) + 1<<16, // four vectors and their names
 		Seed:     cfg.Run.Seed, MaxLag: cfg.Sync.MaxLag, State: share, Logger: log,
 	}
+	if cfg.Sync.Quorum == config.Majority {
+		g.Quorum = cfg.Run.Workers
+	}
 	x := &exchange{codec: c.Name(), stateCodec: state.Name(), planned: cfg.Run.Workers, meters: meters, log: log}
 	if cfg.Sync.Strategy == config.NoLoCo {
 		x.gossiper, err = gossip.NewPairs(g)
 	} else {
-		x.gossiper, err = gossip.NewAllReduce(g)
+		var all *gossip.AllReduce
+		all, err = gossip.NewAllReduce(g)
+		x.gossiper, x.over = all, all.Over
 	}
 	return x, err
 }
 
 // Average is the trainer's way to the others.
-func (x *exchange) Average(ctx context.Context, round uint64, part trainer.Part, vec []float32, weight float64, digest [32]byte) (trainer.Outcome, error) {
+func (x *exchange) Average(ctx context.Context, round uint64, part trainer.Part, vec []float32, weight float64, from trainer.Base) (trainer.Outcome, error) {
 	g, codec := gossip.Delta, x.codec
 	if part == trainer.Slow {
 		g, codec = gossip.Slow, x.stateCodec
 	}
-	out, err := x.gossiper.Average(ctx, round, g, vec, weight, digest)
+	out, err := x.gossiper.Average(ctx, round, g, vec, weight, gossip.Base(from))
 	for n := 1; errors.Is(err, gossip.ErrDeadline) && n < deadlinesMax && ctx.Err() == nil; n++ {
 		// Most of the others are alive and not ready: slower, not lost. Going on without
 		// them would fork the run.
 		x.log.Warn("still waiting for the others", "round", round+1, "deadlines", n, "error", err)
 		before := out
-		out, err = x.gossiper.Average(ctx, round, g, vec, weight, digest)
+		out, err = x.gossiper.Average(ctx, round, g, vec, weight, gossip.Base(from))
 		out.BytesSent += before.BytesSent
 		out.BytesReceived += before.BytesReceived
 		out.Attempts += before.Attempts
@@ -99,7 +105,7 @@ func (x *exchange) Average(ctx context.Context, round uint64, part trainer.Part,
 		x.log.Warn("left out of a round", "round", round+1, "who", r)
 	}
 	return trainer.Outcome{
-		Members: out.Members, Behind: out.Behind, Why: out.Why, Attempts: out.Attempts,
+		Members: out.Members, Tokens: out.Tokens, Behind: out.Behind, Why: out.Why, Attempts: out.Attempts,
 		BytesSent: out.BytesSent, BytesReceived: out.BytesReceived,
 		Seconds: trainer.ExchangeSeconds(out.Seconds),
 	}, err
@@ -117,6 +123,9 @@ func (x *exchange) fetch(ctx context.Context) (*trainer.Snapshot, error) {
 	}
 	x.meters.stateSeconds.Observe(time.Since(began).Seconds())
 	snap := &trainer.Snapshot{Round: st.Round, Step: st.Step, Digest: st.Digest}
+	if err := snap.ParseLineage(st.Meta); err != nil {
+		return nil, fmt.Errorf("state of round %d: %w", st.Round, err)
+	}
 	for _, v := range st.Vectors {
 		switch v.Name {
 		case sharedSlow:
@@ -155,7 +164,7 @@ func (s *sharer) share() (gossip.State, error) {
 	if err != nil {
 		return gossip.State{}, err
 	}
-	st := gossip.State{Round: snap.Round, Step: snap.Step, Digest: digest}
+	st := gossip.State{Round: snap.Round, Step: snap.Step, Digest: digest, Meta: snap.AppendLineage(nil)}
 	for _, v := range []gossip.NamedVector{{Name: sharedSlow, Data: snap.Slow}, {Name: sharedMomentum, Data: snap.Momentum}, {Name: sharedM, Data: snap.M}, {Name: sharedV, Data: snap.V}} {
 		if len(v.Data) > 0 {
 			st.Vectors = append(st.Vectors, v)

@@ -38,7 +38,7 @@ type cli struct {
 	Checkpoint checkpointCmd `cmd:"" help:"List or verify checkpoints."`
 	Config     configCmd     `cmd:"" help:"Show or check a configuration, or print a preset."`
 	Data       dataCmd       `cmd:"" help:"Inspect training data."`
-	Bench      benchCmd      `cmd:"" help:"Measure what this machine reaches."`
+	Bench      benchCmd      `cmd:"" help:"Measure what this machine reaches, or look for failures of the round protocol."`
 }
 
 const description = `loco trains one model on many machines that are far apart.

@@ -27,6 +27,7 @@ const (
 	metaDataDir     = "data_dir"
 	metaUpdates     = "updates"
 	metaRoundTokens = "round_tokens"
+	metaRunTokens   = "run_tokens_bits" // float64, in hex
 	metaRoundLoss   = "round_loss_bits" // float64, in hex
 )
 
@@ -90,6 +91,7 @@ func (s *saver) fill(st *checkpoint.State, snap *trainer.Snapshot) {
 	st.Meta = map[string]string{
 		metaUpdates:     strconv.FormatUint(snap.Updates, 10),
 		metaRoundTokens: strconv.FormatUint(snap.RoundTokens, 10),
+		metaRunTokens:   strconv.FormatUint(math.Float64bits(snap.RunTokens), 16),
 		metaRoundLoss:   strconv.FormatUint(math.Float64bits(snap.RoundLoss), 16),
 	}
 	for k, v := range s.meta {
@@ -114,11 +116,13 @@ func snapshotOf(st *checkpoint.State, layout []model.Tensor) (*trainer.Snapshot,
 			return nil, fmt.Errorf("meta %s: %w", key, err)
 		}
 	}
-	bits, err := strconv.ParseUint(st.Meta[metaRoundLoss], 16, 64)
-	if err != nil {
-		return nil, fmt.Errorf("meta %s: %w", metaRoundLoss, err)
+	for key, dst := range map[string]*float64{metaRoundLoss: &snap.RoundLoss, metaRunTokens: &snap.RunTokens} {
+		bits, err := strconv.ParseUint(st.Meta[key], 16, 64)
+		if err != nil {
+			return nil, fmt.Errorf("meta %s: %w", key, err)
+		}
+		*dst = math.Float64frombits(bits)
 	}
-	snap.RoundLoss = math.Float64frombits(bits)
 	return snap, nil
 }
 

@@ -97,6 +97,7 @@ type Sync struct {
 	Gamma         float64  `toml:"gamma" range:"(0..2)" doc:"NoLoCo: pull towards the pair's mean weights. Stable only below 2(1 - outer_momentum^2). Default 0.7."`
 	Deadline      Duration `toml:"deadline" id:"-" range:"100ms..168h" doc:"Longest that one exchange may take. Past it noloco goes on alone; an all-reduce that waits for most of the others says so and waits again, 20 times at most."`
 	Grace         Duration `toml:"grace" id:"-" range:"0s..168h" doc:"How long those who are ready wait for a slower worker before the group goes on without it. At most deadline."`
+	Quorum        string   `toml:"quorum" oneof:"any|majority" doc:"Who may go on when the network splits. any: every side, and the side that trained fewer tokens takes over the other's state when they meet again. majority: only more than half of run.workers; others wait. Workers that were started anew count once a round has taken them in, or when all are there. Not for noloco."`
 	MaxLag        int      `toml:"max_lag" range:"0..1000" doc:"NoLoCo: rounds that a partner may be ahead or behind."`
 }
 
@@ -131,6 +132,12 @@ const (
 	NoLoCo = "noloco"
 	DDP    = "ddp"
 	Alone  = "alone"
+)
+
+// Quorums, the values of sync.quorum.
+const (
+	AnySide  = "any"
+	Majority = "majority"
 )
 
 // TotalSteps is the run's inner steps per worker, rounds × H, whatever the strategy.

@@ -134,6 +134,9 @@ func syncRules() []rule {
 		{[]string{"sync.grace", "sync.deadline"}, func(c *Config) string {
 			return unless(c.Sync.Grace <= c.Sync.Deadline, "sync.grace = %s must be at most sync.deadline = %s", c.Sync.Grace, c.Sync.Deadline)
 		}},
+		{[]string{"sync.quorum", "sync.strategy"}, func(c *Config) string {
+			return unless(c.Sync.Quorum != Majority || c.Sync.Strategy == DiLoCo || c.Sync.Strategy == DDP, "sync.quorum = majority is for strategies that average over everybody, not for %s", c.Sync.Strategy)
+		}},
 		{[]string{"mesh.suspect_after", "mesh.heartbeat"}, func(c *Config) string {
 			return unless(c.Mesh.SuspectAfter > c.Mesh.Heartbeat, "mesh.suspect_after = %s must be longer than mesh.heartbeat = %s, or every member is suspect", c.Mesh.SuspectAfter, c.Mesh.Heartbeat)
 		}},

@@ -1,4 +1,4 @@
-package gossip
+package protocol
 
 import (
 	"math/bits"

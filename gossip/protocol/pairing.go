@@ -1,4 +1,4 @@
-package gossip
+package protocol
 
 import (
 	"fmt"
@@ -7,10 +7,10 @@ import (
 	"loco/mesh"
 )
 
-// pairing is the state machine of the pair exchange: what it takes in and gives out
+// Pairing is the state machine of the pair exchange: what it takes in and gives out
 // is as for rounds. Each part seeks on its own, but within a round both ask the same
 // partner first.
-type pairing struct {
+type Pairing struct {
 	self            mesh.ID
 	worker          int
 	seed            uint64
@@ -27,8 +27,9 @@ type pairing struct {
 	lonelies map[proposal]proposed
 	heard    map[mesh.ID]uint64 // the newest round heard of each peer
 	try      uint32
+	nonce    uint32
 
-	out []pairAction
+	out []PairAction
 }
 
 // proposal is where an offer or a call of a lonely worker comes from.
@@ -39,7 +40,7 @@ type proposal struct {
 
 // proposed is an offer or a call as it was received.
 type proposed struct {
-	env envelope
+	env Envelope
 	terms
 }
 
@@ -52,7 +53,7 @@ type seek struct {
 	matched  mesh.ID // partner by the matching
 	lonely   bool
 	peer     mesh.ID // asked, or exchanged with; "": none
-	number   uint32
+	number   uint64
 	exchange bool // both agreed
 	askedAt  time.Time
 	waitEnd  time.Time
@@ -61,37 +62,37 @@ type seek struct {
 	tries    int
 }
 
-// pairAction is what the shell must do: exactly one field is set.
-type pairAction struct {
-	send   *outgoing
-	begin  *exchange
-	stop   *Part
-	finish *pairFinished
+// PairAction is what the shell must do: exactly one field is set.
+type PairAction struct {
+	Send   *Send
+	Begin  *Exchange
+	Stop   *Part
+	Finish *PairFinish
 }
 
-// exchange is an agreed pair.
-type exchange struct {
-	part       Part
-	round      uint64 // of this worker
-	peerRound  uint64
-	peer       mesh.ID
-	peerWorker int
-	number     uint32
-	own, other terms
+// Exchange is an agreed pair.
+type Exchange struct {
+	Part       Part
+	Round      uint64 // of this worker
+	PeerRound  uint64
+	Peer       mesh.ID
+	PeerWorker int
+	Number     uint64
+	Own, Other float64 // weights
 }
 
-// pairFinished ends a seek: with the exchange at hand applied, alone, or behind.
-type pairFinished struct {
-	part    Part
-	partner int // worker; −1: alone
-	behind  string
-	tries   int
-	waitEnd time.Time
-	reject  []string
+// PairFinish ends a seek: with the exchange at hand applied, alone, or behind.
+type PairFinish struct {
+	Part    Part
+	Partner int // worker; −1: alone
+	Behind  string
+	Tries   int
+	WaitEnd time.Time
+	Reject  []string
 }
 
-func newPairing(self mesh.ID, worker int, seed, lag uint64, deadline, grace time.Duration) *pairing {
-	return &pairing{
+func NewPairing(self mesh.ID, worker int, seed, lag uint64, deadline, grace time.Duration) *Pairing {
+	return &Pairing{
 		self: self, worker: worker, seed: seed, lag: lag, deadline: deadline, grace: grace, over: [2]int64{-1, -1},
 		members: map[mesh.ID]mesh.Member{}, offers: map[proposal]proposed{}, lonelies: map[proposal]proposed{},
 		heard: map[mesh.ID]uint64{},
@@ -99,7 +100,8 @@ func newPairing(self mesh.ID, worker int, seed, lag uint64, deadline, grace time
 }
 
 // start begins to seek a partner for one part of a round.
-func (m *pairing) start(now time.Time, part Part, round uint64, own terms) {
+func (m *Pairing) Start(now time.Time, part Part, round uint64, weight float64, length int) {
+	own := terms{weight, uint64(length)}
 	s := &seek{part: part, round: round, own: own, started: now, waitEnd: now,
 		declined: map[mesh.ID]bool{}, rejected: map[mesh.ID]string{}}
 	m.seeks[part] = s
@@ -110,7 +112,7 @@ func (m *pairing) start(now time.Time, part Part, round uint64, own terms) {
 		}
 	}
 	if len(live) > 0 && 2*ahead > len(live) {
-		m.finish(s, pairFinished{behind: fmt.Sprintf("%d of %d other workers are more than %d rounds ahead of round %d", ahead, len(live), m.lag+1, round)})
+		m.finish(s, PairFinish{Behind: fmt.Sprintf("%d of %d other workers are more than %d rounds ahead of round %d", ahead, len(live), m.lag+1, round)})
 		return
 	}
 	if !m.chosen || m.round != round {
@@ -118,7 +120,7 @@ func (m *pairing) start(now time.Time, part Part, round uint64, own terms) {
 	}
 	s.matched = m.partner
 	if s.matched == "" {
-		m.finish(s, pairFinished{partner: -1})
+		m.finish(s, PairFinish{Partner: -1})
 		return
 	}
 	if m.gone(s.matched) || m.passed(s.matched, round) {
@@ -135,8 +137,33 @@ func (m *pairing) start(now time.Time, part Part, round uint64, own terms) {
 	}
 }
 
+// Abort ends a seek alone.
+func (m *Pairing) Abort(part Part) {
+	if s := m.seeks[part]; s != nil {
+		m.finish(s, PairFinish{Partner: -1})
+	}
+}
+
+// Exchanges says that an exchange of the part is under way.
+func (m *Pairing) Exchanges(part Part) bool { return m.seeks[part] != nil && m.seeks[part].exchange }
+
+// Awaits says that a frame of an exchange is to be expected though it has not begun.
+func (m *Pairing) Awaits(part Part, from mesh.ID, number uint64) bool {
+	s := m.seeks[part]
+	return s != nil && s.peer == from && s.number == number
+}
+
+// Blame takes in that a peer sent what it must not.
+func (m *Pairing) Blame(now time.Time, who mesh.ID, why string) {
+	for _, s := range m.seeks {
+		if s != nil && s.peer == who {
+			m.Fail(now, s.part, s.number, why)
+		}
+	}
+}
+
 // live returns the other workers that may average.
-func (m *pairing) live() []mesh.ID {
+func (m *Pairing) live() []mesh.ID {
 	var out []mesh.ID
 	for _, id := range sortedKeys(m.members) {
 		p := m.members[id]
@@ -147,7 +174,7 @@ func (m *pairing) live() []mesh.ID {
 	return out
 }
 
-func (m *pairing) match(round uint64, live []mesh.ID) mesh.ID {
+func (m *Pairing) match(round uint64, live []mesh.ID) mesh.ID {
 	workers, ids := []int{m.worker}, map[int]mesh.ID{}
 	for _, id := range live {
 		w := m.members[id].Worker
@@ -161,58 +188,58 @@ func (m *pairing) match(round uint64, live []mesh.ID) mesh.ID {
 	return ids[partner]
 }
 
-func (m *pairing) gone(id mesh.ID) bool {
+func (m *Pairing) gone(id mesh.ID) bool {
 	p, ok := m.members[id]
 	return !ok || p.State == mesh.Dead || p.State == mesh.Left
 }
 
 // passed says that a peer has finished the round: it will not come for it.
-func (m *pairing) passed(id mesh.ID, round uint64) bool {
+func (m *Pairing) passed(id mesh.ID, round uint64) bool {
 	return max(m.heard[id], m.members[id].Round) > round
 }
 
 // ask offers an exchange to a peer.
-func (m *pairing) ask(now time.Time, s *seek, to mesh.ID) {
-	m.try = (m.try + 1) & workerMax
-	s.peer, s.number, s.askedAt = to, attemptNumber(m.try, m.worker), now
+func (m *Pairing) ask(now time.Time, s *seek, to mesh.ID) {
+	m.try = (m.try + 1) & WorkerMax
+	s.peer, s.number, s.askedAt = to, attemptNumber(int(m.try), m.worker, m.nonce), now
 	m.send(s, to, s.number, offer{s.own})
 }
 
 // suits says whether an offer or a call can be taken up.
-func (m *pairing) suits(s *seek, from mesh.ID, p proposed) bool {
+func (m *Pairing) suits(s *seek, from mesh.ID, p proposed) bool {
 	_, bad := s.rejected[from]
-	return !bad && !m.gone(from) && p.length == s.own.length && p.env.worker != m.worker &&
-		p.env.round+m.lag >= s.round && p.env.round <= s.round+m.lag
+	return !bad && !m.gone(from) && p.length == s.own.length && p.env.Worker != m.worker &&
+		p.env.Round+m.lag >= s.round && p.env.Round <= s.round+m.lag
 }
 
 // agree accepts an offer.
-func (m *pairing) agree(now time.Time, s *seek, from mesh.ID, p proposed) {
+func (m *Pairing) agree(now time.Time, s *seek, from mesh.ID, p proposed) {
 	delete(m.offers, proposal{from, s.part})
 	if s.peer != "" && s.peer != from {
 		m.send(s, s.peer, s.number, refuse{"found another partner"})
 	}
-	m.send(s, from, p.env.attempt, accept{s.own})
+	m.send(s, from, p.env.Attempt, accept{s.own})
 	m.engage(now, s, from, p)
 }
 
 // engage begins the exchange that both agreed to.
-func (m *pairing) engage(now time.Time, s *seek, peer mesh.ID, p proposed) {
-	s.peer, s.number, s.exchange, s.waitEnd = peer, p.env.attempt, true, now
+func (m *Pairing) engage(now time.Time, s *seek, peer mesh.ID, p proposed) {
+	s.peer, s.number, s.exchange, s.waitEnd = peer, p.env.Attempt, true, now
 	s.tries++
-	m.out = append(m.out, pairAction{begin: &exchange{
-		part: s.part, round: s.round, peerRound: p.env.round, peer: peer, peerWorker: p.env.worker,
-		number: s.number, own: s.own, other: p.terms,
+	m.out = append(m.out, PairAction{Begin: &Exchange{
+		Part: s.part, Round: s.round, PeerRound: p.env.Round, Peer: peer, PeerWorker: p.env.Worker,
+		Number: s.number, Own: s.own.weight, Other: p.weight,
 	}})
 	for key, other := range m.offers {
-		if key.part == s.part && other.env.round <= s.round {
-			m.send(s, key.from, other.env.attempt, refuse{"is in another exchange"})
+		if key.part == s.part && other.env.Round <= s.round {
+			m.send(s, key.from, other.env.Attempt, refuse{"is in another exchange"})
 			delete(m.offers, key)
 		}
 	}
 }
 
 // goLonely takes what offer there is, and asks for more.
-func (m *pairing) goLonely(now time.Time, s *seek) {
+func (m *Pairing) goLonely(now time.Time, s *seek) {
 	if s.peer != "" && !m.gone(s.peer) {
 		m.send(s, s.peer, s.number, refuse{"waited long enough"})
 	}
@@ -231,7 +258,7 @@ func (m *pairing) goLonely(now time.Time, s *seek) {
 	}
 	for _, id := range sortedKeys(m.members) {
 		p, ok := m.lonelies[proposal{id, s.part}]
-		if ok && p.env.worker > m.worker && m.suits(s, id, p) {
+		if ok && p.env.Worker > m.worker && m.suits(s, id, p) {
 			delete(m.lonelies, proposal{id, s.part})
 			m.ask(now, s, id)
 			return
@@ -241,7 +268,7 @@ func (m *pairing) goLonely(now time.Time, s *seek) {
 }
 
 // checkAlone goes on alone when nobody is left who could take the partner's place.
-func (m *pairing) checkAlone(s *seek) {
+func (m *Pairing) checkAlone(s *seek) {
 	if !s.lonely || s.peer != "" {
 		return
 	}
@@ -250,13 +277,13 @@ func (m *pairing) checkAlone(s *seek) {
 			return
 		}
 	}
-	m.finish(s, pairFinished{partner: -1})
+	m.finish(s, PairFinish{Partner: -1})
 }
 
 // receive takes in a message of a peer.
-func (m *pairing) receive(now time.Time, from mesh.ID, env envelope, msg message) {
-	m.heard[from] = env.round
-	s := m.seeks[env.part]
+func (m *Pairing) Receive(now time.Time, from mesh.ID, env Envelope, msg Message) {
+	m.heard[from] = env.Round
+	s := m.seeks[env.Part]
 	switch msg := msg.(type) {
 	case offer:
 		m.onOffer(now, s, from, proposed{env, msg.terms})
@@ -269,19 +296,19 @@ func (m *pairing) receive(now time.Time, from mesh.ID, env envelope, msg message
 	}
 }
 
-func (m *pairing) onOffer(now time.Time, s *seek, from mesh.ID, p proposed) {
-	key := proposal{from, p.env.part}
+func (m *Pairing) onOffer(now time.Time, s *seek, from mesh.ID, p proposed) {
+	key := proposal{from, p.env.Part}
 	switch {
-	case s == nil && int64(p.env.round) <= m.over[p.env.part]:
+	case s == nil && int64(p.env.Round) <= m.over[p.env.Part]:
 		m.reply(from, p.env, refuse{"has finished that round"})
-	case s == nil, s.exchange && p.env.round > s.round: // the peer is ahead: for later
+	case s == nil, s.exchange && p.env.Round > s.round: // the peer is ahead: for later
 		m.offers[key] = p
-	case s.exchange && s.peer != from, p.env.round < s.round && !m.suits(s, from, p):
+	case s.exchange && s.peer != from, p.env.Round < s.round && !m.suits(s, from, p):
 		m.reply(from, p.env, refuse{"is in another exchange or round"})
-	case (from == s.matched || s.lonely || p.env.round < s.round) && m.suits(s, from, p):
+	case (from == s.matched || s.lonely || p.env.Round < s.round) && m.suits(s, from, p):
 		// Who offers for a round that this worker has finished waits, as this one does.
 		if s.exchange { // the peer began anew: it gave this exchange up
-			m.out = append(m.out, pairAction{stop: &s.part})
+			m.out = append(m.out, PairAction{Stop: &s.part})
 			s.exchange = false
 		}
 		m.agree(now, s, from, p)
@@ -290,9 +317,9 @@ func (m *pairing) onOffer(now time.Time, s *seek, from mesh.ID, p proposed) {
 	}
 }
 
-func (m *pairing) onAccept(now time.Time, s *seek, from mesh.ID, p proposed) {
-	if s == nil || s.exchange || s.peer != from || s.number != p.env.attempt || !m.suits(s, from, p) {
-		if s == nil || s.peer != from || s.number != p.env.attempt || !s.exchange {
+func (m *Pairing) onAccept(now time.Time, s *seek, from mesh.ID, p proposed) {
+	if s == nil || s.exchange || s.peer != from || s.number != p.env.Attempt || !m.suits(s, from, p) {
+		if s == nil || s.peer != from || s.number != p.env.Attempt || !s.exchange {
 			m.reply(from, p.env, refuse{"no longer wants that exchange"})
 		}
 		return
@@ -300,51 +327,51 @@ func (m *pairing) onAccept(now time.Time, s *seek, from mesh.ID, p proposed) {
 	m.engage(now, s, from, p)
 }
 
-func (m *pairing) onRefuse(now time.Time, s *seek, from mesh.ID, env envelope) {
-	key := proposal{from, env.part}
-	if p, ok := m.offers[key]; ok && p.env.attempt == env.attempt {
+func (m *Pairing) onRefuse(now time.Time, s *seek, from mesh.ID, env Envelope) {
+	key := proposal{from, env.Part}
+	if p, ok := m.offers[key]; ok && p.env.Attempt == env.Attempt {
 		delete(m.offers, key)
 	}
 	if s == nil {
 		return
 	}
-	if env.attempt == 0 {
+	if env.Attempt == 0 {
 		s.declined[from] = true
 		m.checkAlone(s)
 		return
 	}
-	if s.peer != from || s.number != env.attempt {
+	if s.peer != from || s.number != env.Attempt {
 		return
 	}
 	if s.exchange {
-		m.out = append(m.out, pairAction{stop: &s.part})
+		m.out = append(m.out, PairAction{Stop: &s.part})
 	}
 	s.peer, s.exchange = "", false
 	s.declined[from] = true
 	m.goLonely(now, s)
 }
 
-func (m *pairing) onLonely(now time.Time, s *seek, from mesh.ID, p proposed) {
-	if int64(p.env.round) <= m.over[p.env.part] || s != nil && s.exchange && p.env.round <= s.round {
-		m.reply(from, envelope{round: p.env.round, part: p.env.part}, refuse{"has a partner"})
+func (m *Pairing) onLonely(now time.Time, s *seek, from mesh.ID, p proposed) {
+	if int64(p.env.Round) <= m.over[p.env.Part] || s != nil && s.exchange && p.env.Round <= s.round {
+		m.reply(from, Envelope{Round: p.env.Round, Part: p.env.Part}, refuse{"has a partner"})
 		return
 	}
-	m.lonelies[proposal{from, p.env.part}] = p
+	m.lonelies[proposal{from, p.env.Part}] = p
 	if s == nil || !m.suits(s, from, p) {
 		return
 	}
 	delete(s.declined, from)
 	switch {
-	case s.lonely && s.peer == "" && p.env.worker > m.worker, from == s.matched && s.peer != from && p.env.worker > m.worker:
-		delete(m.lonelies, proposal{from, p.env.part})
+	case s.lonely && s.peer == "" && p.env.Worker > m.worker, from == s.matched && s.peer != from && p.env.Worker > m.worker:
+		delete(m.lonelies, proposal{from, p.env.Part})
 		m.ask(now, s, from)
-	case from == s.matched && !s.lonely && p.env.worker < m.worker:
+	case from == s.matched && !s.lonely && p.env.Worker < m.worker:
 		m.send(s, from, 0, lonely{s.own}) // so that it asks this worker, which waits for it
 	}
 }
 
 // view takes in the members as the mesh sees them now.
-func (m *pairing) view(now time.Time, members []mesh.Member) {
+func (m *Pairing) View(now time.Time, members []mesh.Member) {
 	clear(m.members)
 	for _, p := range members {
 		m.members[p.ID] = p
@@ -363,7 +390,7 @@ func (m *pairing) view(now time.Time, members []mesh.Member) {
 		switch {
 		case s == nil:
 		case s.peer != "" && m.gone(s.peer):
-			m.fail(now, s.part, s.number, "")
+			m.Fail(now, s.part, s.number, "")
 		case s.peer == "" && !s.lonely && m.gone(s.matched):
 			m.goLonely(now, s)
 		default:
@@ -373,13 +400,13 @@ func (m *pairing) view(now time.Time, members []mesh.Member) {
 }
 
 // fail takes in that the exchange number broke, and by whose fault if why says so.
-func (m *pairing) fail(now time.Time, part Part, number uint32, why string) {
+func (m *Pairing) Fail(now time.Time, part Part, number uint64, why string) {
 	s := m.seeks[part]
 	if s == nil || s.number != number || s.peer == "" {
 		return
 	}
 	if s.exchange {
-		m.out = append(m.out, pairAction{stop: &s.part})
+		m.out = append(m.out, PairAction{Stop: &s.part})
 	}
 	if why != "" {
 		s.rejected[s.peer] = why
@@ -391,7 +418,7 @@ func (m *pairing) fail(now time.Time, part Part, number uint32, why string) {
 // lonelyMax is how long a worker waits for somebody in its partner's place: where the
 // partner fell silent, until whoever else it left waiting has noticed; not long where it
 // has merely finished the round, for then the others have their own partners.
-func (m *pairing) lonelyMax(s *seek) time.Duration {
+func (m *Pairing) lonelyMax(s *seek) time.Duration {
 	if m.passed(s.matched, s.round) {
 		return m.grace / 4
 	}
@@ -399,14 +426,14 @@ func (m *pairing) lonelyMax(s *seek) time.Duration {
 }
 
 // complete takes in that the exchange number is done.
-func (m *pairing) complete(part Part, number uint32, worker int) {
+func (m *Pairing) Complete(part Part, number uint64, worker int) {
 	if s := m.seeks[part]; s != nil && s.exchange && s.number == number {
-		m.finish(s, pairFinished{partner: worker})
+		m.finish(s, PairFinish{Partner: worker})
 	}
 }
 
 // tick moves what only time moves.
-func (m *pairing) tick(now time.Time) {
+func (m *Pairing) Tick(now time.Time) {
 	for _, s := range m.seeks {
 		switch {
 		case s == nil:
@@ -414,11 +441,11 @@ func (m *pairing) tick(now time.Time) {
 			if s.peer != "" {
 				m.send(s, s.peer, s.number, refuse{"is out of time"})
 			}
-			m.finish(s, pairFinished{partner: -1})
+			m.finish(s, PairFinish{Partner: -1})
 		case s.exchange:
 		case s.lonely && s.peer == "":
 			if now.Sub(s.askedAt) >= m.lonelyMax(s) {
-				m.finish(s, pairFinished{partner: -1})
+				m.finish(s, PairFinish{Partner: -1})
 			}
 		case s.peer == "" && m.passed(s.matched, s.round):
 			m.goLonely(now, s)
@@ -428,31 +455,31 @@ func (m *pairing) tick(now time.Time) {
 	}
 }
 
-func (m *pairing) finish(s *seek, f pairFinished) {
-	if s.exchange && f.partner < 0 {
-		m.out = append(m.out, pairAction{stop: &s.part})
+func (m *Pairing) finish(s *seek, f PairFinish) {
+	if s.exchange && f.Partner < 0 {
+		m.out = append(m.out, PairAction{Stop: &s.part})
 	}
-	f.part, f.tries, f.waitEnd = s.part, s.tries, s.waitEnd
+	f.Part, f.Tries, f.WaitEnd = s.part, s.tries, s.waitEnd
 	for _, id := range sortedKeys(s.rejected) {
-		f.reject = append(f.reject, fmt.Sprintf("worker %d (%s): %s", m.members[id].Worker, id, s.rejected[id]))
+		f.Reject = append(f.Reject, fmt.Sprintf("worker %d (%s): %s", m.members[id].Worker, id, s.rejected[id]))
 	}
 	m.seeks[s.part] = nil
 	m.over[s.part] = max(m.over[s.part], int64(s.round))
-	m.out = append(m.out, pairAction{finish: &f})
+	m.out = append(m.out, PairAction{Finish: &f})
 }
 
-func (m *pairing) send(s *seek, to mesh.ID, number uint32, msg message) {
-	env := envelope{round: s.round, attempt: number, part: s.part, worker: m.worker}
-	m.out = append(m.out, pairAction{send: &outgoing{to, env, msg}})
+func (m *Pairing) send(s *seek, to mesh.ID, number uint64, msg Message) {
+	env := Envelope{Round: s.round, Attempt: number, Part: s.part, Worker: m.worker}
+	m.out = append(m.out, PairAction{Send: &Send{to, env, msg}})
 }
 
 // reply answers a message of another round or exchange than the one at hand.
-func (m *pairing) reply(to mesh.ID, env envelope, msg message) {
-	env.worker = m.worker
-	m.out = append(m.out, pairAction{send: &outgoing{to, env, msg}})
+func (m *Pairing) reply(to mesh.ID, env Envelope, msg Message) {
+	env.Worker = m.worker
+	m.out = append(m.out, PairAction{Send: &Send{to, env, msg}})
 }
 
-func (m *pairing) take() []pairAction {
+func (m *Pairing) Take() []PairAction {
 	out := m.out
 	m.out = nil
 	return out

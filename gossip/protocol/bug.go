@@ -1,0 +1,27 @@
+package protocol
+
+// bug plants one mistake in a state machine, so that a test can show that the checker
+// of the simulation finds it. Only tests can set it.
+type bug uint8
+
+const (
+	bugNone         bug = iota
+	bugDivisor          // a retry divides by the weights of the first group
+	bugLostDone         // Done is said once, and never again
+	bugEarlyDone        // Done before the last chunk
+	bugEarlyCommit      // Commit when all but one are done
+	bugDigest           // the digest of the state is not compared
+	bugResultHash       // results that differ are committed
+	bugStaleAttempt     // frames of an attempt that is over are taken
+	bugSameNumber       // two groups of one number are not told apart
+	bugDoubleCount      // a contribution that comes twice is counted twice
+	bugAdopt            // a complete result is averaged anew
+	bugForgetHave       // what is held is forgotten when an attempt ends
+	bugQuorum           // a minority goes on
+	bugAmnesia          // a restarted process votes
+	bugHeal             // a heavier lineage is not adopted
+	bugStall            // a process that stood still trusts its old view
+	bugDeadline         // the deadline is not looked at
+	bugUnaveraged       // a failed round is reported as averaged alone
+	bugServed           // what has been served is never given back
+)

@@ -1,0 +1,29 @@
+package protocol
+
+// Bugs are the mistakes that a test can plant.
+var Bugs = []struct {
+	Name string
+	bug  bug
+}{
+	{"a retry divides by the weights of the first group", bugDivisor},
+	{"a Done that is lost is never said again", bugLostDone},
+	{"Done before the last chunk", bugEarlyDone},
+	{"Commit when all but one are done", bugEarlyCommit},
+	{"the digest of the state is not compared", bugDigest},
+	{"results that differ are committed", bugResultHash},
+	{"data of a stale attempt are accepted", bugStaleAttempt},
+	{"a restarted coordinator reuses a number", bugSameNumber},
+	{"a contribution that comes twice is counted twice", bugDoubleCount},
+	{"a complete result is averaged anew", bugAdopt},
+	{"what is held is forgotten when an attempt ends", bugForgetHave},
+	{"a minority goes on under a quorum", bugQuorum},
+	{"a restarted process votes", bugAmnesia},
+	{"a heavier lineage is not adopted", bugHeal},
+	{"a process that stood still trusts its old view", bugStall},
+	{"the deadline is not looked at", bugDeadline},
+	{"a failed round is applied as if averaged", bugUnaveraged},
+	{"what has been served is never given back", bugServed},
+}
+
+// Plant puts bug i into a machine.
+func Plant(m *Rounds, i int) { m.bug = Bugs[i].bug }

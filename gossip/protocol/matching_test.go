@@ -1,0 +1,65 @@
+package protocol
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+func TestMatchIsAMatching(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for n := range 12 {
+		workers := r.Perm(40)[:n]
+		for round := range uint64(50) {
+			alone := 0
+			for _, w := range workers {
+				partner, ok := Match(7, round, workers, w)
+				if !ok {
+					alone++
+					continue
+				}
+				shuffled := slices.Clone(workers)
+				r.Shuffle(n, func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
+				if back, ok := Match(7, round, shuffled, partner); !ok || back != w || partner == w {
+					t.Fatalf("round %d of %v: %d has %d, which has %d", round, workers, w, partner, back)
+				}
+			}
+			if alone != n%2 {
+				t.Fatalf("round %d of %v: %d are alone", round, workers, alone)
+			}
+		}
+	}
+	if _, ok := Match(7, 1, []int{1, 2}, 3); ok {
+		t.Error("a worker outside of the set has a partner")
+	}
+}
+
+func TestMatchIsUniformAndGolden(t *testing.T) {
+	counts := map[int]int{}
+	for round := range uint64(7000) {
+		p, _ := Match(3, round, upTo(8), 0)
+		counts[p]++
+	}
+	for p := 1; p < 8; p++ {
+		if counts[p] < 880 || counts[p] > 1120 { // 1000 ± 4σ
+			t.Errorf("worker 0 met worker %d in %d of 7000 rounds", p, counts[p])
+		}
+	}
+	var got []int
+	for round := range uint64(8) {
+		p, _ := Match(1, round, upTo(6), 2)
+		got = append(got, p)
+	}
+	if want := []int{5, 4, 5, 1, 5, 3, 0, 0}; !slices.Equal(got, want) {
+		t.Errorf("partners of worker 2 are %v, want %v: every worker must draw the same on every machine", got, want)
+	}
+}
+
+// upTo returns 0 … n−1.
+func upTo(n int) []int {
+	out := make([]int, n)
+	for i := range out {
+		out[i] = i
+	}
+	return out
+}

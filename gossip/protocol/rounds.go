@@ -1,0 +1,417 @@
+package protocol
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"loco/mesh"
+)
+
+// ErrDeadline is wrapped by the error of an all-reduce that had no result within its
+// deadline. Its vector is as it was, so the call may be repeated.
+var ErrDeadline = errors.New("no result within the deadline")
+
+const (
+	attemptsMax = 16      // tries of one round by this worker
+	triesMax    = 1 << 12 // that a peer may say a round had: they are numbered in 16 bits
+	peersMax    = 4096    // peers that are remembered
+	servesMax   = 4       // results that are sent at a time
+)
+
+// RoundsConfig is what does not change in the life of a process.
+type RoundsConfig struct {
+	Self            mesh.ID
+	Worker          int
+	Deadline, Grace time.Duration
+	// Quorum is the number of workers that the run is planned for, more than half of
+	// which must agree to a round; 0: whoever is there goes on.
+	Quorum int
+	// Nonce is random: with it no attempt of this process has the number of one of its
+	// former self.
+	Nonce uint32
+}
+
+// Start is what a worker brings to a round.
+type Start struct {
+	Digest [32]byte // of the state that the round starts from
+	Tokens float64  // that all workers trained to get to that state
+	Weight float64
+	Length int
+}
+
+// Rounds is the state machine of the all-reduce: messages, views, ticks and the
+// progress of the data plane go in with the time, actions come out. It holds no
+// vector, socket, clock or goroutine. The package comment has the protocol.
+//
+// Invariant: while active, either attempt is nil and the worker waits for a group,
+// or attempt is the one it works on. have is only replaced by a newer attempt's.
+type Rounds struct {
+	RoundsConfig
+	bug bug
+
+	members  map[mesh.ID]mesh.Member // the last view
+	readys   map[mesh.ID]announced   // newest of each peer
+	commits  map[mesh.ID]committed   // newest of each peer
+	expected map[mesh.ID]uint64      // joiners, and the last round that waits for them
+	misses   map[mesh.ID]int         // rounds in a row that went on without a live, silent peer
+	kept     committed               // the last committed round; attempt 0: none
+	place    place                   // where this worker stands
+	voter    bool                    // remembers all that it has promised
+	lastTick time.Time
+	hold     time.Time // no group is closed before: this process has just stood still
+
+	active      bool
+	own         announced
+	lastMembers []mesh.ID // of this worker's last attempt
+	started     time.Time
+	halfAt      time.Time // half of the live were ready: Grace runs
+	closedAt    time.Time // a group can be closed: its coordinator's turn
+	turn        mesh.ID   // whose
+	resendAt    time.Time
+	abandonedAt time.Time
+	fetchedAt   time.Time
+	waitEnd     time.Time          // when the last group closed
+	observed    map[mesh.ID]string // seen to fail by this worker
+	reported    map[mesh.ID]string // said to fail by others
+	late        map[mesh.ID]bool   // live, and not ready when the last group closed
+	votes       map[mesh.ID]behind
+	aborting    bool // the caller's context ended
+	stepDown    bool // blamed: does not coordinate this round while others can
+	tries       int
+	attempt     *attempt
+	have        held
+	dropped     []uint64 // attempts whose results are void
+	oldTotal    float64  // of bugDivisor
+
+	serving map[mesh.ID]bool // results on their way
+	waiting []Serve          // for their turn
+
+	out []Action
+}
+
+// announced is a Ready as it was received.
+type announced struct {
+	id     mesh.ID
+	worker int
+	round  uint64
+	ready
+}
+
+// committed is a Commit as it was received.
+type committed struct {
+	round   uint64
+	attempt uint64
+	commit
+}
+
+// Action is what the shell must do: exactly one field is set.
+type Action struct {
+	Send   *Send
+	Begin  *Plan // start the data plane of a group or a download
+	Stop   bool  // end the data plane
+	Serve  *Serve
+	Finish *Finish
+}
+
+// Send is a control message to a peer.
+type Send struct {
+	To  mesh.ID
+	Env Envelope
+	Msg Message
+}
+
+// Serve sends the result of Attempt to a peer in frames of Number. Rounds.Served says
+// that it is done.
+type Serve struct {
+	To              mesh.ID
+	Round           uint64
+	Attempt, Number uint64
+}
+
+// Finish is how a round ends for this worker: with Result, Behind, an error, or, if none
+// is set, because its caller gave up.
+type Finish struct {
+	Result *Result
+	Behind string  // why this worker must fetch the others' state
+	Source mesh.ID // that has it; "" where not known
+	Err    error
+}
+
+// Result is a committed round.
+type Result struct {
+	Round   uint64
+	Attempt uint64 // that formed it
+	Hash    [32]byte
+	Tokens  float64 // Σ of the weights in the mean
+	Workers []int   // that are in the mean
+}
+
+// NewRounds returns the machine of a process that has just started.
+func NewRounds(c RoundsConfig) *Rounds {
+	m := &Rounds{RoundsConfig: c}
+	m.own.worker, m.own.id = c.Worker, c.Self
+	m.members = map[mesh.ID]mesh.Member{}
+	m.readys = map[mesh.ID]announced{}
+	m.commits = map[mesh.ID]committed{}
+	m.expected = map[mesh.ID]uint64{}
+	m.misses = map[mesh.ID]int{}
+	m.serving = map[mesh.ID]bool{}
+	return m
+}
+
+// Start begins a round of this worker. Where it repeats a round that ended without a
+// result, what this worker holds and has promised stays.
+func (m *Rounds) Start(now time.Time, round uint64, s Start) {
+	m.notice(now)
+	r := ready{digest: s.Digest, tokens: s.Tokens, weight: s.Weight, length: uint64(s.Length)}
+	if m.own.round == round {
+		r.last = m.own.last
+	}
+	if m.own.round != round || m.own.digest != s.Digest || m.own.length != r.length {
+		m.have, m.dropped = held{}, nil
+	}
+	m.active, m.started = true, now
+	m.own.round, m.own.ready = round, r
+	m.place = place{known: true, round: round, digest: s.Digest, tokens: s.Tokens}
+	m.halfAt, m.closedAt, m.waitEnd = time.Time{}, time.Time{}, now
+	m.observed, m.reported, m.votes = map[mesh.ID]string{}, map[mesh.ID]string{}, map[mesh.ID]behind{}
+	m.late, m.aborting = nil, false
+	m.stepDown, m.tries, m.attempt, m.lastMembers = false, 0, nil, nil
+	if m.kept.attempt != 0 && round <= m.kept.round {
+		m.kept = committed{} // the caller went back to a state of another lineage
+	}
+	maps.DeleteFunc(m.readys, func(_ mesh.ID, p announced) bool { return p.round < round && p.tokens <= s.Tokens })
+	m.announce(now)
+	for _, id := range sortedKeys(m.commits) {
+		if c := m.commits[id]; m.active && c.round >= round {
+			m.onCommit(now, id, c)
+		} else if c.round < round {
+			delete(m.commits, id)
+		}
+	}
+	m.tryClose(now)
+}
+
+// Abort gives a round up, for its caller's context ended, as soon as no attempt is under
+// way: the others of an attempt may hold its result already.
+func (m *Rounds) Abort() {
+	m.aborting = true
+	if m.active && m.attempt == nil {
+		m.broadcast(0, withdraw{})
+		m.finish(Finish{})
+	}
+}
+
+// Close ends the round under way with an error.
+func (m *Rounds) Close(err error) {
+	if m.active {
+		m.finish(Finish{Err: err})
+	}
+}
+
+// announce sends this worker's Ready to everybody.
+func (m *Rounds) announce(now time.Time) {
+	m.own.have, m.own.voter, m.own.drop = m.have, m.remembers(), m.dropped
+	m.resendAt = now.Add(m.Grace / 2)
+	m.broadcast(0, m.own.ready)
+}
+
+// View takes in the members as the mesh sees them now.
+func (m *Rounds) View(now time.Time, members []mesh.Member) {
+	m.notice(now)
+	before := maps.Clone(m.members)
+	clear(m.members)
+	for _, p := range members {
+		m.members[p.ID] = p
+		was, known := before[p.ID]
+		// Who was Ready and is Joining runs in another process, which knows nothing.
+		restarted := was.Ready && !p.Ready
+		if m.gone(p.ID) || restarted {
+			m.forget(p.ID)
+		}
+		if known && was.State == mesh.Dead && !m.gone(p.ID) {
+			delete(m.misses, p.ID)
+			if m.active {
+				m.send(p.ID, 0, m.own.ready) // it may have missed what was said meanwhile
+			}
+		}
+	}
+	for id := range m.misses {
+		if _, ok := m.members[id]; !ok {
+			delete(m.misses, id)
+		}
+	}
+	if !m.active {
+		return
+	}
+	if a := m.attempt; a != nil {
+		for _, g := range a.group.members {
+			if m.gone(g.ID) {
+				m.Fail(now, a.number, g.ID, "lost")
+				break
+			}
+		}
+		if a = m.attempt; a != nil && a.fetch && m.gone(a.source) {
+			m.Fail(now, a.number, a.source, "lost")
+		}
+	}
+	m.tryClose(now)
+}
+
+// forget drops what a process said that is no more.
+func (m *Rounds) forget(id mesh.ID) {
+	delete(m.readys, id)
+	delete(m.commits, id)
+	delete(m.expected, id)
+	delete(m.misses, id)
+	m.waiting = slices.DeleteFunc(m.waiting, func(s Serve) bool { return s.To == id })
+}
+
+// gone says that the view calls the peer dead or left.
+func (m *Rounds) gone(id mesh.ID) bool {
+	p, ok := m.members[id]
+	return ok && (p.State == mesh.Dead || p.State == mesh.Left)
+}
+
+func (m *Rounds) excluded(id mesh.ID) bool {
+	_, o := m.observed[id]
+	_, r := m.reported[id]
+	return o || r
+}
+
+// Expect makes rounds up to the one wait for a joiner as for live members.
+func (m *Rounds) Expect(id mesh.ID, round uint64) {
+	if len(m.expected) < peersMax {
+		m.expected[id] = round
+	}
+	delete(m.misses, id)
+}
+
+// Tick moves what only time moves. The shell calls it every Grace/4 or so, between
+// rounds too: a tick that comes late says that this process stood still, and what it
+// believes of the others is old.
+func (m *Rounds) Tick(now time.Time) {
+	m.notice(now)
+	m.lastTick = now
+	if !m.active {
+		return
+	}
+	if now.Sub(m.started) >= m.Deadline && m.bug != bugDeadline {
+		m.broadcast(0, withdraw{})
+		m.finish(Finish{Err: fmt.Errorf("round %d: %w of %v: %s", m.own.round, ErrDeadline, m.Deadline, m.waitingFor())})
+		return
+	}
+	if m.attempt == nil {
+		if !now.Before(m.resendAt) {
+			m.announce(now)
+		}
+		m.tryClose(now)
+		return
+	}
+	if !now.Before(m.resendAt) {
+		m.resendAt = now.Add(m.Grace / 2)
+		m.remind()
+	}
+	m.checkPatience(now)
+}
+
+// notice looks whether the process stood still until now.
+func (m *Rounds) notice(now time.Time) {
+	if !m.lastTick.IsZero() && now.Sub(m.lastTick) >= m.Grace && m.bug != bugStall {
+		m.lastTick, m.hold = now, now.Add(m.Grace)
+		m.halfAt, m.closedAt = time.Time{}, time.Time{}
+	}
+}
+
+// remind repeats what a lost message may have left unsaid.
+func (m *Rounds) remind() {
+	a := m.attempt
+	switch {
+	case a.fetch:
+	case a.coordinator == m.Self:
+		for _, g := range a.group.members {
+			if _, ok := a.dones[g.ID]; !ok && g.ID != m.Self {
+				m.send(g.ID, a.number, a.group)
+			}
+		}
+	case a.complete && m.bug != bugLostDone:
+		m.send(a.coordinator, a.number, done{m.have.hash})
+	}
+}
+
+// checkPatience ends an attempt that makes no progress: half the deadline leaves
+// time for another.
+func (m *Rounds) checkPatience(now time.Time) {
+	a := m.attempt
+	if a.fetch || now.Sub(a.begun) < m.Deadline/2 || !a.complete {
+		return
+	}
+	if a.coordinator != m.Self {
+		m.Fail(now, a.number, a.coordinator, "did not commit")
+		return
+	}
+	for _, g := range a.group.members {
+		if _, ok := a.dones[g.ID]; !ok {
+			m.Fail(now, a.number, g.ID, "did not report its result")
+			return
+		}
+	}
+}
+
+// Served takes in that a result has been sent, or could not be.
+func (m *Rounds) Served(to mesh.ID) {
+	if m.bug == bugServed {
+		return
+	}
+	delete(m.serving, to)
+	waiting := m.waiting
+	m.waiting = nil
+	for _, s := range waiting {
+		m.serve(s)
+	}
+}
+
+// serve sends a result now, or when its turn comes: one at a time to a peer.
+func (m *Rounds) serve(s Serve) {
+	if !m.serving[s.To] && len(m.serving) < servesMax {
+		m.serving[s.To] = true
+		m.out = append(m.out, Action{Serve: &s})
+		return
+	}
+	for i, w := range m.waiting {
+		if w.To == s.To {
+			m.waiting[i] = s
+			return
+		}
+	}
+	if len(m.waiting) < MembersMax {
+		m.waiting = append(m.waiting, s)
+	}
+}
+
+// Awaits says that a frame of an attempt that has no data plane here may yet get one: its
+// sender has heard of the group first.
+func (m *Rounds) Awaits(round uint64, number uint64) bool {
+	return !m.over(round) && (m.own.round < round || m.own.round == round && m.own.last < number)
+}
+
+// WaitEnd is when the last group of the round closed.
+func (m *Rounds) WaitEnd() time.Time { return m.waitEnd }
+
+// Take returns and forgets the actions.
+func (m *Rounds) Take() []Action {
+	out := m.out
+	m.out = nil
+	return out
+}
+
+func (m *Rounds) finish(f Finish) {
+	if m.attempt != nil {
+		m.out = append(m.out, Action{Stop: true})
+	}
+	m.active, m.attempt = false, nil
+	m.out = append(m.out, Action{Finish: &f})
+}

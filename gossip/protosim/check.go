@@ -1,0 +1,274 @@
+package protosim
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"loco/gossip/protocol"
+)
+
+// checker holds a world to the invariants of the protocol.
+type checker struct {
+	w             *world
+	err           error
+	contributions map[uint64]*contribution
+	commits       map[uint64][]*decided // by round
+	goal          uint64                // every round from here on has everybody
+	end           uint64                // and when all have finished this one the run is over
+	deadline      time.Duration         // of the run, once the faults have ended
+	lostRounds    int
+}
+
+// decided is a commit of one process.
+type decided struct {
+	p       *roundProc
+	node    int
+	at      time.Duration
+	since   time.Duration // when the process called Average
+	base    [32]byte
+	hash    [32]byte
+	round   uint64
+	workers []int
+}
+
+func newChecker(w *world) *checker {
+	return &checker{w: w, contributions: map[uint64]*contribution{}, commits: map[uint64][]*decided{}}
+}
+
+func (c *checker) fail(format string, args ...any) {
+	if c.err == nil {
+		c.err = fmt.Errorf("at %.3f s: %s", c.w.now.Seconds(), fmt.Sprintf(format, args...))
+		c.w.tracef("check", "%v", c.err)
+	}
+}
+
+// commit checks what a process takes as the mean of a round.
+func (c *checker) commit(p *roundProc, r *protocol.Result) bool {
+	before := c.err
+	h := p.have
+	if h == nil || h.round != r.Round || h.attempt != r.Attempt || h.base != p.state.id {
+		c.fail("w%d commits round %d without its bytes", p.v.index, r.Round)
+		return false
+	}
+	if r.Round != p.state.round {
+		c.fail("w%d in round %d commits round %d", p.v.index, p.state.round, r.Round)
+		return false
+	}
+	if got := hashOf(h.result); got != r.Hash {
+		c.fail("w%d commits round %d with bytes of another hash", p.v.index, r.Round)
+		return false
+	}
+	for b, x := range h.result {
+		if !c.mean(p, r, b, x) {
+			return false
+		}
+	}
+	c.agree(&decided{p, p.v.index, c.w.now, p.started, p.state.id, r.Hash, r.Round, r.Workers})
+	if (c.goal > 0 && r.Round >= c.goal || c.w.params.calm) && c.err == nil {
+		c.together(p, r)
+	}
+	return c.err == before
+}
+
+// mean checks one block: whose values are in it, each once, and what they sum to.
+func (c *checker) mean(p *roundProc, r *protocol.Result, b int, x *piece) bool {
+	if x == nil {
+		c.fail("w%d commits round %d without block %d", p.v.index, r.Round, b)
+		return false
+	}
+	var workers []int
+	sum, total := 0.0, 0.0
+	for _, id := range x.from {
+		k := c.contributions[id]
+		if k.round != r.Round || k.base != p.state.id {
+			c.fail("w%d commits round %d with a contribution of w%d to round %d from another state", p.v.index, r.Round, k.node, k.round)
+			return false
+		}
+		workers = append(workers, k.node)
+		sum += k.weight * k.vec[b].value
+		total += k.weight
+	}
+	slices.Sort(workers)
+	if !slices.Equal(workers, r.Workers) {
+		c.fail("w%d commits round %d as the mean of %v, and block %d has values of %v", p.v.index, r.Round, r.Workers, b, workers)
+		return false
+	}
+	if math.Abs(x.value-sum/total) > 1e-5*(1+math.Abs(sum/total)) || r.Tokens != total {
+		c.fail("w%d commits round %d with %v in block %d over %v tokens, want %v over %v", p.v.index, r.Round, x.value, b, r.Tokens, sum/total, total)
+		return false
+	}
+	return true
+}
+
+// agree checks that nobody decided the round otherwise without being cut off.
+func (c *checker) agree(d *decided) {
+	round := d.p.state.round
+	forked := false
+	for _, o := range c.commits[round] {
+		if o.hash == d.hash && o.base == d.base {
+			continue
+		}
+		alive := c.w.nodes[o.node].proc == o.p
+		switch {
+		case c.w.params.quorum > 0 && alive:
+			c.fail("w%d and w%d commit different bytes for round %d under a quorum", o.node, d.node, round)
+			return
+		case c.w.params.quorum == 0 && o.base == d.base && alive && !c.apart(o, d):
+			c.fail("w%d commits round %d as the mean of %v, and w%d, which it could reach all the time, as that of %v", d.node, round, d.workers, o.node, o.workers)
+			return
+		}
+		forked = forked || o.base == d.base
+	}
+	if forked {
+		c.w.report.Forks++
+	}
+	c.commits[round] = append(c.commits[round], d)
+	c.w.strike(d)
+}
+
+// apart says that two that decided differently could not reach each other for a while:
+// a link between their groups was cut, or one of the two stood still or was gone after it
+// decided. That it had stood still before is no excuse.
+func (c *checker) apart(a, b *decided) bool {
+	from := min(a.since, b.since) - c.w.params.detection - 2*c.w.params.grace
+	until := max(a.at, b.at)
+	in := func(d *decided, i int) bool { return d.node == i || slices.Contains(d.workers, i) }
+	for _, f := range c.w.faults {
+		if f.to < from || f.from > until {
+			continue
+		}
+		if f.b < 0 {
+			if a.by(f.a) && c.first(a) <= f.to || b.by(f.a) && c.first(b) <= f.to {
+				return true
+			}
+			continue
+		}
+		if in(a, f.a) && in(b, f.b) || in(a, f.b) && in(b, f.a) {
+			return true
+		}
+	}
+	return false
+}
+
+// first is when the first process decided as d did.
+func (c *checker) first(d *decided) time.Duration {
+	at := d.at
+	for _, o := range c.commits[d.round] {
+		if o.hash == d.hash && o.base == d.base {
+			at = min(at, o.at)
+		}
+	}
+	return at
+}
+
+// by says that a node decided, or is one of those whose result the node that decided took
+// over.
+func (d *decided) by(i int) bool {
+	return d.node == i || !slices.Contains(d.workers, d.node) && slices.Contains(d.workers, i)
+}
+
+// waited checks that a call ended by its deadline.
+func (c *checker) waited(p *roundProc) {
+	limit := c.w.params.deadline + c.w.params.grace + p.paused
+	if took := c.w.now - p.started; took > limit {
+		c.fail("w%d waited %v for round %d, its deadline is %v", p.v.index, took, p.state.round, c.w.params.deadline)
+	}
+}
+
+func (c *checker) waits(p *roundProc) {
+	if p.calling {
+		c.waited(p)
+	}
+}
+
+// memory checks that what is remembered is bounded by the number of peers.
+func (c *checker) memory(p *roundProc) {
+	if size := p.m.Size(); size > 11*len(c.w.nodes) {
+		c.fail("w%d remembers %d things of %d workers", p.v.index, size, len(c.w.nodes))
+	}
+}
+
+// lost counts what a process gives up when it takes over another's state.
+func (c *checker) lost(p *roundProc, s *state) {
+	if s.tokens < p.state.tokens {
+		c.fail("w%d gives up %v for the lighter %v", p.v.index, p.state, s)
+	}
+	if s.round <= p.state.round && s.id != p.state.id {
+		c.lostRounds++
+	}
+}
+
+// settled begins to hold the workers to being together: the faults have ended, and all
+// have had the time to see it.
+func (c *checker) settled() {
+	var newest uint64
+	for _, v := range c.w.nodes {
+		if v.proc != nil {
+			newest = max(newest, v.proc.at())
+		}
+	}
+	c.goal, c.end = newest+2, newest+4
+	c.deadline = c.w.now + 4*c.w.params.deadline
+	c.w.tracef("check", "from round %d on every round has everybody", c.goal)
+	c.w.at(c.deadline, func() {
+		if !c.w.over {
+			c.fail("the faults ended %v ago, and the workers are not together", 4*c.w.params.deadline)
+		}
+	})
+}
+
+// together checks that a round has all the live.
+func (c *checker) together(p *roundProc, r *protocol.Result) {
+	var live []int
+	for _, v := range c.w.nodes {
+		if v.proc != nil {
+			live = append(live, v.index)
+		}
+	}
+	if !slices.Equal(live, r.Workers) {
+		c.fail("w%d commits round %d as the mean of %v, and %v are alive, %d rounds after the faults ended", p.v.index, r.Round, r.Workers, live, r.Round-c.goal+2)
+	}
+}
+
+// progress ends the run when all live workers have finished the last round together.
+func (c *checker) progress(p *roundProc) {
+	c.w.report.Rounds = max(c.w.report.Rounds, p.state.round)
+	if c.end == 0 {
+		return
+	}
+	for _, v := range c.w.nodes {
+		if v.proc != nil && v.proc.at() < c.end {
+			return
+		}
+	}
+	c.w.over = true
+}
+
+// atEnd checks that all live workers hold the same state.
+func (c *checker) atEnd() {
+	if c.err != nil {
+		return
+	}
+	if !c.w.over {
+		c.fail("the run ended before its purpose was met")
+		return
+	}
+	byRound := map[uint64][32]byte{}
+	for _, v := range c.w.nodes {
+		if v.proc == nil {
+			continue
+		}
+		s := v.proc.holds()
+		if s == nil {
+			c.fail("w%d has no state at the end", v.index)
+			return
+		}
+		if id, ok := byRound[s.round]; ok && id != s.id {
+			c.fail("w%d ends round %d in another state than the others", v.index, s.round)
+			return
+		}
+		byRound[s.round] = s.id
+	}
+}

@@ -1,0 +1,204 @@
+package protosim
+
+import (
+	"time"
+
+	"loco/mesh"
+)
+
+// outage is a time in which a node, or a link, did not work. It justifies that two sides
+// decide a round each.
+type outage struct {
+	from, to time.Duration
+	a, b     int // the link from a to b; b −1: node a
+}
+
+// forever is the end of an outage that has not ended.
+const forever = time.Duration(1<<62 - 1)
+
+// begin notes an outage, and returns what ends it.
+func (w *world) begin(a, b int) (end func()) {
+	i := len(w.faults)
+	w.faults = append(w.faults, outage{w.now, forever, a, b})
+	return func() { w.faults[i].to = w.now }
+}
+
+// fault makes one thing go wrong.
+func (w *world) fault() {
+	if w.healed {
+		return
+	}
+	n := w.params.workers
+	i := w.rng.IntN(n)
+	v := w.nodes[i]
+	lasts := time.Duration(w.rng.Int64N(int64(15*time.Second))) + 200*time.Millisecond
+	if w.params.flips {
+		if w.rng.IntN(3) == 0 && v.proc != nil {
+			v.proc.corrupt()
+		} else {
+			v.flip = true
+		}
+		return
+	}
+	switch w.rng.IntN(8) {
+	case 0, 1: // two sides
+		side := make([]bool, n)
+		for k := range side {
+			side[k] = w.rng.IntN(2) == 0
+		}
+		w.cut(lasts, func(a, b int) bool { return side[a] != side[b] })
+	case 2: // one link, or one direction of it
+		j := w.rng.IntN(n)
+		both := w.rng.IntN(2) == 0
+		w.cut(lasts, func(a, b int) bool { return a == i && b == j || both && a == j && b == i })
+	case 3: // one node, or one direction of all its links
+		both := w.rng.IntN(2) == 0
+		w.cut(lasts, func(a, b int) bool { return a == i || both && b == i })
+	case 4, 5:
+		w.pause(v, lasts)
+	default:
+		w.kill(v, lasts)
+	}
+}
+
+// strike hits where it hurts most, now and then: it cuts off a node that has decided
+// before it has told anybody, and restarts one that knows only its own promise.
+func (w *world) strike(d *decided) {
+	p := w.params
+	if w.healed || p.calm || p.flips || w.now > p.until || w.rng.IntN(50) > 0 {
+		return
+	}
+	w.cut(time.Duration(w.rng.Int64N(int64(10*time.Second)))+time.Second, func(a, b int) bool { return a == d.node || b == d.node })
+	if i := d.workers[w.rng.IntN(len(d.workers))]; i != d.node {
+		w.in(0, func() { w.kill(w.nodes[i], time.Duration(w.rng.Int64N(int64(2*time.Second)))) })
+	}
+}
+
+func (w *world) cut(lasts time.Duration, hit func(a, b int) bool) {
+	var ends []func()
+	var cut []*link
+	for a := range w.nodes {
+		for b := range w.nodes {
+			if a != b && hit(a, b) {
+				l := w.links[a][b]
+				l.cuts++
+				cut = append(cut, l)
+				ends = append(ends, w.begin(a, b))
+				w.tracef("fault", "cuts w%d -> w%d for %v", a, b, lasts)
+			}
+		}
+	}
+	w.lookAround()
+	w.undo(lasts, func() {
+		for i, l := range cut {
+			l.cuts--
+			ends[i]()
+			l.resume()
+		}
+		w.tracef("fault", "%d links are back", len(cut))
+		w.lookAround()
+	})
+}
+
+// undo ends a fault after a while, or when the world heals.
+func (w *world) undo(lasts time.Duration, end func()) {
+	done := false
+	once := func() {
+		if !done {
+			done = true
+			end()
+		}
+	}
+	w.in(lasts, once)
+	w.repairs = append(w.repairs, once)
+}
+
+func (w *world) pause(v *node, lasts time.Duration) {
+	if v.paused || v.proc == nil {
+		return
+	}
+	w.tracef("fault", "stops %s for %v", v.id, lasts)
+	v.paused, v.pausedAt = true, w.now
+	incarnation, end := v.incarnation, w.begin(v.index, -1)
+	w.lookAround()
+	blind := w.rng.IntN(2) == 0
+	w.undo(lasts, func() {
+		end()
+		if v.incarnation != incarnation || !v.paused {
+			return
+		}
+		w.tracef("fault", "lets %s go on", v.id)
+		v.resume(blind)
+	})
+}
+
+// resume lets a process go on. A blind one finds the others silent first, by its own
+// clock, and only then what they said.
+func (v *node) resume(blind bool) {
+	w := v.w
+	v.paused = false
+	v.proc.stall(w.now - v.pausedAt)
+	if blind {
+		for _, p := range w.nodes {
+			if p != v {
+				v.see(p.index, mesh.Dead)
+				w.in(w.jitter(w.params.latency, w.params.sigma), func() { v.exec(func() { v.observe(p.index) }) })
+			}
+		}
+	}
+	queued := v.queued
+	v.queued = nil
+	for _, do := range queued {
+		incarnation := v.incarnation
+		w.in(0, func() {
+			if v.incarnation == incarnation && v.proc != nil {
+				v.exec(do)
+			}
+		})
+	}
+	for i := range w.nodes {
+		w.links[i][v.index].resume()
+	}
+	w.lookAround()
+}
+
+// kill ends a process, and perhaps starts it again.
+func (w *world) kill(v *node, lasts time.Duration) {
+	if v.proc == nil {
+		return
+	}
+	others := 0
+	for _, o := range w.nodes {
+		if o != v && o.proc != nil && o.proc.holds() != nil {
+			others++
+		}
+	}
+	if others == 0 {
+		return // the run's state would be gone
+	}
+	end := w.begin(v.index, -1)
+	v.crash()
+	if w.params.quorum == 0 && w.rng.IntN(3) == 0 {
+		return // for good
+	}
+	disk := w.rng.IntN(3) > 0
+	if !disk {
+		v.disk = nil
+	}
+	w.undo(lasts, func() {
+		end()
+		v.boot(v.disk, false)
+		w.lookAround()
+	})
+}
+
+// heal ends all faults.
+func (w *world) heal() {
+	w.tracef("fault", "all faults end")
+	w.healed = true
+	for _, r := range w.repairs {
+		r()
+	}
+	settled := w.params.detection + 4*w.params.latency + w.params.grace
+	w.in(settled, func() { w.check.settled() })
+}

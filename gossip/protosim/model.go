@@ -1,0 +1,111 @@
+package protosim
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+)
+
+// state is what workers agree on: a toy φ, one value a block.
+type state struct {
+	round  uint64
+	tokens float64 // of the lineage
+	phi    []float64
+	id     [32]byte
+}
+
+func genesis(blocks int) *state {
+	s := &state{phi: make([]float64, blocks)}
+	s.seal()
+	return s
+}
+
+func (s *state) String() string {
+	if s == nil {
+		return "none"
+	}
+	return fmt.Sprintf("%d/%x of %.0f tokens", s.round, s.id[:3], s.tokens)
+}
+
+// seal computes the digest.
+func (s *state) seal() {
+	var h hasher
+	h.add(s.round)
+	for _, x := range s.phi {
+		h.add(math.Float64bits(x))
+	}
+	s.id = h.sum()
+}
+
+func (s *state) clone() *state {
+	c := *s
+	c.phi = slices.Clone(s.phi)
+	return &c
+}
+
+// apply is the outer step.
+func (s *state) apply(result []*piece, tokens float64) *state {
+	n := &state{round: s.round + 1, tokens: s.tokens + tokens, phi: slices.Clone(s.phi)}
+	for b, p := range result {
+		n.phi[b] -= 0.7 * p.value
+	}
+	n.seal()
+	return n
+}
+
+// hasher is 128 bits of mixing: collisions are no matter of a simulation.
+type hasher struct{ a, b uint64 }
+
+func (h *hasher) add(x uint64) {
+	h.a = (h.a ^ x ^ 0x9e3779b97f4a7c15) * 0xbf58476d1ce4e5b9
+	h.a ^= h.a >> 29
+	h.b = (h.b + x + h.a) * 0x94d049bb133111eb
+	h.b ^= h.b >> 31
+}
+
+func (h *hasher) sum() (s [32]byte) {
+	binary.LittleEndian.PutUint64(s[:], h.a)
+	binary.LittleEndian.PutUint64(s[8:], h.b)
+	return s
+}
+
+// piece is one block of a vector with where it comes from.
+type piece struct {
+	value float64
+	from  []uint64 // contributions in it, as often as they were added
+}
+
+func hashOf(result []*piece) [32]byte {
+	var h hasher
+	for _, p := range result {
+		if p == nil {
+			h.add(7)
+			continue
+		}
+		h.add(math.Float64bits(p.value))
+	}
+	return h.sum()
+}
+
+// contribution is what a worker brought to a round.
+type contribution struct {
+	id     uint64
+	node   int
+	round  uint64
+	base   [32]byte
+	weight float64
+	vec    []*piece
+}
+
+// contribute makes a worker's vector for its round, and registers it.
+func (w *world) contribute(node int, s *state) *contribution {
+	w.ids++
+	c := &contribution{id: w.ids, node: node, round: s.round, base: s.id, weight: float64(50 + w.rng.IntN(100))}
+	for _, x := range s.phi {
+		target := float64(node)
+		c.vec = append(c.vec, &piece{0.1*(x-target) + w.rng.NormFloat64(), []uint64{c.id}})
+	}
+	w.check.contributions[c.id] = c
+	return c
+}

@@ -1,0 +1,199 @@
+package protosim
+
+import (
+	"container/heap"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"time"
+
+	"loco/gossip/protocol"
+	"loco/mesh"
+)
+
+// Options describes one run.
+type Options struct {
+	Seed  uint64
+	Trace io.Writer // one line an event; nil: none
+	// Tamper changes a state machine before it starts: tests plant bugs.
+	Tamper func(*protocol.Rounds)
+}
+
+// Report says what a run did.
+type Report struct {
+	Options  Options
+	Workers  int
+	Events   int
+	Messages int
+	Rounds   uint64 // committed by the worker that is furthest
+	Forks    int    // commits of rounds that two sides which could not reach each other both decided
+	Virtual  time.Duration
+	Err      error // the invariant that does not hold
+}
+
+// maxEvents ends a run that does not end by itself.
+const maxEvents = 2_000_000
+
+// world is one run.
+type world struct {
+	opts    Options
+	params  params
+	rng     *rand.Rand
+	now     time.Duration
+	events  queue
+	seq     uint64
+	count   int
+	nodes   []*node
+	links   [][]*link // [from][to]
+	ids     uint64    // of contributions
+	check   *checker
+	report  Report
+	healed  bool // no more faults
+	over    bool // the run's purpose is met
+	faults  []outage
+	repairs []func() // end the faults
+}
+
+// params is what the seed makes of a world.
+type params struct {
+	workers   int
+	quorum    int
+	blocks    int
+	grace     time.Duration
+	deadline  time.Duration
+	detection time.Duration
+	latency   time.Duration
+	sigma     float64       // of the log-normal jitter
+	chunkTime time.Duration // that a chunk takes on the slower end's line
+	loss      float64
+	repeat    float64 // chance that a frame comes twice
+	inner     time.Duration
+	until     time.Duration // faults happen before
+	calm      bool          // no faults at all
+	flips     bool          // only bits flip
+}
+
+// Run runs one schedule to its end.
+func Run(o Options) Report {
+	w := newWorld(o)
+	w.schedule()
+	for w.check.err == nil && !w.over && len(w.events) > 0 {
+		if w.count++; w.count > maxEvents {
+			w.check.fail("%d events and no end", maxEvents)
+			break
+		}
+		e := heap.Pop(&w.events).(event)
+		w.now = e.at
+		e.do()
+	}
+	w.check.atEnd()
+	r := &w.report
+	r.Options, r.Workers, r.Events, r.Virtual, r.Err = o, w.params.workers, w.count, w.now, w.check.err
+	return *r
+}
+
+func newWorld(o Options) *world {
+	w := &world{opts: o, rng: rand.New(rand.NewPCG(o.Seed, 0x10c0))}
+	w.draw()
+	w.check = newChecker(w)
+	n := w.params.workers
+	for i := range n {
+		w.nodes = append(w.nodes, newNode(w, i))
+		w.links = append(w.links, make([]*link, n))
+		for j := range n {
+			w.links[i][j] = &link{w: w, from: i, to: j}
+		}
+	}
+	for _, v := range w.nodes {
+		for _, p := range w.nodes {
+			v.seen[p.index] = mesh.Member{ID: p.id, State: mesh.Alive, Status: mesh.Status{Worker: p.index, Ready: true}}
+			v.reach[p.index] = true
+		}
+	}
+	for _, v := range w.nodes {
+		v.boot(genesis(w.params.blocks), true)
+	}
+	return w
+}
+
+// draw makes the parameters.
+func (w *world) draw() {
+	r := w.rng
+	ms := func(lo, hi int) time.Duration { return time.Duration(lo+r.IntN(hi-lo)) * time.Millisecond }
+	p := params{
+		workers: 2 + r.IntN(6), blocks: 1 + r.IntN(12), grace: 2 * time.Second, deadline: 40 * time.Second,
+		detection: ms(800, 4000), latency: ms(2, 100), sigma: r.Float64(), chunkTime: ms(0, 40),
+		loss: 0.03 * r.Float64(), repeat: 0.01 * r.Float64(), inner: ms(2000, 6000), until: ms(20_000, 50_000),
+	}
+	if r.IntN(10) < 3 {
+		p.quorum = p.workers
+	}
+	switch r.IntN(10) {
+	case 0:
+		p.calm, p.sigma = true, min(p.sigma, 0.5)
+	case 1:
+		p.flips, p.sigma, p.loss, p.repeat = true, 0.2, 0, 0
+	}
+	w.params = p
+	w.tracef("world", "%+v", p)
+}
+
+// schedule draws the faults, and when the run ends.
+func (w *world) schedule() {
+	p := w.params
+	if !p.calm {
+		for range 1 + w.rng.IntN(8) {
+			at := time.Duration(w.rng.Int64N(int64(p.until)))
+			w.at(at, w.fault)
+		}
+	}
+	w.at(p.until+20*time.Second, w.heal)
+}
+
+// event is something that happens.
+type event struct {
+	at  time.Duration
+	seq uint64
+	do  func()
+}
+
+type queue []event
+
+func (q queue) Len() int { return len(q) }
+func (q queue) Less(i, j int) bool {
+	return q[i].at < q[j].at || q[i].at == q[j].at && q[i].seq < q[j].seq
+}
+func (q queue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
+func (q *queue) Push(x any)   { *q = append(*q, x.(event)) }
+func (q *queue) Pop() any {
+	old := *q
+	e := old[len(old)-1]
+	old[len(old)-1] = event{}
+	*q = old[:len(old)-1]
+	return e
+}
+
+// at makes something happen at a time, in after a while.
+func (w *world) at(t time.Duration, do func()) {
+	w.seq++
+	heap.Push(&w.events, event{max(t, w.now), w.seq, do})
+}
+
+func (w *world) in(d time.Duration, do func()) { w.at(w.now+d, do) }
+
+// jitter stretches d log-normally; once the faults have ended by no more than five times.
+func (w *world) jitter(d time.Duration, sigma float64) time.Duration {
+	by := math.Exp(sigma * w.rng.NormFloat64())
+	if w.healed || w.params.calm {
+		by = min(by, 5)
+	}
+	return time.Duration(float64(d) * by)
+}
+
+func (w *world) tracef(who, format string, args ...any) {
+	if w.opts.Trace != nil {
+		fmt.Fprintf(w.opts.Trace, "%10.3f  %-8s ", w.now.Seconds(), who)
+		fmt.Fprintf(w.opts.Trace, format+"\n", args...)
+	}
+}

@@ -1,0 +1,98 @@
+package trainer
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"testing"
+)
+
+func FuzzLineage(f *testing.F) {
+	s := Snapshot{RunTokens: 12, Past: []Mark{{Round: 1, Digest: [32]byte{1}}, {Round: 2, Digest: [32]byte{2}}}}
+	f.Add(s.AppendLineage(nil))
+	f.Fuzz(func(t *testing.T, p []byte) {
+		var s Snapshot
+		if s.ParseLineage(p) != nil {
+			return
+		}
+		if again := s.AppendLineage(nil); !bytes.Equal(again, p) {
+			t.Fatalf("%x came back as %x", p, again)
+		}
+	})
+}
+
+// Two workers fork, and the lighter one goes back to the other's state, which is of an
+// older round, and counts what it lost. A lighter state is not taken over.
+func TestForkIsHealedByTheHeavierSide(t *testing.T) {
+	weigh := func(tokens float64) averagerWith {
+		return func(vec []float32) Outcome {
+			for i := range vec {
+				vec[i] /= float32(tokens)
+			}
+			return Outcome{Members: []int{0}, Attempts: 1, Tokens: tokens}
+		}
+	}
+	light := start(t, diloco(6, 5), newQuadratic(5, drift(0)), Hooks{Average: weigh(1)})
+	heavy := start(t, diloco(6, 5), newQuadratic(5, drift(1)), Hooks{Average: weigh(100)})
+	light.cfg.StopAfter, heavy.cfg.StopAfter = 4, 2
+	for _, tr := range []*Trainer{light, heavy} {
+		if err := tr.Run(t.Context(), nil); err != ErrStopped {
+			t.Fatal(err)
+		}
+	}
+	shared := func(tr *Trainer) *Snapshot {
+		var s, back Snapshot
+		digest, err := tr.CaptureShared(t.Context(), &s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Digest = digest
+		if err := back.ParseLineage(s.AppendLineage(nil)); err != nil {
+			t.Fatal(err)
+		}
+		s.RunTokens, s.Past = back.RunTokens, back.Past
+		return &s
+	}
+	state := shared(heavy)
+	var event *ResyncEvent
+	light.hooks.Fetch = func(ctx context.Context) (*Snapshot, error) { return state, nil }
+	light.hooks.Report = func(e any) {
+		if r, ok := e.(*ResyncEvent); ok {
+			event = r
+		}
+	}
+	if err := light.resync(lockedContext(t, light), "a test"); err != nil {
+		t.Fatal(err)
+	}
+	if event == nil || event.LostRounds != 4 || event.LostSteps != 24 || event.LostTokens == 0 || event.Round != 2 {
+		t.Fatalf("resync event %+v", event)
+	}
+	if light.stateDigest != heavy.stateDigest || light.runTokens != 200 || !slices.Equal(light.slow, heavy.slow) {
+		t.Fatalf("the lighter worker did not take over the state: %v tokens", light.runTokens)
+	}
+	event, state.RunTokens = nil, 3
+	if err := light.resync(t.Context(), "a test"); err != nil || event != nil {
+		t.Fatalf("a lighter state was taken over: %v, %v", event, err)
+	}
+}
+
+// Once the others have finished the round no more steps are trained for it, and the next
+// one begins at its own place in the schedule.
+func TestNoStepsForARoundThatIsOver(t *testing.T) {
+	q := newQuadratic(5, drift(0))
+	steps := 0
+	q.onStep = func(uint64) { steps++ }
+	tr := start(t, diloco(10, 3), q, Hooks{Average: newExact(1).worker(0), Over: func(round uint64) bool { return round == 1 }})
+	if err := tr.Run(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, step, _ := tr.Position(); step != 30 || steps != 22 {
+		t.Fatalf("%d steps trained, at step %d, want 21 of the rounds and 1 of the evaluation, and 30", steps, step)
+	}
+}
+
+type averagerWith func(vec []float32) Outcome
+
+func (f averagerWith) Average(_ context.Context, _ uint64, _ Part, vec []float32, _ float64, _ Base) (Outcome, error) {
+	return f(vec), nil
+}
