@@ -277,6 +277,15 @@ func TestRoundedRowsFollowTheirValues(t *testing.T) {
 		if d.roundedOf(act, rows, ffn) == nil || d.roundedOf(y, rows, width) == nil {
 			t.Fatalf("%s: LinearSwiGLU kept no rounded rows, or spoiled its input's", h.name)
 		}
+		var gated [2][]float32
+		for i, in := range []Buffer{y, copied} {
+			d.Copy(copied, y)
+			d.LinearSwiGLU(act, gateUp, in, up, rows)
+			gated[i] = append(slices.Clone(f32("test", gateUp)), f32("test", act)...)
+		}
+		if !slices.Equal(gated[0], gated[1]) {
+			t.Fatalf("%s: LinearSwiGLU of rounded rows is not that of the rows", h.name)
+		}
 		check("swiglu", act, down)
 		d.Scale(both.Slice(2*rows*width-1, 2*rows*width), 3) // the last value of y, by another view
 		check("norm, one value changed", y, first)

@@ -62,6 +62,42 @@ func (s *training) digest() string {
 	return fmt.Sprintf("%x", sha256.Sum256(bytes))
 }
 
+// TestTrainingInHalf trains 50 steps in bf16 by every way that there is: the same bits at
+// any number of threads, and the losses of float32 within what rounding explains.
+func TestTrainingInHalf(t *testing.T) {
+	cfg := model.Default()
+	cfg.Layers, cfg.Width, cfg.Heads, cfg.KVHeads, cfg.FFN, cfg.Context, cfg.Vocab = 2, 40, 4, 2, 56, 37, 67
+	train := func(d *kernels.CPU) (losses []float64, digest string) {
+		s := newTraining(t, d, cfg, 2)
+		for range 50 {
+			losses = append(losses, s.step())
+		}
+		digest = s.digest()
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+		return losses, digest
+	}
+	exact, _ := train(cpu(t, 1))
+	for _, half := range kernels.Halves() {
+		want := ""
+		for _, threads := range []int{1, 2, 3, 8} {
+			losses, digest := train(cpuHalf(t, threads, half))
+			if want == "" {
+				want = digest
+			}
+			if digest != want {
+				t.Errorf("%s: SHA-256 of the parameters at %d threads is %s, at 1 %s", half, threads, digest, want)
+			}
+			for i, loss := range losses {
+				if math.Abs(loss/exact[i]-1) > 0.005 {
+					t.Fatalf("%s, %d threads: the loss of step %d is %v, in float32 %v", half, threads, i, loss, exact[i])
+				}
+			}
+		}
+	}
+}
+
 // TestTrainingHasTheSameBits trains 50 steps on every path and at several numbers of
 // threads. The widths leave tails of every vector.
 func TestTrainingHasTheSameBits(t *testing.T) {

@@ -161,8 +161,8 @@ func (d *CPU) LinearSwiGLU(out, gateUp, x Buffer, w Weight, rows int) {
 	j := &d.matmul
 	j.c, j.a, j.m, j.n, j.k = d.written(op, gateUp), f32(op, x), rows, c.out, c.in
 	j.residual, j.gated = nil, d.written(op, out)
+	j.keeping = d.keepRounded(out, rows, c.out/2) // first: it moves what roundedOf finds
 	j.rounded = d.roundedOf(x, rows, c.in)
-	j.keeping = d.keepRounded(out, rows, c.out/2)
 	d.multiply(j, c.forward)
 	j.keeping.keptAll()
 }
