@@ -53,7 +53,7 @@ func TestE2EStrategiesInTheOrderOfThePapers(t *testing.T) {
 	language(t, source)
 	exp := filepath.Join(t.TempDir(), "exp.toml")
 	text := `set = ["data.source=` + source + `", "data.heldout=0.1", "model.layers=1", "model.width=32", "model.heads=2", "model.kv_heads=1",
-  "model.ffn=64", "model.context=32", "inner.batch=16", "inner.lr=5e-3", "run.rounds=150", "run.eval_every=50", "run.eval_tokens=16384", "sync.inner_steps=20"]
+  "model.ffn=64", "model.context=32", "inner.batch=16", "inner.lr=5e-3", "inner.precision=fp32", "run.rounds=150", "run.eval_every=50", "run.eval_tokens=16384", "sync.inner_steps=20"]
 [[variant]]
 name = "ddp"
 set = ["sync.strategy=ddp"]
