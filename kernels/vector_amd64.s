@@ -6403,7 +6403,7 @@ done:
 	RET
 
 // func sumLanesAVX512(lanes *[32]float64, x []float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·sumLanesAVX512(SB), NOSPLIT, $0-32
 	MOVQ    lanes+0(FP), AX
 	MOVQ    x_base+8(FP), CX
@@ -6414,19 +6414,21 @@ TEXT ·sumLanesAVX512(SB), NOSPLIT, $0-32
 	VMOVUPS 192(AX), Z3
 
 blocks:
-	CMPQ      DX, $0x00000020
-	JL        done
-	VCVTPS2PD (CX), Z4
-	VADDPD    Z4, Z0, Z0
-	VCVTPS2PD 32(CX), Z4
-	VADDPD    Z4, Z1, Z1
-	VCVTPS2PD 64(CX), Z4
-	VADDPD    Z4, Z2, Z2
-	VCVTPS2PD 96(CX), Z4
-	VADDPD    Z4, Z3, Z3
-	ADDQ      $+128, CX
-	SUBQ      $0x00000020, DX
-	JMP       blocks
+	CMPQ       DX, $0x00000020
+	JL         done
+	PREFETCHT0 2048(CX)
+	PREFETCHT0 2112(CX)
+	VCVTPS2PD  (CX), Z4
+	VADDPD     Z4, Z0, Z0
+	VCVTPS2PD  32(CX), Z4
+	VADDPD     Z4, Z1, Z1
+	VCVTPS2PD  64(CX), Z4
+	VADDPD     Z4, Z2, Z2
+	VCVTPS2PD  96(CX), Z4
+	VADDPD     Z4, Z3, Z3
+	ADDQ       $+128, CX
+	SUBQ       $0x00000020, DX
+	JMP        blocks
 
 done:
 	VMOVUPS Z0, (AX)
@@ -6437,7 +6439,7 @@ done:
 	RET
 
 // func squareLanesAVX512(lanes *[32]float64, x []float32)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·squareLanesAVX512(SB), NOSPLIT, $0-32
 	MOVQ    lanes+0(FP), AX
 	MOVQ    x_base+8(FP), CX
@@ -6448,23 +6450,25 @@ TEXT ·squareLanesAVX512(SB), NOSPLIT, $0-32
 	VMOVUPS 192(AX), Z3
 
 blocks:
-	CMPQ      DX, $0x00000020
-	JL        done
-	VCVTPS2PD (CX), Z4
-	VMULPD    Z4, Z4, Z4
-	VADDPD    Z4, Z0, Z0
-	VCVTPS2PD 32(CX), Z4
-	VMULPD    Z4, Z4, Z4
-	VADDPD    Z4, Z1, Z1
-	VCVTPS2PD 64(CX), Z4
-	VMULPD    Z4, Z4, Z4
-	VADDPD    Z4, Z2, Z2
-	VCVTPS2PD 96(CX), Z4
-	VMULPD    Z4, Z4, Z4
-	VADDPD    Z4, Z3, Z3
-	ADDQ      $+128, CX
-	SUBQ      $0x00000020, DX
-	JMP       blocks
+	CMPQ       DX, $0x00000020
+	JL         done
+	PREFETCHT0 2048(CX)
+	PREFETCHT0 2112(CX)
+	VCVTPS2PD  (CX), Z4
+	VMULPD     Z4, Z4, Z4
+	VADDPD     Z4, Z0, Z0
+	VCVTPS2PD  32(CX), Z4
+	VMULPD     Z4, Z4, Z4
+	VADDPD     Z4, Z1, Z1
+	VCVTPS2PD  64(CX), Z4
+	VMULPD     Z4, Z4, Z4
+	VADDPD     Z4, Z2, Z2
+	VCVTPS2PD  96(CX), Z4
+	VMULPD     Z4, Z4, Z4
+	VADDPD     Z4, Z3, Z3
+	ADDQ       $+128, CX
+	SUBQ       $0x00000020, DX
+	JMP        blocks
 
 done:
 	VMOVUPS Z0, (AX)
@@ -17109,7 +17113,7 @@ done:
 	RET
 
 // func sumLanesAVX2(lanes *[32]float64, x []float32)
-// Requires: AVX
+// Requires: AVX, MMX+
 TEXT ·sumLanesAVX2(SB), NOSPLIT, $0-32
 	MOVQ    lanes+0(FP), AX
 	MOVQ    x_base+8(FP), CX
@@ -17124,27 +17128,29 @@ TEXT ·sumLanesAVX2(SB), NOSPLIT, $0-32
 	VMOVUPS 224(AX), Y7
 
 blocks:
-	CMPQ      DX, $0x00000020
-	JL        done
-	VCVTPS2PD (CX), Y8
-	VADDPD    Y8, Y0, Y0
-	VCVTPS2PD 16(CX), Y8
-	VADDPD    Y8, Y1, Y1
-	VCVTPS2PD 32(CX), Y8
-	VADDPD    Y8, Y2, Y2
-	VCVTPS2PD 48(CX), Y8
-	VADDPD    Y8, Y3, Y3
-	VCVTPS2PD 64(CX), Y8
-	VADDPD    Y8, Y4, Y4
-	VCVTPS2PD 80(CX), Y8
-	VADDPD    Y8, Y5, Y5
-	VCVTPS2PD 96(CX), Y8
-	VADDPD    Y8, Y6, Y6
-	VCVTPS2PD 112(CX), Y8
-	VADDPD    Y8, Y7, Y7
-	ADDQ      $+128, CX
-	SUBQ      $0x00000020, DX
-	JMP       blocks
+	CMPQ       DX, $0x00000020
+	JL         done
+	PREFETCHT0 2048(CX)
+	PREFETCHT0 2112(CX)
+	VCVTPS2PD  (CX), Y8
+	VADDPD     Y8, Y0, Y0
+	VCVTPS2PD  16(CX), Y8
+	VADDPD     Y8, Y1, Y1
+	VCVTPS2PD  32(CX), Y8
+	VADDPD     Y8, Y2, Y2
+	VCVTPS2PD  48(CX), Y8
+	VADDPD     Y8, Y3, Y3
+	VCVTPS2PD  64(CX), Y8
+	VADDPD     Y8, Y4, Y4
+	VCVTPS2PD  80(CX), Y8
+	VADDPD     Y8, Y5, Y5
+	VCVTPS2PD  96(CX), Y8
+	VADDPD     Y8, Y6, Y6
+	VCVTPS2PD  112(CX), Y8
+	VADDPD     Y8, Y7, Y7
+	ADDQ       $+128, CX
+	SUBQ       $0x00000020, DX
+	JMP        blocks
 
 done:
 	VMOVUPS Y0, (AX)
@@ -17159,7 +17165,7 @@ done:
 	RET
 
 // func squareLanesAVX2(lanes *[32]float64, x []float32)
-// Requires: AVX
+// Requires: AVX, MMX+
 TEXT ·squareLanesAVX2(SB), NOSPLIT, $0-32
 	MOVQ    lanes+0(FP), AX
 	MOVQ    x_base+8(FP), CX
@@ -17174,35 +17180,37 @@ TEXT ·squareLanesAVX2(SB), NOSPLIT, $0-32
 	VMOVUPS 224(AX), Y7
 
 blocks:
-	CMPQ      DX, $0x00000020
-	JL        done
-	VCVTPS2PD (CX), Y8
-	VMULPD    Y8, Y8, Y8
-	VADDPD    Y8, Y0, Y0
-	VCVTPS2PD 16(CX), Y8
-	VMULPD    Y8, Y8, Y8
-	VADDPD    Y8, Y1, Y1
-	VCVTPS2PD 32(CX), Y8
-	VMULPD    Y8, Y8, Y8
-	VADDPD    Y8, Y2, Y2
-	VCVTPS2PD 48(CX), Y8
-	VMULPD    Y8, Y8, Y8
-	VADDPD    Y8, Y3, Y3
-	VCVTPS2PD 64(CX), Y8
-	VMULPD    Y8, Y8, Y8
-	VADDPD    Y8, Y4, Y4
-	VCVTPS2PD 80(CX), Y8
-	VMULPD    Y8, Y8, Y8
-	VADDPD    Y8, Y5, Y5
-	VCVTPS2PD 96(CX), Y8
-	VMULPD    Y8, Y8, Y8
-	VADDPD    Y8, Y6, Y6
-	VCVTPS2PD 112(CX), Y8
-	VMULPD    Y8, Y8, Y8
-	VADDPD    Y8, Y7, Y7
-	ADDQ      $+128, CX
-	SUBQ      $0x00000020, DX
-	JMP       blocks
+	CMPQ       DX, $0x00000020
+	JL         done
+	PREFETCHT0 2048(CX)
+	PREFETCHT0 2112(CX)
+	VCVTPS2PD  (CX), Y8
+	VMULPD     Y8, Y8, Y8
+	VADDPD     Y8, Y0, Y0
+	VCVTPS2PD  16(CX), Y8
+	VMULPD     Y8, Y8, Y8
+	VADDPD     Y8, Y1, Y1
+	VCVTPS2PD  32(CX), Y8
+	VMULPD     Y8, Y8, Y8
+	VADDPD     Y8, Y2, Y2
+	VCVTPS2PD  48(CX), Y8
+	VMULPD     Y8, Y8, Y8
+	VADDPD     Y8, Y3, Y3
+	VCVTPS2PD  64(CX), Y8
+	VMULPD     Y8, Y8, Y8
+	VADDPD     Y8, Y4, Y4
+	VCVTPS2PD  80(CX), Y8
+	VMULPD     Y8, Y8, Y8
+	VADDPD     Y8, Y5, Y5
+	VCVTPS2PD  96(CX), Y8
+	VMULPD     Y8, Y8, Y8
+	VADDPD     Y8, Y6, Y6
+	VCVTPS2PD  112(CX), Y8
+	VMULPD     Y8, Y8, Y8
+	VADDPD     Y8, Y7, Y7
+	ADDQ       $+128, CX
+	SUBQ       $0x00000020, DX
+	JMP        blocks
 
 done:
 	VMOVUPS Y0, (AX)

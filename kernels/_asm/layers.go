@@ -155,6 +155,9 @@ func (s *isa) swigluGrad() {
 	end()
 }
 
+// sumsAhead is how far ahead of the additions memory is asked for, in bytes.
+const sumsAhead = 2048
+
 // sums emits the lanes of Sum and SquaredNorm.
 func (s *isa) sums() {
 	for _, square := range []bool{false, true} {
@@ -173,6 +176,9 @@ func (s *isa) sums() {
 		Label("blocks")
 		CMPQ(n, U32(block))
 		JL(LabelRef("done"))
+		for line := range 4 * block / 64 { // the next chunk's, which are other calls
+			PREFETCHT0(Mem{Base: x, Disp: sumsAhead + 64*line})
+		}
 		for i := range acc {
 			v := s.vec()
 			VCVTPS2PD(Mem{Base: x, Disp: 4 * width * i}, v)
