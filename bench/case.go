@@ -41,25 +41,20 @@ const (
 )
 
 // fma is the limit of fused multiply-adds on float32 registers, on all threads.
-func fma() Limit {
-	return Limit{"FMA", gigaflops, func(b *Bench) ([]func(), float64, error) {
+func fma() Limit { return arithmetic("FMA", (*kernels.CPU).FusedMultiplyAdds) }
+
+// multiplications is the limit of what MatMul multiplies with, on all threads: fused
+// multiply-adds, or in bf16 products of pairs or tiles.
+func multiplications() Limit { return arithmetic("multiply", (*kernels.CPU).Multiplications) }
+
+// arithmetic is the limit of what loop does, which returns its operations.
+func arithmetic(name string, loop func(d *kernels.CPU, tasks, turns int) float64) Limit {
+	return Limit{name, gigaflops, func(b *Bench) ([]func(), float64, error) {
 		// Tasks of about 20 µs, so many that the start of a thread that slept, which may
 		// take as long as several of them, is no part of the limit.
 		const tasks, turns = 256, 1 << 13
 		all := tasks * b.cpu.Threads()
-		work := b.cpu.FusedMultiplyAdds(all, turns)
-		return []func(){func() { b.cpu.FusedMultiplyAdds(all, turns) }}, work, nil
-	}}
-}
-
-// multiplications is the limit of what MatMul multiplies with, on all threads: fused
-// multiply-adds, or in bf16 products of pairs or tiles.
-func multiplications() Limit {
-	return Limit{"multiply", gigaflops, func(b *Bench) ([]func(), float64, error) {
-		const tasks, turns = 256, 1 << 13
-		all := tasks * b.cpu.Threads()
-		work := b.cpu.Multiplications(all, turns)
-		return []func(){func() { b.cpu.Multiplications(all, turns) }}, work, nil
+		return []func(){func() { loop(b.cpu, all, turns) }}, loop(b.cpu, all, turns), nil
 	}}
 }
 

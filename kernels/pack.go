@@ -19,8 +19,7 @@ func (p packing) words(k int) int {
 // packed is the number of words of a packed op(b) of n columns.
 func (p packing) packed(n, k int) int { return blocks(n, p.cols) * p.cols * p.words(k) }
 
-// scratch is the number of words that transposed and rows need, where columns is the
-// number of columns of an op(a).
+// scratch is the number of words of tmp that transposed and rows need.
 func (p packing) scratch(k int) int {
 	if p.half == nil {
 		return 0

@@ -42,20 +42,15 @@ func (d *CPU) NewWeight(params Buffer, out, in int, trained bool) (Weight, error
 		w.inputs = floats(p.packed(in, out))
 	}
 	d.bytes += 4 * int64(len(w.forward)+len(w.inputs))
-	b.home.weights = append(b.home.weights, homedWeight{w, b.at, b.at + out*in})
+	b.home.weights = append(b.home.weights, w)
 	return w, nil
 }
 
 // cpuMemory is what one Alloc returned, with the weights whose parameters lie in it.
-type cpuMemory struct{ weights []homedWeight }
+type cpuMemory struct{ weights []*cpuWeight }
 
-type homedWeight struct {
-	*cpuWeight
-	lo, hi int // in the memory
-}
-
-// written returns the memory of a buffer that an operation writes, and makes the
-// weights in it be packed anew before their next use.
+// written returns the memory of a buffer that an operation writes, and makes what was
+// packed or rounded of it be made anew before its next use.
 func (d *CPU) written(op string, b Buffer) []float32 {
 	v := f32(op, b)
 	c := b.(*cpuBuffer)
@@ -63,7 +58,7 @@ func (d *CPU) written(op string, b Buffer) []float32 {
 		d.rounded[i].forget(c)
 	}
 	for _, w := range c.home.weights {
-		if w.lo < c.at+len(v) && c.at < w.hi {
+		if w.buffer.at < c.at+len(v) && c.at < w.buffer.at+len(w.params) {
 			w.stale = true
 		}
 	}

@@ -20,7 +20,7 @@ var int8s = format{"int8", kernels.FormatInt8, func(b, _ int, block []byte) erro
 	return fmt.Errorf("codec int8: value %d of block %d is -128, outside [-127, 127]", bytes.IndexByte(block[4:], 0x80), b)
 }}
 
-// Name returns "int8s".
+// Name returns "int8".
 func (Int8) Name() string { return int8s.name }
 
 // EncodedLen is n bytes and 4 more for every block of 256 values begun.
@@ -62,7 +62,7 @@ var int4s = format{"int4", kernels.FormatInt4, func(b, n int, block []byte) erro
 	return fmt.Errorf("codec int4: the last nibble of block %d belongs to no value and is not 0", b)
 }}
 
-// Name returns "int4s".
+// Name returns "int4".
 func (Int4) Name() string { return int4s.name }
 
 // EncodedLen is 4 bytes for every block of 256 values begun and half a byte a value, rounded up in each block.
