@@ -240,20 +240,24 @@ func (j *matmulJob) operandA(x *product, s *matmulScratch, row, p int) {
 		p *= 2
 		k = min(2*k, j.k-p)
 	}
+	src, srcRow := j.a, j.k
 	switch {
 	case x.k == 0:
+		return
+	case j.transA:
+		src, srcRow = src[p*j.m+row:], j.m
+	default:
+		src = src[row*j.k+p:]
+	}
+	switch {
 	case j.rounded != nil:
 		x.a, x.aRow, x.aCol = j.rounded.words[row*j.rounded.stride+p/2:], j.rounded.stride, 1
 	case j.packA:
 		x.a, x.aRow, x.aCol = s.rows, x.k+rowGap, 1
-		if j.transA {
-			j.rows(s.rows, x.aRow, j.a[p*j.m+row:], j.m, x.m, k, true, s.tmp)
-		} else {
-			j.rows(s.rows, x.aRow, j.a[row*j.k+p:], j.k, x.m, k, false, s.tmp)
-		}
+		j.rows(s.rows, x.aRow, src, srcRow, x.m, k, j.transA, s.tmp)
 	case j.transA:
-		x.a, x.aRow, x.aCol = j.a[p*j.m+row:], 1, j.m
+		x.a, x.aRow, x.aCol = src, 1, srcRow
 	default:
-		x.a, x.aRow, x.aCol = j.a[row*j.k+p:], j.k, 1
+		x.a, x.aRow, x.aCol = src, srcRow, 1
 	}
 }

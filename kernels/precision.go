@@ -1,9 +1,6 @@
 package kernels
 
-import (
-	"fmt"
-	"strings"
-)
+import "fmt"
 
 // Precision says in what a device multiplies matrices. Whatever it is, parameters,
 // gradients, moments and activations are float32, and so are all sums.
@@ -19,19 +16,6 @@ const (
 	// even, subnormal values to zero. It needs a processor that multiplies them.
 	BF16 Precision = "bf16"
 )
-
-// Precisions lists what ParsePrecision accepts.
-func Precisions() []string { return []string{string(Auto), string(FP32), string(BF16)} }
-
-// ParsePrecision returns the precision of a name; an unknown one is an error that
-// lists what is allowed.
-func ParsePrecision(name string) (Precision, error) {
-	switch p := Precision(name); p {
-	case Auto, FP32, BF16:
-		return p, nil
-	}
-	return "", fmt.Errorf("kernels: precision %q: unknown, choose one of %s", name, strings.Join(Precisions(), ", "))
-}
 
 // A half is one way to multiply bf16 values. Values lie in pairs along k, a pair in a
 // 32-bit word, and rows of words are padded with zeros to a multiple of halfWords.
@@ -75,6 +59,5 @@ func chooseHalf(precision Precision, all []*half) (*half, error) {
 		}
 		return all[0], nil
 	}
-	_, err := ParsePrecision(string(precision))
-	return nil, err
+	return nil, fmt.Errorf("kernels: precision %q: unknown, choose one of %s, %s, %s", precision, Auto, FP32, BF16)
 }
