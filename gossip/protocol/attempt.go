@@ -206,12 +206,12 @@ func (m *Rounds) Fail(now time.Time, number uint64, who mesh.ID, why string) {
 		return
 	}
 	if !m.gone(who) && who != m.Self {
-		m.observed[who] = why
+		m.strike(who, why)
 	}
 	if a.fetch {
 		m.out = append(m.out, Action{Stop: true})
 		m.attempt = nil
-		m.observed[who] = why
+		m.strike(who, why)
 		m.fetch(now)
 		return
 	}
@@ -228,7 +228,7 @@ func (m *Rounds) Blame(now time.Time, who mesh.ID, why string) {
 		m.Fail(now, a.number, who, why)
 		return
 	}
-	m.observed[who] = why
+	m.strike(who, why)
 	m.tryClose(now)
 }
 

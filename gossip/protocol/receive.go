@@ -11,6 +11,9 @@ import (
 // Receive takes in a message of a peer.
 func (m *Rounds) Receive(now time.Time, from mesh.ID, env Envelope, msg Message) {
 	m.notice(now)
+	if _, known := m.heard[from]; known || len(m.heard) < peersMax {
+		m.heard[from] = now
+	}
 	switch msg := msg.(type) {
 	case ready:
 		m.onReady(now, from, announced{id: from, worker: env.Worker, round: env.Round, ready: msg})
@@ -29,7 +32,7 @@ func (m *Rounds) Receive(now time.Time, from mesh.ID, env Envelope, msg Message)
 	case want:
 		if env.Round == m.kept.round && env.Attempt == m.kept.attempt && m.over(env.Round) {
 			m.serve(Serve{from, env.Round, env.Attempt, env.Attempt})
-		} else {
+		} else if m.over(env.Round) || m.place.known && env.Round < m.place.round {
 			m.answerOver(from, env.Round)
 		}
 	}
@@ -94,7 +97,7 @@ func (m *Rounds) onGroup(now time.Time, from mesh.ID, env Envelope, g group) {
 	}
 	try, coordinator := attemptParts(env.Attempt)
 	if try > triesMax {
-		m.observed[from] = fmt.Sprintf("begins try %d of a round, at most %d are made", try, triesMax)
+		m.strike(from, fmt.Sprintf("begins try %d of a round, at most %d are made", try, triesMax))
 		return
 	}
 	if g.digest != m.own.digest && m.bug != bugDigest {
@@ -102,7 +105,7 @@ func (m *Rounds) onGroup(now time.Time, from mesh.ID, env Envelope, g group) {
 		return
 	}
 	if why := m.checkGroup(from, coordinator, g); why != "" {
-		m.observed[from] = why
+		m.strike(from, why)
 		m.send(from, env.Attempt, failed{from, why})
 		return
 	}
