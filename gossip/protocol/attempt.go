@@ -196,6 +196,13 @@ func (m *Rounds) commitLocally(c committed) {
 	}
 	m.kept, m.have = c, held{}
 	m.place = place{known: true, round: c.round + 1, tokens: c.base + c.tokens}
+	for _, id := range sortedKeys(m.readys) {
+		// Who came too late for the group hears of it from everybody: its coordinator may be
+		// lost.
+		if r := m.readys[id]; r.round == c.round && r.digest == c.digest && !slices.Contains(c.workers, r.worker) && !m.gone(id) {
+			m.sendKept(id)
+		}
+	}
 	m.finish(Finish{Result: &Result{Round: c.round, Attempt: c.attempt, Hash: c.hash, Tokens: c.tokens, Workers: c.workers}})
 }
 

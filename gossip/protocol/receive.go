@@ -48,6 +48,9 @@ func (m *Rounds) onReady(now time.Time, from mesh.ID, r announced) {
 	}
 	delete(m.expected, from)
 	delete(m.misses, from)
+	if c, ok := m.commits[from]; ok && r.round <= c.round {
+		delete(m.commits, from) // its former process committed; this one has not got the bytes
+	}
 	m.readys[from] = r
 	if !m.answer(r) {
 		if a := m.attempt; a != nil && !a.fetch && a.has(from) && r.round > m.own.round {

@@ -240,6 +240,10 @@ func (m *Rounds) View(now time.Time, members []mesh.Member) {
 		// Who was Ready and is Joining runs in another process, which knows nothing.
 		restarted := was.Ready && !p.Ready
 		if m.gone(p.ID) || restarted {
+			if c, ok := m.commits[p.ID]; ok && m.active && c.round >= m.own.round {
+				m.hold = now.Add(m.Grace) // others may have what this one has committed: they say so
+				m.announce(now)
+			}
 			m.forget(p.ID)
 		}
 		if known && was.State == mesh.Dead && !m.gone(p.ID) {
