@@ -338,7 +338,10 @@ func (m *Rounds) TickEvery() time.Duration { return m.Detection / 4 }
 
 // notice looks whether the process stood still until now.
 func (m *Rounds) notice(now time.Time) {
-	if !m.lastTick.IsZero() && now.Sub(m.lastTick) >= m.Detection/2 && m.bug != bugStall {
+	if m.lastTick.IsZero() {
+		m.lastTick = now
+	}
+	if now.Sub(m.lastTick) >= m.Detection/2 && m.bug != bugStall {
 		m.lastTick, m.hold = now, now.Add(m.Grace)
 		m.halfAt, m.closedAt = time.Time{}, time.Time{}
 	}
