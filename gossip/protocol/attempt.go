@@ -178,7 +178,7 @@ func (m *Rounds) checkDone(now time.Time) {
 			}
 		}
 		m.drop(m.have.attempt) // nobody has committed it
-		m.broadcast(a.number, failed{m.Self, "results differ"})
+		m.broadcast(a.number, failed{"", "results differ"})
 		m.abandon(now)
 		return
 	}
@@ -212,7 +212,13 @@ func (m *Rounds) Fail(now time.Time, number uint64, who mesh.ID, why string) {
 	if a == nil || a.number != number {
 		return
 	}
-	if !m.gone(who) && who != m.Self {
+	if who == m.Self { // what it would contribute is of no use to anybody, in any attempt
+		m.broadcast(number, failed{who, why})
+		m.broadcast(0, withdraw{})
+		m.finish(Finish{Err: fmt.Errorf("round %d: this worker's own contribution: %s", m.own.round, why)})
+		return
+	}
+	if !m.gone(who) {
 		m.strike(who, why)
 	}
 	if a.fetch {

@@ -54,7 +54,7 @@ func (m *Rounds) onReady(now time.Time, from mesh.ID, r announced) {
 	m.readys[from] = r
 	if !m.answer(r) {
 		if a := m.attempt; a != nil && !a.fetch && a.has(from) && r.round > m.own.round {
-			m.broadcast(a.number, failed{m.Self, "a member is in a later round"})
+			m.broadcast(a.number, failed{"", "a member is in a later round"})
 			m.abandon(now)
 		} else if m.active && a == nil {
 			m.tryClose(now)
@@ -64,7 +64,7 @@ func (m *Rounds) onReady(now time.Time, from mesh.ID, r announced) {
 	if a := m.attempt; a != nil && !a.fetch {
 		newer := r.have.attempt > a.group.adopt.attempt && !slices.Contains(m.dropped, r.have.attempt)
 		if a.has(from) && (r.last >= a.number || newer && a.coordinator == m.Self) {
-			m.broadcast(a.number, failed{m.Self, "a member is in no attempt"})
+			m.broadcast(a.number, failed{"", "a member is in no attempt"})
 			m.abandon(now)
 		}
 		return
@@ -79,7 +79,7 @@ func (m *Rounds) onWithdraw(now time.Time, from mesh.ID, env Envelope) {
 	}
 	if a := m.attempt; a != nil && !a.fetch && a.has(from) {
 		// It had not heard of the group. That is no fault: it may come back, or leave.
-		m.broadcast(a.number, failed{m.Self, "a member withdrew"})
+		m.broadcast(a.number, failed{"", "a member withdrew"})
 		m.abandon(now)
 		return
 	}
@@ -204,7 +204,7 @@ func (m *Rounds) onCommit(now time.Time, from mesh.ID, c committed) {
 }
 
 func (m *Rounds) onFailed(now time.Time, from mesh.ID, env Envelope, f failed) {
-	if !m.active || env.Round != m.own.round || env.Attempt < m.own.last {
+	if !m.active || env.Round != m.own.round || env.Attempt < m.own.last && f.who != from {
 		return
 	}
 	// Two peers that blame each other must not both go: the first blame counts.
@@ -212,7 +212,7 @@ func (m *Rounds) onFailed(now time.Time, from mesh.ID, env Envelope, f failed) {
 	switch {
 	case f.who == m.Self:
 		m.stepDown = true
-	case known && f.who != from && !m.excluded(from) && !m.gone(f.who):
+	case known && !m.excluded(from) && !m.gone(f.who):
 		m.reported[f.who] = f.why
 	}
 	if a := m.attempt; a == nil {
