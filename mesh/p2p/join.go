@@ -155,7 +155,7 @@ func (m *Mesh) claimAll(ctx context.Context) error {
 		var stale []peer.ID
 		m.mu.Lock()
 		for id, l := range m.links {
-			if l.passed && l.claimed != m.members.self.beat.Status.Worker {
+			if l.passed && l.claimed != m.members.Self().Status.Worker {
 				stale = append(stale, id)
 			}
 		}

@@ -121,7 +121,7 @@ func TestSameSeedSameRun(t *testing.T) {
 }
 
 // TestThousand is the run of docs/protocol.md: a thousand members, of whom 5 % crash, 2 %
-// stand still for a minute, 1 % leave, 5 % join, and 30 % are cut off for 80 s.
+// stand still for a minute, 1 % leave, 5 % join, and 30 % are cut off for 110 s.
 func TestThousand(t *testing.T) {
 	n := 1000
 	if testing.Short() {
@@ -168,8 +168,8 @@ func thousand(n int, part uint64) plan {
 		return p
 	}
 	take(0.02, func(a int) { p.pauses = append(p.pauses, fault{at: 30 * s, until: 90 * s, a: a}) })
-	p.splits = []fault{{at: 45 * s, until: 125 * s, a: n * 3 / 10}}
+	p.splits = []fault{{at: 45 * s, until: 155 * s, a: n * 3 / 10}}
 	p.settle = 100 * s
-	p.end = 125*s + p.settle
+	p.end = 155*s + p.settle
 	return p
 }

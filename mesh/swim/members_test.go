@@ -1,47 +1,56 @@
-package p2p
+package swim
 
 import (
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
 	"loco/mesh"
 )
 
-func pureMembers() *members {
-	c := Default()
-	c.SuspectAfter, c.DeadAfter, c.DeadAfterRefused, c.Forget = 4*time.Second, 15*time.Second, time.Second, time.Minute
-	return newMembers(c, "self", Heartbeat{})
+func pureMembers() *Members {
+	return New(Config{
+		Heartbeat: time.Second, ProbeEvery: time.Hour, SuspectMin: time.Second, SuspectAfter: 4 * time.Second,
+		DeadMin: 5 * time.Second, DeadAfter: 15 * time.Second, DeadAfterRefused: time.Second, Forget: time.Minute,
+	}, "self", Heartbeat{Incarnation: Incarnation{Life: 1}})
 }
 
-func beatOf(worker int, ready bool, incarnation, seq uint64) Heartbeat {
-	return Heartbeat{Status: mesh.Status{Worker: worker, Ready: ready}, Incarnation: incarnation, Seq: seq}
+func beatOf(worker int, ready bool, life, seq uint64) Heartbeat {
+	return Heartbeat{Status: mesh.Status{Worker: worker, Ready: ready}, Incarnation: Incarnation{Life: life}, Seq: seq}
 }
 
-// step is one event of a member "a" and the state that must follow. An event
-// returns whether it reports a change.
+// step is one event of a member "a" and the state that must follow.
 type step struct {
 	at      time.Duration
 	what    string
-	event   func(m *members, now time.Duration) bool
-	changed bool
+	event   func(m *Members, now time.Duration)
+	changed bool // the output says so
 	want    mesh.State
 }
 
-func admit(beat Heartbeat) func(*members, time.Duration) bool {
-	return func(m *members, now time.Duration) bool { c, _ := m.admit("a", beat, now); return c }
+func admit(beat Heartbeat) func(*Members, time.Duration) {
+	return func(m *Members, now time.Duration) { m.Admit("a", beat, now) }
 }
 
-func beat(b Heartbeat) func(*members, time.Duration) bool {
-	return func(m *members, now time.Duration) bool { c, _ := m.heartbeat("a", b, now); return c }
+func beat(b Heartbeat) func(*Members, time.Duration) {
+	return func(m *Members, now time.Duration) { m.Heartbeat("a", b, now) }
 }
 
-func hear(m *members, now time.Duration) bool   { return m.hear("a", now) }
-func refuse(m *members, now time.Duration) bool { return m.refuse("a", now) }
-func tick(m *members, now time.Duration) bool   { return m.tick(now) }
+func hear(m *Members, now time.Duration)   { m.Hear("a", now) }
+func refuse(m *Members, now time.Duration) { m.Refuse("a", now) }
+func tick(m *Members, now time.Duration)   { m.Tick(now) }
 
-func bye(incarnation uint64) func(*members, time.Duration) bool {
-	return func(m *members, now time.Duration) bool { return m.goodbye("a", incarnation, now) }
+func bye(life uint64) func(*Members, time.Duration) {
+	return func(m *Members, now time.Duration) { m.Goodbye("a", life, now) }
+}
+
+// rumor is what member "b", who is there since 0, says of "a".
+func rumor(say Say, life uint64, refuted uint32) func(*Members, time.Duration) {
+	return func(m *Members, now time.Duration) {
+		g := Message{Kind: Ping, Incarnation: Incarnation{Life: 1}, Rumors: []Rumor{{say, "a", Incarnation{life, refuted}}}}
+		m.Receive("b", g, now)
+	}
 }
 
 func TestMembersTransitions(t *testing.T) {
@@ -125,6 +134,25 @@ func TestMembersTransitions(t *testing.T) {
 			{1 * s, "hello of the new life", admit(beatOf(1, false, 3, 1)), true, mesh.Joining},
 			{2 * s, "its heartbeats count", beat(beatOf(1, true, 3, 2)), true, mesh.Alive},
 		},
+		"accused and refuted": {
+			{0, "admit", admit(beatOf(1, true, 1, 1)), true, mesh.Alive},
+			{3601 * s, "no tick for long: the gap is forgiven", tick, false, mesh.Alive},
+			{3603 * s, "called suspect, heard within the period", rumor(SaySuspect, 1, 0), false, mesh.Alive},
+			{3603 * s, "called dead, the same", rumor(SayDead, 1, 0), false, mesh.Alive},
+			{3604 * s, "refuted", rumor(SayAlive, 1, 1), false, mesh.Alive},
+			{3605 * s, "an old accusation", rumor(SayDead, 1, 0), false, mesh.Alive},
+		},
+		"called dead when not heard for long": {
+			{0, "admit", admit(beatOf(1, true, 1, 1)), true, mesh.Alive},
+			{3600 * s, "called dead in another life", rumor(SayDead, 2, 0), false, mesh.Alive},
+			{3600 * s, "called suspect", rumor(SaySuspect, 1, 0), true, mesh.Suspect},
+			{3600 * s, "refuted", rumor(SayAlive, 1, 1), true, mesh.Alive},
+			{7200 * s, "called dead", rumor(SayDead, 1, 1), true, mesh.Dead},
+			{7201 * s, "refuted, but not reached", rumor(SayAlive, 1, 2), false, mesh.Dead},
+			{7202 * s, "reached by a hello that was written before", admit(beatOf(1, true, 1, 9)), true, mesh.Alive},
+			{7202 * s, "an accusation that it refuted", rumor(SayDead, 1, 1), false, mesh.Alive},
+			{7203 * s, "left, others say", rumor(SayLeft, 1, 2), true, mesh.Left},
+		},
 		"gossip overtakes a hello": {
 			{0, "admit", admit(beatOf(1, false, 1, 1)), true, mesh.Joining},
 			{1 * s, "ready", beat(beatOf(1, true, 1, 3)), true, mesh.Alive},
@@ -133,9 +161,13 @@ func TestMembersTransitions(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := pureMembers()
+			m.Admit("b", beatOf(7, true, 1, 1), 0)
+			m.Take()
 			for _, st := range steps {
-				if changed := st.event(m, st.at); changed != st.changed {
-					t.Errorf("%v %s: reports a change: %v, want %v", st.at, st.what, changed, st.changed)
+				st.event(m, st.at)
+				m.by["b"].heard = st.at // only "a" is watched
+				if out := m.Take(); out.Changed != st.changed {
+					t.Errorf("%v %s: reports a change: %v, want %v", st.at, st.what, out.Changed, st.changed)
 				}
 				if got := m.by["a"].state; got != st.want {
 					t.Errorf("%v %s: %s, want %s", st.at, st.what, got, st.want)
@@ -147,34 +179,40 @@ func TestMembersTransitions(t *testing.T) {
 
 func TestMembersUnknown(t *testing.T) {
 	m := pureMembers()
-	if _, outcome := m.heartbeat("a", beatOf(1, true, 1, 1), 0); outcome != beatUnreached || len(m.by) != 1 {
+	if outcome := m.Heartbeat("a", beatOf(1, true, 1, 1), 0); outcome != Unreached || len(m.by) != 1 {
 		t.Errorf("a stranger's heartbeat: outcome %d, %d members", outcome, len(m.by))
 	}
 	gone := beatOf(1, true, 1, 1)
 	gone.Left = true
-	if _, outcome := m.heartbeat("a", gone, 0); outcome != beatIgnored {
+	if outcome := m.Heartbeat("a", gone, 0); outcome != Ignored {
 		t.Errorf("a stranger's goodbye: outcome %d", outcome)
 	}
-	if m.hear("a", 1) || m.refuse("a", 1) || m.goodbye("a", 1, 1) || len(m.by) != 1 {
-		t.Error("an event of a stranger changed something")
+	for _, id := range []mesh.ID{"a", "self"} {
+		m.Hear(id, 1)
+		m.Refuse(id, 1)
+		m.Goodbye(id, 1, 1)
+		m.Receive(id, Message{Kind: Ping}, 1)
 	}
-	if _, ok := m.admit("self", beatOf(1, true, 1, 1), 0); ok || m.hear("self", 1) || m.refuse("self", 1) || m.goodbye("self", 1, 1) {
-		t.Error("an event of oneself changed something")
+	rumor(SayDead, 1, 0)(m, 1)
+	if out := m.Take(); m.Admit("self", beatOf(1, true, 1, 1), 0) || len(m.by) != 1 || out.Changed || len(out.Send) > 0 || m.self.state != mesh.Joining {
+		t.Errorf("events of strangers and of oneself: %+v", out)
 	}
 }
 
 func TestMembersForget(t *testing.T) {
 	m := pureMembers()
-	m.admit("a", beatOf(1, true, 1, 1), 0)
-	m.goodbye("a", 1, time.Second)
-	m.tick(61*time.Second - 1)
+	m.Admit("a", beatOf(1, true, 1, 1), 0)
+	m.Goodbye("a", 1, time.Second)
+	m.Tick(61*time.Second - 1)
 	if m.by["a"] == nil {
 		t.Fatal("forgotten too early")
 	}
-	if !m.tick(61*time.Second) || m.by["a"] != nil {
+	m.Take()
+	m.Tick(61 * time.Second)
+	if out := m.Take(); !out.Changed || m.by["a"] != nil || len(m.all) != 1 {
 		t.Error("not forgotten after a minute")
 	}
-	m.tick(time.Hour)
+	m.Tick(time.Hour)
 	if m.by["self"] == nil || m.self.state != mesh.Joining {
 		t.Error("time changed this member itself")
 	}
@@ -183,20 +221,28 @@ func TestMembersForget(t *testing.T) {
 func TestMembersBounded(t *testing.T) {
 	m := pureMembers()
 	for i := range maxMembers + 10 {
-		m.admit(mesh.ID(rune(i+1)), beatOf(i, true, 1, 1), 0)
+		m.Admit(mesh.ID(rune(i+1)), beatOf(i, true, 1, 1), 0)
 	}
-	if len(m.by) != maxMembers {
-		t.Errorf("%d members, at most %d", len(m.by), maxMembers)
+	if len(m.by) != maxMembers || len(m.all) != maxMembers || len(m.order) > maxMembers {
+		t.Errorf("%d members, %d in order, at most %d", len(m.by), len(m.order), maxMembers)
+	}
+	if m.Admit("late", beatOf(1, true, 1, 1), 1) {
+		t.Error("one too many is taken in")
+	}
+	m.Goodbye(mesh.ID(rune(9)), 1, 2)
+	m.Goodbye(mesh.ID(rune(8)), 1, 1)
+	if !m.Admit("late", beatOf(1, true, 1, 1), 3) || m.by[mesh.ID(rune(8))] != nil || m.by[mesh.ID(rune(9))] == nil || len(m.all) != maxMembers {
+		t.Error("the one that is gone for longest did not make room")
 	}
 }
 
 func TestMembersView(t *testing.T) {
 	m := pureMembers()
-	m.announce(mesh.Status{Worker: 2, Ready: true})
-	m.admit("c", beatOf(1, false, 1, 1), time.Second)
-	m.admit("b", beatOf(1, true, 1, 1), 2*time.Second)
+	m.Announce(mesh.Status{Worker: 2, Ready: true})
+	m.Admit("c", beatOf(1, false, 1, 1), time.Second)
+	m.Admit("b", beatOf(1, true, 1, 1), 2*time.Second)
 	var got []mesh.Member
-	for _, v := range m.view(3 * time.Second) {
+	for _, v := range m.View(3 * time.Second) {
 		got = append(got, mesh.Member{ID: v.ID, State: v.State, Silent: v.Silent})
 	}
 	want := []mesh.Member{{ID: "b", State: mesh.Alive, Silent: time.Second}, {ID: "c", Silent: 2 * time.Second}, {ID: "self", State: mesh.Alive}}
@@ -207,49 +253,40 @@ func TestMembersView(t *testing.T) {
 
 func TestMembersFree(t *testing.T) {
 	m := pureMembers() // has 0 itself
-	m.admit("a", beatOf(1, true, 1, 1), 0)
-	m.admit("b", beatOf(2, true, 1, 1), 0)
-	m.admit("c", beatOf(4, true, 1, 1), 0)
-	if w := m.free(map[int]bool{0: true}); w != 3 {
+	m.Admit("a", beatOf(1, true, 1, 1), 0)
+	m.Admit("b", beatOf(2, true, 1, 1), 0)
+	m.Admit("c", beatOf(4, true, 1, 1), 0)
+	if w := m.Free(map[int]bool{0: true}); w != 3 {
 		t.Errorf("the lowest free number is %d, want 3", w)
 	}
-	m.goodbye("a", 1, 0)
-	if w := m.free(map[int]bool{0: true}); w != 1 {
+	m.Goodbye("a", 1, 0)
+	if w := m.Free(map[int]bool{0: true}); w != 1 {
 		t.Errorf("after worker 1 left it is %d, want 1", w)
 	}
-	if h := m.holder(2, "b"); h != "" {
+	if h := m.Holder(2, "b"); h != "" {
 		t.Errorf("number 2 apart from b is held by %q", h)
 	}
-	if h := m.holder(2, "x"); h != "b" {
+	if h := m.Holder(2, "x"); h != "b" {
 		t.Errorf("number 2 is held by %q, want b", h)
 	}
 }
 
-func TestYields(t *testing.T) {
-	fixed := claim{settled: true}
-	ready := claim{settled: true, movable: true, ready: true}
-	settled := claim{settled: true, movable: true}
-	joining := claim{movable: true}
-	for _, c := range []struct {
-		name string
-		a, b claim
-		want mesh.ID
-		ok   bool
-	}{
-		{"both given by hand", fixed, fixed, "", false},
-		{"given by hand, ready", fixed, ready, "", false},
-		{"the movable one", fixed, settled, "b", true},
-		{"the movable one, larger or not", settled, fixed, "a", true},
-		{"the one that joined last", joining, settled, "a", true},
-		{"two that joined", settled, settled, "b", true},
-		{"two that are joining", joining, joining, "b", true},
+func TestConfigValidate(t *testing.T) {
+	for _, c := range []Config{wide(), near()} {
+		if err := c.Validate(); err != nil {
+			t.Errorf("a good configuration: %v", err)
+		}
+	}
+	for want, change := range map[string]func(*Config){
+		"forget of 0s: must be positive":          func(c *Config) { c.Forget = 0 },
+		"probe every of 0s: must be positive":     func(c *Config) { c.ProbeEvery = 0 },
+		"each must be longer than the one before": func(c *Config) { c.SuspectAfter = c.Heartbeat },
+		"a floor is above its cap":                func(c *Config) { c.DeadMin = c.DeadAfter + 1 },
 	} {
-		a, b := c.a, c.b
-		a.id, b.id = "a", "b"
-		for _, order := range [][2]claim{{a, b}, {b, a}} {
-			if got, ok := yields(order[0], order[1]); got != c.want || ok != c.ok {
-				t.Errorf("%s: %q, %v, want %q, %v", c.name, got, ok, c.want, c.ok)
-			}
+		c := near()
+		change(&c)
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q in it", err, want)
 		}
 	}
 }
