@@ -107,23 +107,6 @@ func Default() Config {
 	}
 }
 
-// WAN is Default for machines far apart: it listens on every interface, over TCP
-// and QUIC, and waits longer.
-func WAN() Config {
-	c := Default()
-	c.Listen = []string{"/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1", "/ip6/::/udp/0/quic-v1"}
-	c.Heartbeat = 15 * time.Second // 1,000 members: 160 KB/s
-	c.ProbeEvery = 5 * time.Second
-	c.SuspectAfter = time.Minute
-	c.DeadAfter = 3 * time.Minute
-	c.DeadAfterRefused = 10 * time.Second // a home router restarts its port mapping
-	c.Forget = time.Hour
-	c.DialTimeout = 15 * time.Second
-	c.JoinTimeout = 2 * time.Minute
-	c.RedialMax = 30 * time.Second
-	return c
-}
-
 // Validate reports everything that is wrong with c, each with its field, value and
 // what is allowed.
 func (c Config) Validate() error {
