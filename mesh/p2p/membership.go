@@ -74,7 +74,6 @@ func (m *Mesh) post(e swim.Envelope) {
 	select {
 	case l.mail <- e.Message:
 	default:
-		return
 	}
 	if !l.writing {
 		l.writing = true
@@ -82,10 +81,14 @@ func (m *Mesh) post(e swim.Envelope) {
 	}
 }
 
-// deliver writes a link's messages to one stream until that, or the link, ends.
+// deliver writes a link's messages to one stream until that, or the link, ends. What was
+// waiting is lost with it: it would be old.
 func (m *Mesh) deliver(id peer.ID, l *link) {
 	err := m.write(id, l)
 	m.mu.Lock()
+	for len(l.mail) > 0 {
+		<-l.mail
+	}
 	l.writing = false // the next message opens another stream
 	m.mu.Unlock()
 	if err != nil && m.ctx.Err() == nil {
