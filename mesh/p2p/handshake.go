@@ -159,7 +159,9 @@ func (m *Mesh) answerClaim(s network.Stream, theirs Hello) error {
 	return nil
 }
 
-// judge decides about a dialer's claim to its number, and keeps the number for it.
+// judge decides about a dialer's claim to its number, and keeps the number for it. Of
+// two that join at the same time with a number that neither may change the smaller ID has
+// it, and the other learns so from its New.
 func (m *Mesh) judge(from mesh.ID, theirs Hello) Verdict {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -171,10 +173,15 @@ func (m *Mesh) judge(from mesh.ID, theirs Hello) Verdict {
 	}
 	if holder := m.members.Holder(want, from); holder == m.id {
 		other := claim{id: from, settled: theirs.Settled, movable: beat.Movable, ready: beat.Status.Ready}
-		if loser, ok := yields(m.ownClaim(), other); !ok || loser != m.id {
+		loser, ok := yields(m.ownClaim(), other)
+		switch {
+		case ok && loser == m.id:
+			m.move(nil)
+		case !ok && !m.settled && !theirs.Settled && from < m.id:
+			m.outbid = &WorkerTakenError{Worker: want, By: from} // New ends with it
+		default:
 			return Verdict{Code: verdictWorkerTaken, Worker: want, By: m.id}
 		}
-		m.move(nil)
 	} else if holder != "" {
 		return Verdict{Code: verdictWorkerTaken, Worker: want, By: holder}
 	}

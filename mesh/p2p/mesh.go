@@ -51,7 +51,8 @@ type Mesh struct {
 
 	mu       sync.Mutex // guards what follows; never held while waiting
 	ended    bool
-	settled  bool // New has returned, or is about to
+	settled  bool              // New has returned, or is about to
+	outbid   *WorkerTakenError // its number went to another that joined at the same time
 	members  *swim.Members
 	changed  chan struct{}
 	links    map[peer.ID]*link
@@ -93,11 +94,10 @@ func New(ctx context.Context, cfg Config) (*Mesh, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := m.join(ctx, bootstrap); err != nil {
-		m.Close()
+	if err := m.enter(ctx, bootstrap); err != nil {
+		m.Leave(ctx) // somebody may have taken it in
 		return nil, err
 	}
-	m.startMDNS()
 	return m, nil
 }
 
