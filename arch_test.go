@@ -39,8 +39,9 @@ var allowed = map[string][]string{
 	"mesh":            {},
 	"mesh/meshtest":   {"loco/mesh"},
 	"mesh/sim":        {"loco/mesh"},
+	"mesh/swim":       {"loco/mesh"},
 	"mesh/p2p": {
-		"loco/mesh", "github.com/libp2p/...", "github.com/multiformats/...",
+		"loco/mesh", "loco/mesh/swim", "github.com/libp2p/...", "github.com/multiformats/...",
 		"github.com/prometheus/client_golang/prometheus",
 	},
 	"checkpoint":       {"golang.org/x/sys/unix"},
@@ -57,6 +58,7 @@ var pure = map[string][]string{
 	// It is given times and never asks for one: TestProtocolAsksNoClock.
 	"gossip/protosim": {"net", "os", "context", "sync"},
 	"gossip/protocol": {"net", "os", "context", "sync", "math/rand", "math/rand/v2"},
+	"mesh/swim":       {"net", "os", "context", "sync", "math/rand", "math/rand/v2"},
 	"trainer/model":   {"time", "net", "os", "math/rand", "math/rand/v2"},
 }
 
@@ -131,13 +133,15 @@ func checkImports(t *testing.T, dir, name string, f *ast.File) {
 	}
 }
 
-// TestProtocolAsksNoClock holds the protocol's state machines to be pure: they compute
+// TestProtocolAsksNoClock holds the protocols' state machines to be pure: they compute
 // with the times that they are given, and start nothing.
 func TestProtocolAsksNoClock(t *testing.T) {
 	names, err := filepath.Glob("gossip/protocol/*.go")
-	if err != nil || len(names) == 0 {
-		t.Fatal(names, err)
+	more, err2 := filepath.Glob("mesh/swim/*.go")
+	if err != nil || err2 != nil || len(names) == 0 || len(more) == 0 {
+		t.Fatal(names, more, err, err2)
 	}
+	names = append(names, more...)
 	fset := token.NewFileSet()
 	for _, name := range names {
 		if strings.HasSuffix(name, "_test.go") {

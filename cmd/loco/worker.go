@@ -221,16 +221,24 @@ func (w *worker) enterMesh(ctx context.Context, number int) (err error) {
 
 func (w *worker) meshConfig() p2p.Config {
 	m := w.spec.cfg.Mesh
-	c := p2p.Default()
+	c := meshTimes(m)
 	c.IdentityFile = w.seat.path("identity.key")
 	c.Listen, c.MDNS = m.Listen, m.MDNS
 	c.Bootstrap = append(w.knownAddrs(), w.join...)
 	c.RunID = w.runID
 	c.Canonical = w.spec.canonical(w.set)
 	c.Worker = w.seat.number
-	c.Heartbeat, c.SuspectAfter, c.DeadAfter = m.Heartbeat.Std(), m.SuspectAfter.Std(), m.DeadAfter.Std()
-	c.JoinTimeout = m.JoinTimeout.Std()
 	c.Logger = w.log
+	return c
+}
+
+// meshTimes is a mesh with the times of a configuration.
+func meshTimes(m config.Mesh) p2p.Config {
+	c := p2p.Default()
+	c.Heartbeat, c.ProbeEvery = m.Heartbeat.Std(), m.ProbeEvery.Std()
+	c.SuspectMin, c.SuspectAfter = m.SuspectMin.Std(), m.SuspectAfter.Std()
+	c.DeadMin, c.DeadAfter, c.DeadAfterRefused = m.DeadMin.Std(), m.DeadAfter.Std(), m.DeadRefused.Std()
+	c.Forget, c.DialTimeout, c.RedialMax, c.JoinTimeout = m.Forget.Std(), m.DialTimeout.Std(), m.RedialMax.Std(), m.JoinTimeout.Std()
 	return c
 }
 

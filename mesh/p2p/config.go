@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -11,6 +12,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"loco/mesh/swim"
 )
 
 // Limits of a configuration.
@@ -50,11 +53,17 @@ type Config struct {
 	// Heartbeat is the time between two heartbeats. A node sends about 2.4 KB for
 	// each heartbeat of each member, whatever the size of the run.
 	Heartbeat time.Duration
-	// SuspectAfter is the silence after which a member is suspect: several heartbeats.
-	SuspectAfter time.Duration
-	// DeadAfter is the silence after which a member is dead. It bounds how long a
-	// paused machine or a cut cable can hold the others up.
-	DeadAfter time.Duration
+	// ProbeEvery is the time between two probes. A node sends some 100 bytes for each,
+	// whatever the size of the run, and a member that is gone is probed by one of the
+	// others within about two of them.
+	ProbeEvery time.Duration
+	// SuspectMin and SuspectAfter are the floor and the cap of the silence after which a
+	// member is suspect; between them lies what is usual for it. A floor of 0 is two probes.
+	SuspectMin, SuspectAfter time.Duration
+	// DeadMin and DeadAfter are the floor and the cap of how long a member may be suspect
+	// before it is dead. The cap bounds how long a paused machine or a cut cable can
+	// hold the others up. A floor of 0 is a third of the cap.
+	DeadMin, DeadAfter time.Duration
 	// DeadAfterRefused is how long the addresses of a member may refuse connections
 	// before it is dead: enough for a router to restart, not a worker.
 	DeadAfterRefused time.Duration
@@ -86,8 +95,9 @@ func Default() Config {
 		Listen:           []string{"/ip4/127.0.0.1/tcp/0"}, // reachable from this machine alone until asked otherwise
 		Worker:           -1,
 		Heartbeat:        time.Second,      // tens of members: about 100 KB/s
+		ProbeEvery:       time.Second,      // a cut cable is noticed in two
 		SuspectAfter:     4 * time.Second,  // three heartbeats lost
-		DeadAfter:        15 * time.Second, // a long collection or a laptop's hiccup survives
+		DeadAfter:        15 * time.Second, // a third of it, and a long collection or a laptop's hiccup survives
 		DeadAfterRefused: time.Second,      // a closed port means that the process is gone
 		Forget:           10 * time.Minute,
 		DialTimeout:      5 * time.Second,
@@ -95,22 +105,6 @@ func Default() Config {
 		HelloTimeout:     10 * time.Second,
 		RedialMax:        5 * time.Second,
 	}
-}
-
-// WAN is Default for machines far apart: it listens on every interface, over TCP
-// and QUIC, and waits longer.
-func WAN() Config {
-	c := Default()
-	c.Listen = []string{"/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1", "/ip6/::/udp/0/quic-v1"}
-	c.Heartbeat = 15 * time.Second // 1,000 members: 160 KB/s
-	c.SuspectAfter = time.Minute
-	c.DeadAfter = 3 * time.Minute
-	c.DeadAfterRefused = 10 * time.Second // a home router restarts its port mapping
-	c.Forget = time.Hour
-	c.DialTimeout = 15 * time.Second
-	c.JoinTimeout = 2 * time.Minute
-	c.RedialMax = 30 * time.Second
-	return c
 }
 
 // Validate reports everything that is wrong with c, each with its field, value and
@@ -150,18 +144,32 @@ func (c Config) Validate() error {
 		name  string
 		value time.Duration
 	}{
-		{"heartbeat", c.Heartbeat}, {"suspect after", c.SuspectAfter}, {"dead after", c.DeadAfter},
-		{"dead after refused", c.DeadAfterRefused}, {"forget", c.Forget}, {"dial timeout", c.DialTimeout},
-		{"join timeout", c.JoinTimeout}, {"hello timeout", c.HelloTimeout}, {"redial max", c.RedialMax},
+		{"dial timeout", c.DialTimeout}, {"join timeout", c.JoinTimeout}, {"hello timeout", c.HelloTimeout}, {"redial max", c.RedialMax},
 	} {
 		if d.value <= 0 {
 			bad("%s of %v: must be positive", d.name, d.value)
 		}
 	}
-	if c.SuspectAfter <= c.Heartbeat || c.DeadAfter <= c.SuspectAfter {
-		bad("heartbeat %v, suspect after %v, dead after %v: each must be longer than the one before", c.Heartbeat, c.SuspectAfter, c.DeadAfter)
+	if err := c.swim().Validate(); err != nil {
+		bad("%w", err)
 	}
 	return errors.Join(errs...)
+}
+
+// swim is the part of c that the state machine of the members has, with its floors.
+func (c Config) swim() swim.Config {
+	s := swim.Config{
+		Heartbeat: c.Heartbeat, ProbeEvery: c.ProbeEvery,
+		SuspectMin: c.SuspectMin, SuspectAfter: c.SuspectAfter, DeadMin: c.DeadMin, DeadAfter: c.DeadAfter,
+		DeadAfterRefused: c.DeadAfterRefused, Forget: c.Forget, Seed: rand.Uint64(),
+	}
+	if s.SuspectMin == 0 {
+		s.SuspectMin = min(2*c.ProbeEvery, c.SuspectAfter)
+	}
+	if s.DeadMin == 0 {
+		s.DeadMin = c.DeadAfter / 3
+	}
+	return s
 }
 
 // parseBootstrap gathers the addresses by peer, in the order given.

@@ -23,13 +23,19 @@
 //
 // # Liveness
 //
-// Members publish heartbeats on the gossip topic /loco/<run>/status/1.0.0, where
-// <run> is the first 16 hex digits of the run ID. Any byte read from a member
-// counts as being heard too. A lost connection is dialed again at once; when every
-// TCP address refuses, the process is gone and the member is suspect immediately
-// and dead after Config.DeadAfterRefused. Otherwise silence decides. Each machine
-// measures with its own monotonic clock: no time crosses the network. The rules
-// are in [members], which has neither clock nor goroutine.
+// Members publish heartbeats, with their status, on the gossip topic
+// /loco/<run>/status/1.0.0, where <run> is the first 16 hex digits of the run ID. They
+// probe each other, and tell each other who is suspect, dead or has refuted that, by
+// messages of members/1.0.0: streams that stay open, one in each direction between two
+// members, with a length (uint16) before each message. A message that cannot be sent at once
+// is dropped: a lost probe is an answer too. Any byte read from a member is a sign of life.
+//
+// A lost connection is dialed again at once; when every TCP address refuses, the process
+// is gone and the member is suspect immediately and dead after
+// Config.DeadAfterRefused. A member that was dead and lives says hello again, over the
+// old connection if that stands. Each machine measures with its own monotonic clock: no
+// time crosses the network. The rules and the messages are in loco/mesh/swim, which
+// has neither clock nor goroutine.
 //
 // # Wire format
 //
@@ -38,25 +44,26 @@
 // (uint32), type (uint8: 1 Hello, 2 Config, 3 Verdict), payload. Numbers of types,
 // flags and codes are never used again for another meaning.
 //
-// Heartbeat, the payload of a gossip message, which gossipsub signs; at most 2,627
+// Heartbeat, the payload of a gossip message, which gossipsub signs; at most 2,631
 // bytes:
 //
 //	offset  bytes  field
-//	0       1      version, 1
-//	1       1      flags: 1 ready, 2 done, 4 left, 8 movable (number may change)
+//	0       1      version, 2
+//	1       1      flags: 1 ready, 2 done, 4 left, 8 movable (number may change), 16 begun
 //	2       4      worker, below 2^20
-//	6       8      incarnation: orders two lives of one identity
-//	14      8      sequence: orders the heartbeats of one life
-//	22      8      round
-//	30      8      step
-//	38      8      tokens
-//	46      1      number of addresses, at most 10
-//	47             addresses: texts of at most 256 bytes, length uint16
+//	6       8      life: orders two processes of one identity
+//	14      4      refutations of this life: with it the incarnation
+//	18      8      sequence: orders the heartbeats of one life
+//	26      8      round
+//	34      8      step
+//	42      8      tokens
+//	50      1      number of addresses, at most 10
+//	51             addresses: texts of at most 256 bytes, length uint16
 //
 // Hello, at most 128 KiB:
 //
 //	0       4      magic "loco"
-//	4       2      version of loco's protocols, 1
+//	4       2      version of loco's protocols, 2
 //	6       1      settled: 1 once its own joining is over
 //	7              run ID, a text of at most 128 hex digits
 //	               length of the heartbeat (uint16), heartbeat

@@ -10,6 +10,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"loco/mesh"
+	"loco/mesh/swim"
 )
 
 // maxGossipBytes bounds one message between two peers of the gossip: a heartbeat
@@ -80,10 +81,7 @@ func (g *gossip) close() {
 
 // ownBeat is the next heartbeat of this member. m.mu is held.
 func (m *Mesh) ownBeat(addrs []string) Heartbeat {
-	self := m.members.self
-	self.beat.Seq++
-	self.beat.Addrs = addrs
-	return self.beat
+	return m.members.Beat(addrs)
 }
 
 // publish sends one heartbeat to everybody.
@@ -101,39 +99,41 @@ func (m *Mesh) publish() {
 func (m *Mesh) heartbeat(from peer.ID, beat Heartbeat) {
 	id := mesh.ID(from.String())
 	m.mu.Lock()
-	changed, outcome := m.members.heartbeat(id, beat, m.now())
-	m.note(changed)
-	if outcome == beatApplied && beat.Status.Worker == m.members.self.beat.Status.Worker && !beat.Left {
+	outcome := m.members.Heartbeat(id, beat, m.now())
+	m.note()
+	if outcome == swim.Applied && beat.Status.Worker == m.members.Self().Status.Worker && !beat.Left {
 		other := claim{id: id, settled: true, movable: beat.Movable, ready: beat.Status.Ready}
 		if loser, ok := yields(m.ownClaim(), other); ok && loser == m.id {
 			m.move(nil)
 		}
 	}
 	m.mu.Unlock()
-	if outcome == beatUnreached {
+	if outcome == swim.Unreached {
 		m.seek(peer.AddrInfo{ID: from, Addrs: parseAddrs(beat.Addrs)})
 	}
 }
 
 // ownClaim is this worker's side of a dispute over its number. m.mu is held.
 func (m *Mesh) ownClaim() claim {
-	self := m.members.self
-	return claim{id: m.id, settled: m.settled, movable: self.beat.Movable, ready: self.beat.Status.Ready}
+	self := m.members.Self()
+	return claim{id: m.id, settled: m.settled, movable: self.Movable, ready: self.Status.Ready}
 }
 
 // move takes the next free number that is not in taken and tells the others. m.mu
 // is held.
 func (m *Mesh) move(taken map[int]bool) {
-	skip := map[int]bool{m.members.self.beat.Status.Worker: true}
+	s := m.members.Self().Status
+	skip := map[int]bool{s.Worker: true}
 	for w := range taken {
 		skip[w] = true
 	}
 	for w := range m.reserved {
 		skip[w] = true
 	}
-	s := m.members.self.beat.Status
-	s.Worker = m.members.free(skip)
-	m.log.Info("worker number moved", "from", m.members.self.beat.Status.Worker, "to", s.Worker)
-	m.note(m.members.announce(s))
+	from := s.Worker
+	s.Worker = m.members.Free(skip)
+	m.log.Info("worker number moved", "from", from, "to", s.Worker)
+	m.members.Announce(s)
+	m.note()
 	m.beatSoon()
 }

@@ -48,7 +48,7 @@ func (m *Mesh) moveFrom(claimed int, taken map[int]bool) bool {
 	if m.ownClaim().rank() == 0 {
 		return false
 	}
-	if m.members.self.beat.Status.Worker == claimed {
+	if m.members.Self().Status.Worker == claimed {
 		m.move(taken)
 	}
 	return true
@@ -159,28 +159,34 @@ func (m *Mesh) answerClaim(s network.Stream, theirs Hello) error {
 	return nil
 }
 
-// judge decides about a dialer's claim to its number, and keeps the number for it.
+// judge decides about a dialer's claim to its number, and keeps the number for it. Of
+// two that join at the same time with a number that neither may change the smaller ID has
+// it, and the other learns so from its New.
 func (m *Mesh) judge(from mesh.ID, theirs Hello) Verdict {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.listen()
-	m.note(m.members.tick(m.now()))
+	m.tick()
 	beat := theirs.Heartbeat
 	want := beat.Status.Worker
 	if r := m.reserved[want]; r.by != "" && r.by != from && r.until > m.now() {
 		return Verdict{Code: verdictWorkerTaken, Worker: want, By: r.by}
 	}
-	if holder := m.members.holder(want, from); holder == m.id {
+	if holder := m.members.Holder(want, from); holder == m.id {
 		other := claim{id: from, settled: theirs.Settled, movable: beat.Movable, ready: beat.Status.Ready}
-		if loser, ok := yields(m.ownClaim(), other); !ok || loser != m.id {
+		loser, ok := yields(m.ownClaim(), other)
+		switch {
+		case ok && loser == m.id:
+			m.move(nil)
+		case !ok && !m.settled && !theirs.Settled && from < m.id:
+			m.outbid = &WorkerTakenError{Worker: want, By: from} // New ends with it
+		default:
 			return Verdict{Code: verdictWorkerTaken, Worker: want, By: m.id}
 		}
-		m.move(nil)
 	} else if holder != "" {
 		return Verdict{Code: verdictWorkerTaken, Worker: want, By: holder}
 	}
 	m.reserved[want] = reservation{by: from, until: m.now() + m.cfg.HelloTimeout}
-	return Verdict{Worker: m.members.self.beat.Status.Worker}
+	return Verdict{Worker: m.members.Self().Status.Worker}
 }
 
 // release ends a reservation.
@@ -264,7 +270,7 @@ func (m *Mesh) ownHello(listener bool) Hello {
 	defer m.mu.Unlock()
 	h := Hello{Version: protocolVersion, Settled: m.settled, RunID: m.cfg.RunID, Heartbeat: m.ownBeat(addrs)}
 	if listener {
-		h.Known = m.members.known()
+		h.Known = m.known()
 	}
 	return h
 }

@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"unicode/utf8"
 
-	"loco/mesh"
+	"loco/mesh/swim"
 )
 
 // Limits of a heartbeat.
 const (
-	heartbeatVersion  = 1
-	heartbeatFixed    = 47
+	heartbeatVersion  = 2
+	heartbeatFixed    = 51
 	maxAddrs          = 10
 	maxAddrBytes      = 256
 	maxHeartbeatBytes = heartbeatFixed + maxAddrs*(2+maxAddrBytes)
@@ -28,15 +28,9 @@ const (
 	flagsKnown = 1<<iota - 1
 )
 
-// Heartbeat is what a member says about itself, every Config.Heartbeat.
-type Heartbeat struct {
-	Status      mesh.Status
-	Left        bool     // goodbye: nothing follows
-	Movable     bool     // the worker number was not given by hand and may change
-	Incarnation uint64   // a restarted process has a larger one
-	Seq         uint64   // grows with each heartbeat of an incarnation
-	Addrs       []string // multiaddrs without /p2p, at most 10 of at most 256 bytes
-}
+// Heartbeat is what a member says about itself, every Config.Heartbeat, with at most 10
+// addresses of at most 256 bytes.
+type Heartbeat = swim.Heartbeat
 
 // AppendHeartbeat appends the encoding of h to dst; the package comment has the
 // layout. Addresses over the limits are left out.
@@ -52,7 +46,9 @@ func AppendHeartbeat(dst []byte, h Heartbeat) []byte {
 	}
 	dst = append(dst, heartbeatVersion, flags)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(h.Status.Worker))
-	for _, v := range []uint64{h.Incarnation, h.Seq, h.Status.Round, h.Status.Step, h.Status.Tokens} {
+	dst = binary.LittleEndian.AppendUint64(dst, h.Incarnation.Life)
+	dst = binary.LittleEndian.AppendUint32(dst, h.Incarnation.Refuted)
+	for _, v := range []uint64{h.Seq, h.Status.Round, h.Status.Step, h.Status.Tokens} {
 		dst = binary.LittleEndian.AppendUint64(dst, v)
 	}
 	return appendAddrs(dst, h.Addrs)
@@ -83,7 +79,7 @@ func parseHeartbeat(r *reader) Heartbeat {
 	h.Movable = flags&flagMovable != 0
 	h.Status.Begun = flags&flagBegun != 0
 	h.Status.Worker = r.worker()
-	h.Incarnation = r.uint64()
+	h.Incarnation = swim.Incarnation{Life: r.uint64(), Refuted: r.uint32()}
 	h.Seq = r.uint64()
 	h.Status.Round = r.uint64()
 	h.Status.Step = r.uint64()

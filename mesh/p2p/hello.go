@@ -12,7 +12,7 @@ import (
 )
 
 // protocolVersion is the version of everything loco says after the hello.
-const protocolVersion = 1
+const protocolVersion = 2
 
 // Frame types of a hello stream. Append only: a number is never reused.
 const (

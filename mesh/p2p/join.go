@@ -20,6 +20,27 @@ const (
 	claimTries   = 8               // rounds of telling everybody a number that moves
 )
 
+// enter joins the run through its bootstrap peers or, without any, through those that
+// mDNS finds.
+func (m *Mesh) enter(ctx context.Context, bootstrap []peer.AddrInfo) error {
+	if !m.cfg.MDNS {
+		return m.join(ctx, bootstrap)
+	}
+	f := m.startMDNS()
+	if f == nil || len(bootstrap) > 0 {
+		return m.join(ctx, append(bootstrap, f.done()...))
+	}
+	if near := f.look(ctx); len(near) > 0 {
+		ctx, cancel := context.WithTimeout(ctx, m.cfg.DialTimeout+m.cfg.HelloTimeout)
+		defer cancel()
+		if err := m.join(ctx, near); err == nil || isFatal(err) {
+			return err
+		}
+		m.log.Warn("those that mDNS found do not answer", "found", len(near))
+	}
+	return m.join(ctx, nil)
+}
+
 // join asks all bootstrap peers at once to take this worker in, again and again
 // until one does or the time is over. The others are dialed on in the background.
 func (m *Mesh) join(ctx context.Context, bootstrap []peer.AddrInfo) error {
@@ -36,8 +57,11 @@ func (m *Mesh) join(ctx context.Context, bootstrap []peer.AddrInfo) error {
 		m.spawn(func() { m.keep(bootstrap) })
 	}
 	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.outbid != nil {
+		return m.outbid
+	}
 	m.settled = true
-	m.mu.Unlock()
 	m.beatSoon()
 	return nil
 }
@@ -155,7 +179,7 @@ func (m *Mesh) claimAll(ctx context.Context) error {
 		var stale []peer.ID
 		m.mu.Lock()
 		for id, l := range m.links {
-			if l.passed && l.claimed != m.members.self.beat.Status.Worker {
+			if l.passed && l.claimed != m.members.Self().Status.Worker {
 				stale = append(stale, id)
 			}
 		}

@@ -232,11 +232,11 @@ func TestNumbersFoundApart(t *testing.T) {
 	awaitDistinct(t, append(joined, a, b, mustNew(t, c)))
 }
 
-// Members that name each other start at the same time, and one after another.
-func TestMutualBootstrap(t *testing.T) {
-	addrs := freeAddrs(t, 3)
+// mutual are configurations of members that name each other.
+func mutual(t *testing.T, n int) []Config {
+	addrs := freeAddrs(t, n)
 	dir := t.TempDir()
-	configs := make([]Config, 3)
+	configs := make([]Config, n)
 	var bootstrap []string
 	for i := range configs {
 		configs[i] = testConfig(t)
@@ -252,11 +252,46 @@ func TestMutualBootstrap(t *testing.T) {
 		}
 		bootstrap = append(bootstrap, addrs[i]+"/p2p/"+id.String())
 	}
+	for i := range configs {
+		configs[i].Bootstrap = bootstrap // its own is skipped
+	}
+	return configs
+}
+
+// Of two that join at the same time with a number that neither may change one has it,
+// and the other is told.
+func TestOneNumberAtATime(t *testing.T) {
+	configs := mutual(t, 2)
+	meshes, errs := make([]*Mesh, 2), make([]error, 2)
+	var wg sync.WaitGroup
+	for i, c := range configs {
+		c.Worker = 0
+		wg.Go(func() { meshes[i], errs[i] = New(t.Context(), c) })
+	}
+	wg.Wait()
+	for i := range meshes {
+		if meshes[i] != nil {
+			defer meshes[i].Close()
+		}
+		var taken *WorkerTakenError
+		if other := errs[1-i]; errs[i] == nil {
+			if !errors.As(other, &taken) || taken.By != meshes[i].Self() {
+				t.Errorf("the other of one that joined: %v", other)
+			}
+			meshtest.Await(t, meshes[i], "want nobody else", func(ms []mesh.Member) bool { return meshtest.Live(ms) == 1 })
+			return
+		}
+	}
+	t.Errorf("neither joined: %v", errs)
+}
+
+// Members that name each other start at the same time, and one after another.
+func TestMutualBootstrap(t *testing.T) {
+	configs := mutual(t, 3)
 	var meshes []*Mesh
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	for _, c := range configs {
-		c.Bootstrap = bootstrap // its own is skipped
 		wg.Go(func() {
 			m, err := New(t.Context(), c)
 			if err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"loco/mesh"
+	"loco/mesh/swim"
 )
 
 // connected notes a new connection. A peer that does not pass a hello in time is
@@ -18,7 +19,7 @@ func (m *Mesh) connected(id peer.ID) {
 	if m.ended || m.links[id] != nil {
 		return
 	}
-	l := &link{admitted: make(chan struct{}), gone: make(chan struct{})}
+	l := &link{admitted: make(chan struct{}), gone: make(chan struct{}), mail: make(chan swim.Message, mailMax)}
 	l.reaper = time.AfterFunc(2*m.cfg.HelloTimeout, func() {
 		if m.ctx.Err() == nil && !m.passed(id) {
 			m.log.Warn("peer refused", "peer", id.String(), "error", "connected, but said no hello")
@@ -29,7 +30,7 @@ func (m *Mesh) connected(id peer.ID) {
 }
 
 // disconnected notes the end of a connection. If it was the peer's last one and the
-// peer is a member, it is dialed again at once.
+// peer is a member that has not left, it is dialed again at once.
 func (m *Mesh) disconnected(id peer.ID) {
 	m.mu.Lock()
 	l := m.links[id]
@@ -41,8 +42,8 @@ func (m *Mesh) disconnected(id peer.ID) {
 	l.reaper.Stop()
 	close(l.gone)
 	delete(m.links, id)
-	r := m.members.by[mesh.ID(id.String())]
-	lost := r != nil && r.live()
+	k, known := m.members.Find(mesh.ID(id.String()))
+	lost := known && k.State != mesh.Left
 	m.mu.Unlock()
 	if lost {
 		m.seek(peer.AddrInfo{ID: id})
@@ -55,6 +56,21 @@ func (m *Mesh) passed(id peer.ID) bool {
 	defer m.mu.Unlock()
 	l := m.links[id]
 	return l != nil && l.passed
+}
+
+// joined reports whether a peer is connected, has passed a hello, and counts: one that
+// was found dead has to say hello again.
+func (m *Mesh) joined(id peer.ID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.isJoined(id)
+}
+
+// isJoined is joined where m.mu is held.
+func (m *Mesh) isJoined(id peer.ID) bool {
+	l := m.links[id]
+	k, known := m.members.Find(mesh.ID(id.String()))
+	return l != nil && l.passed && known && k.Live()
 }
 
 // awaitPassed waits until a connected peer has passed a hello, which may be under
@@ -90,11 +106,9 @@ func (m *Mesh) admit(c network.Conn, beat Heartbeat, claimed int) bool {
 		return false
 	}
 	m.listen()
-	restarted := false
-	if r := m.members.by[id]; r != nil {
-		restarted = beat.Incarnation > r.beat.Incarnation
-	}
-	changed, ok := m.members.admit(id, beat, m.now())
+	k, known := m.members.Find(id)
+	restarted := known && beat.Incarnation.Life > k.Beat.Incarnation.Life
+	ok := m.members.Admit(id, beat, m.now())
 	if ok {
 		l.claimed = claimed
 		if !l.passed {
@@ -103,7 +117,7 @@ func (m *Mesh) admit(c network.Conn, beat Heartbeat, claimed int) bool {
 			close(l.admitted)
 		}
 	}
-	m.note(changed)
+	m.note()
 	m.mu.Unlock()
 	if restarted {
 		m.closeOlder(c)

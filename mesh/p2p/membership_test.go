@@ -1,255 +1,181 @@
 package p2p
 
 import (
-	"reflect"
+	"bytes"
+	"errors"
+	"io"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	corep "github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/prometheus/client_golang/prometheus"
+
 	"loco/mesh"
+	"loco/mesh/meshtest"
+	"loco/mesh/swim"
 )
 
-func pureMembers() *members {
-	c := Default()
-	c.SuspectAfter, c.DeadAfter, c.DeadAfterRefused, c.Forget = 4*time.Second, 15*time.Second, time.Second, time.Minute
-	return newMembers(c, "self", Heartbeat{})
+// hasty are times for a test that waits for a death by silence.
+func hasty(c *Config) {
+	c.Heartbeat, c.ProbeEvery = 50*time.Millisecond, 100*time.Millisecond
+	c.SuspectAfter, c.DeadMin, c.DeadAfter = 400*time.Millisecond, 400*time.Millisecond, 2*time.Second
 }
 
-func beatOf(worker int, ready bool, incarnation, seq uint64) Heartbeat {
-	return Heartbeat{Status: mesh.Status{Worker: worker, Ready: ready}, Incarnation: incarnation, Seq: seq}
-}
-
-// step is one event of a member "a" and the state that must follow. An event
-// returns whether it reports a change.
-type step struct {
-	at      time.Duration
-	what    string
-	event   func(m *members, now time.Duration) bool
-	changed bool
-	want    mesh.State
-}
-
-func admit(beat Heartbeat) func(*members, time.Duration) bool {
-	return func(m *members, now time.Duration) bool { c, _ := m.admit("a", beat, now); return c }
-}
-
-func beat(b Heartbeat) func(*members, time.Duration) bool {
-	return func(m *members, now time.Duration) bool { c, _ := m.heartbeat("a", b, now); return c }
-}
-
-func hear(m *members, now time.Duration) bool   { return m.hear("a", now) }
-func refuse(m *members, now time.Duration) bool { return m.refuse("a", now) }
-func tick(m *members, now time.Duration) bool   { return m.tick(now) }
-
-func bye(incarnation uint64) func(*members, time.Duration) bool {
-	return func(m *members, now time.Duration) bool { return m.goodbye("a", incarnation, now) }
-}
-
-func TestMembersTransitions(t *testing.T) {
-	const s = time.Second
-	left := beatOf(1, true, 1, 9)
-	left.Left = true
-	for name, steps := range map[string][]step{
-		"joining becomes alive by its own word": {
-			{0, "admit", admit(beatOf(1, false, 1, 1)), true, mesh.Joining},
-			{1 * s, "not ready yet", beat(beatOf(1, false, 1, 2)), false, mesh.Joining},
-			{2 * s, "ready", beat(beatOf(1, true, 1, 3)), true, mesh.Alive},
-			{3 * s, "not any more", beat(beatOf(1, false, 1, 4)), true, mesh.Joining},
-		},
-		"silence": {
-			{0, "admit", admit(beatOf(1, true, 1, 1)), true, mesh.Alive},
-			{4*s - 1, "not yet", tick, false, mesh.Alive},
-			{4 * s, "suspect", tick, true, mesh.Suspect},
-			{5 * s, "heard", beat(beatOf(1, true, 1, 2)), true, mesh.Alive},
-			{9 * s, "suspect again", tick, true, mesh.Suspect},
-			{20*s - 1, "still", tick, false, mesh.Suspect},
-			{20 * s, "dead", tick, true, mesh.Dead},
-		},
-		"bytes on a stream count as being heard": {
-			{0, "admit", admit(beatOf(1, true, 1, 1)), true, mesh.Alive},
-			{4 * s, "suspect", tick, true, mesh.Suspect},
-			{5 * s, "bytes", hear, true, mesh.Alive},
-			{8 * s, "tick", tick, false, mesh.Alive},
-			{9 * s, "suspect", tick, true, mesh.Suspect},
-		},
-		"an old heartbeat proves nothing": {
-			{0, "admit", admit(beatOf(1, true, 1, 7)), true, mesh.Alive},
-			{3 * s, "repeated", beat(beatOf(1, false, 1, 7)), false, mesh.Alive},
-			{3 * s, "late", beat(beatOf(1, false, 1, 6)), false, mesh.Alive},
-			{3 * s, "of a former life", beat(beatOf(1, false, 0, 99)), false, mesh.Alive},
-			{4 * s, "still silent since 0", tick, true, mesh.Suspect},
-		},
-		"a refused dial": {
-			{0, "admit", admit(beatOf(1, true, 1, 1)), true, mesh.Alive},
-			{1 * s, "refused", refuse, true, mesh.Suspect},
-			{1500 * time.Millisecond, "refused again", refuse, false, mesh.Suspect},
-			{2*s - 1, "not yet", tick, false, mesh.Suspect},
-			{2 * s, "dead one second after the first", tick, true, mesh.Dead},
-		},
-		"a refusing member that gossip still tells of is not reachable": {
-			{0, "admit", admit(beatOf(1, true, 1, 1)), true, mesh.Alive},
-			{1 * s, "refused", refuse, true, mesh.Suspect},
-			{1 * s, "gossip", beat(beatOf(1, true, 1, 2)), false, mesh.Suspect},
-			{2 * s, "dead", tick, true, mesh.Dead},
-			{2 * s, "gossip", beat(beatOf(1, true, 1, 3)), false, mesh.Dead},
-			{3 * s, "reached", admit(beatOf(1, true, 1, 4)), true, mesh.Alive},
-		},
-		"reached before it was dead": {
-			{0, "admit", admit(beatOf(1, true, 1, 1)), true, mesh.Alive},
-			{1 * s, "refused", refuse, true, mesh.Suspect},
-			{1500 * time.Millisecond, "reached", admit(beatOf(1, true, 1, 2)), true, mesh.Alive},
-			{3 * s, "forgiven", tick, false, mesh.Alive},
-		},
-		"goodbye": {
-			{0, "admit", admit(beatOf(1, true, 1, 1)), true, mesh.Alive},
-			{1 * s, "goodbye", bye(1), true, mesh.Left},
-			{1 * s, "goodbye again", bye(1), false, mesh.Left},
-			{2 * s, "late gossip", beat(beatOf(1, true, 1, 9)), false, mesh.Left},
-			{2 * s, "late hello", admit(beatOf(1, true, 1, 9)), false, mesh.Left},
-			{3 * s, "silence means nothing", tick, false, mesh.Left},
-			{4 * s, "a new life", admit(beatOf(1, false, 2, 1)), true, mesh.Joining},
-			{5 * s, "a goodbye of the former", bye(1), false, mesh.Joining},
-		},
-		"goodbye by gossip": {
-			{0, "admit", admit(beatOf(1, true, 1, 1)), true, mesh.Alive},
-			{1 * s, "goodbye", beat(left), true, mesh.Left},
-		},
-		"restart before anybody noticed": {
-			{0, "admit", admit(beatOf(1, true, 1, 5)), true, mesh.Alive},
-			{1 * s, "gossip of the new life comes first", beat(beatOf(1, false, 2, 1)), false, mesh.Alive},
-			{1 * s, "hello", admit(beatOf(1, false, 2, 1)), true, mesh.Joining},
-			{1 * s, "gossip of the old life", beat(beatOf(1, true, 1, 6)), false, mesh.Joining},
-			{2 * s, "its own", beat(beatOf(1, true, 2, 2)), true, mesh.Alive},
-		},
-		"a clock set back between two lives": {
-			{0, "admit", admit(beatOf(1, true, 9, 5)), true, mesh.Alive},
-			{1 * s, "hello of the new life", admit(beatOf(1, false, 3, 1)), true, mesh.Joining},
-			{2 * s, "its heartbeats count", beat(beatOf(1, true, 3, 2)), true, mesh.Alive},
-		},
-		"gossip overtakes a hello": {
-			{0, "admit", admit(beatOf(1, false, 1, 1)), true, mesh.Joining},
-			{1 * s, "ready", beat(beatOf(1, true, 1, 3)), true, mesh.Alive},
-			{1 * s, "a hello written before", admit(beatOf(1, false, 1, 2)), false, mesh.Alive},
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			m := pureMembers()
-			for _, st := range steps {
-				if changed := st.event(m, st.at); changed != st.changed {
-					t.Errorf("%v %s: reports a change: %v, want %v", st.at, st.what, changed, st.changed)
-				}
-				if got := m.by["a"].state; got != st.want {
-					t.Errorf("%v %s: %s, want %s", st.at, st.what, got, st.want)
-				}
+func inState(t *testing.T, id mesh.ID, want ...mesh.State) func([]mesh.Member) bool {
+	return func(ms []mesh.Member) bool {
+		for _, s := range want {
+			if meshtest.Find(t, ms, id).State == s {
+				return true
 			}
-		})
+		}
+		return false
 	}
 }
 
-func TestMembersUnknown(t *testing.T) {
-	m := pureMembers()
-	if _, outcome := m.heartbeat("a", beatOf(1, true, 1, 1), 0); outcome != beatUnreached || len(m.by) != 1 {
-		t.Errorf("a stranger's heartbeat: outcome %d, %d members", outcome, len(m.by))
+// A process that stands still is suspect and dead although its connection stands. It
+// comes back by itself, over the same connection, and does not hold its pause against the
+// others.
+func TestPausedComesBack(t *testing.T) {
+	a, b := pair(t, hasty)
+	b.Announce(mesh.Status{Ready: true})
+	meshtest.Await(t, a, "want the other alive", inState(t, b.Self(), mesh.Alive))
+	b.mu.Lock() // nothing of it goes on
+	meshtest.Await(t, a, "want the paused one dead", inState(t, b.Self(), mesh.Dead))
+	if s, err := a.Open(t.Context(), b.Self(), "x"); err == nil || !strings.Contains(err.Error(), "the member is dead") {
+		if err == nil {
+			s.Reset()
+		}
+		t.Errorf("a stream to a dead member: %v", err)
 	}
-	gone := beatOf(1, true, 1, 1)
-	gone.Left = true
-	if _, outcome := m.heartbeat("a", gone, 0); outcome != beatIgnored {
-		t.Errorf("a stranger's goodbye: outcome %d", outcome)
+	b.tick() // its first look at the world, before it has read anything
+	for _, v := range b.members.View(b.now()) {
+		if v.State == mesh.Dead || v.State == mesh.Suspect {
+			t.Errorf("after its pause it sees %s %s", v.ID, v.State)
+		}
 	}
-	if m.hear("a", 1) || m.refuse("a", 1) || m.goodbye("a", 1, 1) || len(m.by) != 1 {
-		t.Error("an event of a stranger changed something")
-	}
-	if _, ok := m.admit("self", beatOf(1, true, 1, 1), 0); ok || m.hear("self", 1) || m.refuse("self", 1) || m.goodbye("self", 1, 1) {
-		t.Error("an event of oneself changed something")
-	}
+	b.mu.Unlock()
+	meshtest.Await(t, a, "want it back", inState(t, b.Self(), mesh.Alive))
+	echoOnce(t, a, b)
+	echoOnce(t, b, a)
 }
 
-func TestMembersForget(t *testing.T) {
-	m := pureMembers()
-	m.admit("a", beatOf(1, true, 1, 1), 0)
-	m.goodbye("a", 1, time.Second)
-	m.tick(61*time.Second - 1)
-	if m.by["a"] == nil {
-		t.Fatal("forgotten too early")
+// A member that only others reach is suspect, not dead.
+func TestReachedByOthersOnly(t *testing.T) {
+	a, b := pair(t, hasty)
+	c := testConfig(t)
+	hasty(&c)
+	c.Bootstrap = a.Addrs()
+	mustNew(t, c)
+	for _, m := range []*Mesh{a, b} {
+		meshtest.Await(t, m, "want three live members", func(ms []mesh.Member) bool { return meshtest.Live(ms) == 3 })
 	}
-	if !m.tick(61*time.Second) || m.by["a"] != nil {
-		t.Error("not forgotten after a minute")
+	pid, err := peer.Decode(string(a.Self()))
+	if err != nil {
+		t.Fatal(err)
 	}
-	m.tick(time.Hour)
-	if m.by["self"] == nil || m.self.state != mesh.Joining {
-		t.Error("time changed this member itself")
+	// The pings of a do not arrive at b; those of the third do.
+	deaf := func(s network.Stream) {
+		if s.Conn().RemotePeer() == pid {
+			s.Reset()
+			return
+		}
+		b.answerMembers(s)
 	}
-}
-
-func TestMembersBounded(t *testing.T) {
-	m := pureMembers()
-	for i := range maxMembers + 10 {
-		m.admit(mesh.ID(rune(i+1)), beatOf(i, true, 1, 1), 0)
-	}
-	if len(m.by) != maxMembers {
-		t.Errorf("%d members, at most %d", len(m.by), maxMembers)
-	}
-}
-
-func TestMembersView(t *testing.T) {
-	m := pureMembers()
-	m.announce(mesh.Status{Worker: 2, Ready: true})
-	m.admit("c", beatOf(1, false, 1, 1), time.Second)
-	m.admit("b", beatOf(1, true, 1, 1), 2*time.Second)
-	var got []mesh.Member
-	for _, v := range m.view(3 * time.Second) {
-		got = append(got, mesh.Member{ID: v.ID, State: v.State, Silent: v.Silent})
-	}
-	want := []mesh.Member{{ID: "b", State: mesh.Alive, Silent: time.Second}, {ID: "c", Silent: 2 * time.Second}, {ID: "self", State: mesh.Alive}}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("view %+v, want %+v", got, want)
-	}
-}
-
-func TestMembersFree(t *testing.T) {
-	m := pureMembers() // has 0 itself
-	m.admit("a", beatOf(1, true, 1, 1), 0)
-	m.admit("b", beatOf(2, true, 1, 1), 0)
-	m.admit("c", beatOf(4, true, 1, 1), 0)
-	if w := m.free(map[int]bool{0: true}); w != 3 {
-		t.Errorf("the lowest free number is %d, want 3", w)
-	}
-	m.goodbye("a", 1, 0)
-	if w := m.free(map[int]bool{0: true}); w != 1 {
-		t.Errorf("after worker 1 left it is %d, want 1", w)
-	}
-	if h := m.holder(2, "b"); h != "" {
-		t.Errorf("number 2 apart from b is held by %q", h)
-	}
-	if h := m.holder(2, "x"); h != "b" {
-		t.Errorf("number 2 is held by %q, want b", h)
-	}
-}
-
-func TestYields(t *testing.T) {
-	fixed := claim{settled: true}
-	ready := claim{settled: true, movable: true, ready: true}
-	settled := claim{settled: true, movable: true}
-	joining := claim{movable: true}
-	for _, c := range []struct {
-		name string
-		a, b claim
-		want mesh.ID
-		ok   bool
-	}{
-		{"both given by hand", fixed, fixed, "", false},
-		{"given by hand, ready", fixed, ready, "", false},
-		{"the movable one", fixed, settled, "b", true},
-		{"the movable one, larger or not", settled, fixed, "a", true},
-		{"the one that joined last", joining, settled, "a", true},
-		{"two that joined", settled, settled, "b", true},
-		{"two that are joining", joining, joining, "b", true},
-	} {
-		a, b := c.a, c.b
-		a.id, b.id = "a", "b"
-		for _, order := range [][2]claim{{a, b}, {b, a}} {
-			if got, ok := yields(order[0], order[1]); got != c.want || ok != c.ok {
-				t.Errorf("%s: %q, %v, want %q, %v", c.name, got, ok, c.want, c.ok)
+	b.host.SetStreamHandler(corep.ID(b.protocol(membersProtocol)), deaf)
+	for _, conn := range b.host.Network().ConnsToPeer(pid) {
+		for _, s := range conn.GetStreams() {
+			if s.Protocol() == corep.ID(b.protocol(membersProtocol)) {
+				s.Reset()
 			}
 		}
 	}
+	meshtest.Await(t, a, "want the one that does not answer suspect", inState(t, b.Self(), mesh.Suspect))
+	// Nor does it die: longer than the longest silence that is allowed.
+	over := time.After(c.DeadAfter * 3 / 2)
+	for {
+		members, changed := a.View()
+		if s := meshtest.Find(t, members, b.Self()).State; s == mesh.Dead {
+			t.Fatalf("the member that others reach is %s", s)
+		}
+		select {
+		case <-changed:
+			continue
+		case <-over:
+		}
+		break
+	}
+	b.host.SetStreamHandler(corep.ID(b.protocol(membersProtocol)), b.answerMembers)
+	meshtest.Await(t, a, "want it as it was", inState(t, b.Self(), mesh.Joining))
+}
+
+// What others say of a member is refuted by itself.
+func TestRefutes(t *testing.T) {
+	last := prometheus.NewRegistry()
+	a, b := pair(t, func(c *Config) {
+		last = prometheus.NewRegistry()
+		c.Registerer = last
+	})
+	a.mu.Lock()
+	k, _ := a.members.Find(b.Self())
+	a.post(swim.Envelope{To: b.Self(), Message: swim.Message{
+		Kind: swim.Ping, Incarnation: a.members.Self().Incarnation,
+		Rumors: []swim.Rumor{{Say: swim.SayDead, Of: b.Self(), Incarnation: k.Beat.Incarnation}},
+	}})
+	a.mu.Unlock()
+	deadline := time.After(10 * time.Second)
+	for {
+		a.mu.Lock()
+		now, _ := a.members.Find(b.Self())
+		a.mu.Unlock()
+		if now.Beat.Incarnation.Refuted == 1 && now.Beat.Incarnation.Life == k.Beat.Incarnation.Life {
+			break
+		}
+		again := time.NewTimer(10 * time.Millisecond)
+		select {
+		case <-again.C:
+		case <-deadline:
+			t.Fatalf("the accused is in incarnation %+v", now.Beat.Incarnation)
+		}
+	}
+	got := gather(t, last)
+	if got["loco_membership_refutations_total"] != 1 || got["loco_membership_bytes_total sent"] == 0 || got["loco_membership_bytes_total received"] == 0 {
+		t.Errorf("the metrics are %v", got)
+	}
+}
+
+func TestReadMessage(t *testing.T) {
+	g := swim.Message{Kind: swim.Ask, Number: 7, Target: "x"}
+	raw := swim.AppendMessage([]byte{0, 0}, g)
+	raw[0] = byte(len(raw) - 2)
+	if back, n, err := readMessage(bytes.NewReader(raw)); err != nil || n != len(raw) || back.Number != 7 || back.Target != "x" {
+		t.Errorf("read %+v of %d bytes, %v", back, n, err)
+	}
+	var bad *messageError
+	if _, _, err := readMessage(bytes.NewReader([]byte{0xff, 0xff})); !errors.As(err, &bad) || !strings.Contains(err.Error(), "65535 bytes: at most") {
+		t.Errorf("too long: %v", err)
+	}
+	if _, _, err := readMessage(bytes.NewReader([]byte{1, 0, 9})); !errors.As(err, &bad) {
+		t.Errorf("not a message: %v", err)
+	}
+	for n := range raw {
+		if _, _, err := readMessage(bytes.NewReader(raw[:n])); !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("cut to %d of %d bytes: %v", n, len(raw), err)
+		}
+	}
+}
+
+func FuzzReadMessage(f *testing.F) {
+	f.Add([]byte{23, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, src []byte) {
+		g, n, err := readMessage(bytes.NewReader(src))
+		if err != nil {
+			return
+		}
+		if again := swim.AppendMessage(nil, g); !bytes.Equal(again, src[2:n]) {
+			t.Errorf("%x is read as %+v, which is written %x", src[:n], g, again)
+		}
+	})
 }

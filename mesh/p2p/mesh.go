@@ -13,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	corep "github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/discovery/mdns"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
@@ -23,6 +24,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"loco/mesh"
+	"loco/mesh/swim"
 )
 
 // Mesh is a member of a run. It implements [mesh.Mesh].
@@ -44,12 +46,14 @@ type Mesh struct {
 	metrics *metrics
 	kick    chan struct{} // asks for a heartbeat now
 
-	sent, received atomic.Uint64
+	sent, received         atomic.Uint64 // of the run's protocols
+	lifeSent, lifeReceived atomic.Uint64 // of probes and rumors
 
 	mu       sync.Mutex // guards what follows; never held while waiting
 	ended    bool
-	settled  bool // New has returned, or is about to
-	members  *members
+	settled  bool              // New has returned, or is about to
+	outbid   *WorkerTakenError // its number went to another that joined at the same time
+	members  *swim.Members
 	changed  chan struct{}
 	links    map[peer.ID]*link
 	seeking  map[peer.ID]bool    // who is being dialed in the background
@@ -63,7 +67,9 @@ type link struct {
 	passed   bool
 	claimed  int // the number this worker had in its last hello to it
 	reaper   *time.Timer
-	heard    atomic.Int64 // time since start of the last byte from it, ns
+	mail     chan swim.Message // for its writer
+	writing  bool              // there is one
+	heard    atomic.Int64      // time since start of the last byte from it, ns
 }
 
 var _ mesh.Mesh = (*Mesh)(nil)
@@ -88,11 +94,10 @@ func New(ctx context.Context, cfg Config) (*Mesh, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := m.join(ctx, bootstrap); err != nil {
-		m.Close()
+	if err := m.enter(ctx, bootstrap); err != nil {
+		m.Leave(ctx) // somebody may have taken it in
 		return nil, err
 	}
-	m.startMDNS()
 	return m, nil
 }
 
@@ -113,15 +118,16 @@ func start(cfg Config, key crypto.PrivKey) (*Mesh, error) {
 		return nil, err
 	}
 	m.host, m.id = h, mesh.ID(h.ID().String())
-	m.members = newMembers(cfg, m.id, Heartbeat{
+	m.members = swim.New(cfg.swim(), m.id, Heartbeat{
 		Status: mesh.Status{Worker: max(cfg.Worker, 0)}, Movable: cfg.Worker < 0,
-		Incarnation: uint64(m.start.UnixNano()), // compared only with this identity's other lives
+		Incarnation: swim.Incarnation{Life: uint64(m.start.UnixNano())}, // compared only with this identity's other lives
 	})
 	h.Network().Notify(&network.NotifyBundle{
 		ConnectedF:    func(_ network.Network, c network.Conn) { m.connected(c.RemotePeer()) },
 		DisconnectedF: func(_ network.Network, c network.Conn) { m.disconnected(c.RemotePeer()) },
 	})
 	h.SetStreamHandler(helloProtocol, m.answerHello)
+	h.SetStreamHandler(corep.ID(m.protocol(membersProtocol)), m.answerMembers)
 	m.Handle(goodbyeProtocol, m.answerGoodbye)
 	if err := m.startGossip(); err != nil {
 		m.Close()
@@ -174,7 +180,7 @@ func (m *Mesh) Self() mesh.ID { return m.id }
 func (m *Mesh) Worker() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.members.self.beat.Status.Worker
+	return m.members.Self().Status.Worker
 }
 
 // Addrs are the multiaddrs, with this peer's ID, by which others can join.
@@ -212,7 +218,7 @@ func (m *Mesh) View() ([]mesh.Member, <-chan struct{}) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.listen()
-	return m.members.view(m.now()), m.changed
+	return m.members.View(m.now()), m.changed
 }
 
 // Announce implements [mesh.Mesh]. The worker number of s is ignored: the mesh
@@ -220,8 +226,9 @@ func (m *Mesh) View() ([]mesh.Member, <-chan struct{}) {
 func (m *Mesh) Announce(s mesh.Status) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s.Worker = m.members.self.beat.Status.Worker
-	m.note(m.members.announce(s))
+	s.Worker = m.members.Self().Status.Worker
+	m.members.Announce(s)
+	m.note()
 	m.beatSoon()
 }
 
@@ -233,7 +240,8 @@ func (m *Mesh) Leave(ctx context.Context) error {
 		m.mu.Unlock()
 		return nil
 	}
-	m.note(m.members.leave(m.now()))
+	m.members.Leave(m.now())
+	m.note()
 	m.mu.Unlock()
 	m.sayGoodbye(ctx)
 	return m.Close()
@@ -249,7 +257,8 @@ func (m *Mesh) Close() error {
 		for _, l := range m.links {
 			l.reaper.Stop()
 		}
-		m.note(m.members.leave(m.now()))
+		m.members.Leave(m.now())
+		m.note()
 		m.mu.Unlock()
 		m.cancel()
 		if m.mdns != nil {
@@ -268,20 +277,6 @@ func (m *Mesh) Close() error {
 // now is the time since the start, by this machine's monotonic clock.
 func (m *Mesh) now() time.Duration { return time.Since(m.start) }
 
-// note wakes those who wait for a change, and logs it. m.mu is held.
-func (m *Mesh) note(changed bool) {
-	for _, t := range m.members.news {
-		if t.id != m.id {
-			m.log.Info("member changed", "peer", string(t.id), "worker", t.worker, "from", t.from.String(), "to", t.to.String())
-		}
-	}
-	m.members.news = m.members.news[:0]
-	if changed {
-		close(m.changed)
-		m.changed = make(chan struct{})
-	}
-}
-
 // spawn runs f until it ends by itself or Close ends m.ctx and waits for it.
 func (m *Mesh) spawn(f func()) {
 	m.mu.Lock()
@@ -294,7 +289,7 @@ func (m *Mesh) spawn(f func()) {
 
 // watch lets time pass for the members and publishes heartbeats.
 func (m *Mesh) watch() {
-	every := max(min(m.cfg.Heartbeat, m.cfg.SuspectAfter/4, m.cfg.DeadAfterRefused/4), time.Millisecond)
+	every := max(min(m.cfg.Heartbeat, m.cfg.ProbeEvery/10, m.cfg.SuspectAfter/4, m.cfg.DeadAfterRefused/4), time.Millisecond)
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	beat := time.NewTicker(m.cfg.Heartbeat)
@@ -305,8 +300,7 @@ func (m *Mesh) watch() {
 			return
 		case <-tick.C:
 			m.mu.Lock()
-			m.listen()
-			m.note(m.members.tick(m.now()))
+			m.tick()
 			m.mu.Unlock()
 		case <-beat.C:
 			m.publish()
@@ -317,15 +311,21 @@ func (m *Mesh) watch() {
 	}
 }
 
+// tick lets time pass for the members. m.mu is held.
+func (m *Mesh) tick() {
+	m.listen()
+	m.members.Tick(m.now())
+	m.note()
+}
+
 // listen tells the members what the streams have heard. m.mu is held.
 func (m *Mesh) listen() {
-	changed := false
 	for id, l := range m.links {
 		if at := l.heard.Load(); l.passed && at > 0 {
-			changed = m.members.hear(mesh.ID(id.String()), time.Duration(at)) || changed
+			m.members.Hear(mesh.ID(id.String()), time.Duration(at))
 		}
 	}
-	m.note(changed)
+	m.note()
 }
 
 // beatSoon asks for a heartbeat without waiting for it.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -36,11 +37,8 @@ func pair(t *testing.T, change func(*Config)) (a, b *Mesh) {
 func TestConfigValidate(t *testing.T) {
 	good := Default()
 	good.RunID, good.Canonical = testRun, []string{"a=1", "b=2"}
-	for _, c := range []Config{good, WAN()} {
-		c.RunID = testRun
-		if err := c.Validate(); err != nil {
-			t.Errorf("a good configuration: %v", err)
-		}
+	if err := good.Validate(); err != nil {
+		t.Errorf("a good configuration: %v", err)
 	}
 	for want, change := range map[string]func(*Config){
 		`run ID "": want 16 to 128`:               func(c *Config) { c.RunID = "" },
@@ -55,6 +53,8 @@ func TestConfigValidate(t *testing.T) {
 		"nothing to dial":                         func(c *Config) { c.Bootstrap = []string{"/p2p/12D3KooWGRUVh8pfi6eUoxFxWmmDDFFJDHQvC8KYbZ9j8pPk8xYa"} },
 		"forget of 0s: must be positive":          func(c *Config) { c.Forget = 0 },
 		"each must be longer than the one before": func(c *Config) { c.SuspectAfter = c.Heartbeat },
+		"a floor is above its cap":                func(c *Config) { c.DeadMin = c.DeadAfter + 1 },
+		"redial max of 0s: must be positive":      func(c *Config) { c.RedialMax = 0 },
 	} {
 		c := good
 		change(&c)
@@ -339,30 +339,55 @@ func TestBulk(t *testing.T) {
 	}
 }
 
+// Two that start at the same moment and know of each other by mDNS alone find a number
+// each, or learn that one is taken.
 func TestMDNS(t *testing.T) {
-	config := func() Config {
-		c := testConfig(t)
-		c.RunID = "00000000000000ff" + testRun
-		c.MDNS = true
-		return c
+	for name, worker := range map[string]int{"numbers to be found": -1, "one number": 0} {
+		t.Run(name, func(t *testing.T) {
+			meshes, errs := make([]*Mesh, 2), make([]error, 2)
+			var wg sync.WaitGroup
+			for i := range meshes {
+				c := testConfig(t)
+				c.RunID = "00000000000000ff" + testRun
+				c.MDNS, c.Worker = true, worker
+				wg.Go(func() { meshes[i], errs[i] = New(t.Context(), c) })
+			}
+			wg.Wait()
+			var joined []*Mesh
+			for _, m := range meshes {
+				if m != nil {
+					defer m.Close()
+					joined = append(joined, m)
+				}
+			}
+			if worker >= 0 && len(joined) == 1 {
+				var taken *WorkerTakenError
+				if err := errors.Join(errs...); !errors.As(err, &taken) || taken.By != joined[0].Self() {
+					t.Errorf("the other of one that joined: %v", err)
+				}
+				return
+			}
+			if err := errors.Join(errs...); err != nil {
+				t.Fatal(err)
+			}
+			deadline := time.After(5 * time.Second)
+			for {
+				members, changed := joined[0].View()
+				if len(members) == 2 {
+					break
+				}
+				select {
+				case <-changed:
+				case <-deadline:
+					t.Skip("no multicast here: the members did not find each other in 5 s")
+				}
+			}
+			if worker >= 0 {
+				t.Error("two members have one number")
+			}
+			awaitDistinct(t, joined)
+		})
 	}
-	a, b := mustNew(t, config()), mustNew(t, config())
-	if a.mdns == nil || b.mdns == nil {
-		t.Skip("no multicast here: the mDNS service does not start")
-	}
-	deadline := time.After(5 * time.Second)
-	for {
-		members, changed := a.View()
-		if len(members) == 2 {
-			break
-		}
-		select {
-		case <-changed:
-		case <-deadline:
-			t.Skip("no multicast here: the members did not find each other in 5 s")
-		}
-	}
-	awaitDistinct(t, []*Mesh{a, b}) // both began as worker 0
 }
 
 // BenchmarkStream measures one stream over loopback, both ends in this process.

@@ -83,16 +83,16 @@ func (m *Mesh) reachLive(ctx context.Context, info peer.AddrInfo) error {
 func (m *Mesh) openable(to mesh.ID) (peer.ID, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	r := m.members.by[to]
+	k, known := m.members.Find(to)
 	switch {
 	case m.ended:
 		return "", ErrClosed
-	case r == nil:
+	case !known:
 		return "", fmt.Errorf("not a member of this run")
-	case r == m.members.self:
+	case to == m.id:
 		return "", fmt.Errorf("this is the worker itself")
-	case !r.live():
-		return "", fmt.Errorf("the member is %s", r.state)
+	case !k.Live():
+		return "", fmt.Errorf("the member is %s", k.State)
 	}
 	return peer.Decode(string(to))
 }
@@ -194,6 +194,7 @@ func (m *Mesh) answerGoodbye(from mesh.ID, s mesh.Stream) {
 	if beat.Left {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		m.note(m.members.goodbye(from, beat.Incarnation, m.now()))
+		m.members.Goodbye(from, beat.Incarnation.Life, m.now())
+		m.note()
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"loco/mesh"
+	"loco/mesh/swim"
 )
 
 var goldenHeartbeats = []struct {
@@ -18,11 +19,11 @@ var goldenHeartbeats = []struct {
 	beat Heartbeat
 	hex  string
 }{
-	{"zero", Heartbeat{}, "0100" + "00000000" + strings.Repeat("00", 40) + "00"},
+	{"zero", Heartbeat{}, "0200" + "00000000" + strings.Repeat("00", 44) + "00"},
 	{"full", Heartbeat{
 		Status: mesh.Status{Worker: 3, Ready: true, Done: true, Round: 5, Step: 0x1234, Tokens: 1 << 40},
-		Left:   true, Movable: true, Incarnation: 0x0102030405060708, Seq: 9, Addrs: []string{"/ip4/1.2.3.4/tcp/5"},
-	}, "010f" + "03000000" + "0807060504030201" + "0900000000000000" + "0500000000000000" + "3412000000000000" + "0000000000010000" +
+		Left:   true, Movable: true, Incarnation: swim.Incarnation{Life: 0x0102030405060708, Refuted: 0x0a0b}, Seq: 9, Addrs: []string{"/ip4/1.2.3.4/tcp/5"},
+	}, "020f" + "03000000" + "0807060504030201" + "0b0a0000" + "0900000000000000" + "0500000000000000" + "3412000000000000" + "0000000000010000" +
 		"01" + "1200" + "2f6970342f312e322e332e342f7463702f35"},
 }
 
@@ -47,7 +48,7 @@ func fullHello() Hello {
 }
 
 func TestHelloGolden(t *testing.T) {
-	want := "6c6f636f" + "0100" + "01" + "10" + "30313233343536373839616263646566" + "4300" + goldenHeartbeats[1].hex +
+	want := "6c6f636f" + "0100" + "01" + "10" + "30313233343536373839616263646566" + "4700" + goldenHeartbeats[1].hex +
 		"0200" + "06" + "706565722d61" + "01000000" + "01" + "1200" + "2f6970342f312e322e332e342f7463702f35" +
 		"06" + "706565722d62" + "02000000" + "00"
 	got := AppendHello(nil, fullHello())
@@ -90,18 +91,18 @@ func TestParseRefuses(t *testing.T) {
 		src   []byte
 		want  string
 	}{
-		{"heartbeat version", parseBeat, edit(beat, 0, 2), "version 2, want 1"},
+		{"heartbeat version", parseBeat, edit(beat, 0, 1), "version 1, want 2"},
 		{"heartbeat flag", parseBeat, edit(beat, 1, 0x80), "flags 0x80"},
 		{"heartbeat worker", parseBeat, edit(beat, 2, 0, 0, 0x10), "worker 1048576"},
-		{"heartbeat addresses", parseBeat, edit(beat, 46, 11), "11 addresses"},
-		{"heartbeat address length", parseBeat, edit(beat, 47, 1, 1), "text of 257 bytes"},
-		{"heartbeat not UTF-8", parseBeat, edit(beat, 49, 0xff), "UTF-8"},
+		{"heartbeat addresses", parseBeat, edit(beat, 50, 11), "11 addresses"},
+		{"heartbeat address length", parseBeat, edit(beat, 51, 1, 1), "text of 257 bytes"},
+		{"heartbeat not UTF-8", parseBeat, edit(beat, 53, 0xff), "UTF-8"},
 		{"heartbeat with a tail", parseBeat, append(bytes.Clone(beat), 0), "1 bytes too many"},
 		{"hello magic", parseHello, edit(hello, 0, 'x'), "magic"},
 		{"hello settled", parseHello, edit(hello, 6, 2), "settled 2"},
 		{"hello run ID length", parseHello, edit(hello, 7, 129), "text of 129 bytes"},
 		{"hello heartbeat", parseHello, edit(hello, 26, 9), "heartbeat: version 9"},
-		{"hello members", parseHello, edit(hello, 26+67, 1, 4), "1025 members"},
+		{"hello members", parseHello, edit(hello, 26+71, 1, 4), "1025 members"},
 		{"verdict code", parseVerdict, edit(verdict, 0, 3), "code 3"},
 		{"verdict reason", parseVerdict, edit(verdict, 7, 1, 2), "text of 513 bytes"},
 	} {

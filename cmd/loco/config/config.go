@@ -106,9 +106,16 @@ type Mesh struct {
 	Listen       []string `toml:"listen" id:"-" doc:"Multiaddresses to listen on. Port 0 takes a free one. loco run keeps its workers on loopback."`
 	Join         []string `toml:"join" id:"-" doc:"Multiaddresses, with /p2p/ID, of members to join the run through. Empty: this worker waits to be joined, or mdns finds the others."`
 	MDNS         bool     `toml:"mdns" id:"-" doc:"Whether to look for the run's members on the local network."`
-	Heartbeat    Duration `toml:"heartbeat" id:"-" range:"50ms..1h" doc:"Time between two status messages of a member; about 2.4 KB each."`
-	SuspectAfter Duration `toml:"suspect_after" id:"-" range:"100ms..24h" doc:"Silence after which a member is suspect: still counted, but not waited for beyond sync.grace."`
-	DeadAfter    Duration `toml:"dead_after" id:"-" range:"200ms..168h" doc:"Silence after which a member is dead and groups form without it."`
+	Heartbeat    Duration `toml:"heartbeat" id:"-" range:"50ms..1h" doc:"Time between two status messages of a member; each makes every member send about 2.4 KB."`
+	ProbeEvery   Duration `toml:"probe_every" id:"-" range:"50ms..1h" doc:"Time between two probes. A member asks another, in turn, whether it is there, and others in its place if no answer comes within a tenth to half of this, as its answers were before. About 200 bytes each."`
+	SuspectMin   Duration `toml:"suspect_min" id:"-" range:"0s..24h" doc:"Floor of the silence after which a member is suspect. 0: two probes."`
+	SuspectAfter Duration `toml:"suspect_after" id:"-" range:"100ms..24h" doc:"Cap of that silence; between the two it is the median + 4 deviations of the times between a member's heartbeats. A suspect is still counted, but not waited for beyond sync.grace."`
+	DeadMin      Duration `toml:"dead_min" id:"-" range:"0s..168h" doc:"Floor of the time that a member is suspect, with no sign of life to anybody, before it is dead. 0: a third of dead_after."`
+	DeadAfter    Duration `toml:"dead_after" id:"-" range:"200ms..168h" doc:"Cap of that time, and of any silence: groups form without a member that is dead. It comes back by itself."`
+	DeadRefused  Duration `toml:"dead_after_refused" id:"-" range:"10ms..1h" doc:"How long the addresses of a member may refuse connections before it is dead: its process is gone, or a router on its way restarts."`
+	Forget       Duration `toml:"forget" id:"-" range:"1s..8760h" doc:"How long a member that is dead is dialed, and shown. After that it has to join anew."`
+	DialTimeout  Duration `toml:"dial_timeout" id:"-" range:"100ms..10m" doc:"Longest that one attempt to reach a member takes."`
+	RedialMax    Duration `toml:"redial_max" id:"-" range:"50ms..1h" doc:"Longest time between two attempts to reach a lost member."`
 	JoinTimeout  Duration `toml:"join_timeout" id:"-" range:"1s..168h" doc:"Longest that a worker tries to reach the run and to fetch its state."`
 }
 

@@ -246,6 +246,8 @@ func TestErrors(t *testing.T) {
 		{"grace", "[sync]\ngrace = \"2m\"", nil, []string{`run.toml:2: sync.grace = "2m": sync.grace = 2m must be at most sync.deadline = 1m`}},
 		{"heartbeat", "[mesh]\nheartbeat = \"5s\"", nil, []string{`run.toml:2: mesh.heartbeat = "5s": mesh.suspect_after = 5s must be longer than mesh.heartbeat = 5s, or every member is suspect`}},
 		{"dead", "[mesh]\ndead_after = \"5s\"", nil, []string{`run.toml:2: mesh.dead_after = "5s": mesh.dead_after = 5s must be longer than mesh.suspect_after = 5s`}},
+		{"suspect floor", "[mesh]\nsuspect_min = \"6s\"", nil, []string{`run.toml:2: mesh.suspect_min = "6s": mesh.suspect_min = 6s must be at most mesh.suspect_after = 5s`}},
+		{"dead floor", "[mesh]\ndead_min = \"16s\"", nil, []string{`run.toml:2: mesh.dead_min = "16s": mesh.dead_min = 16s must be at most mesh.dead_after = 15s`}},
 		{"listen", "[mesh]\nlisten = []", nil, []string{`run.toml:2: mesh.listen = []: must hold at least one address, such as "/ip4/0.0.0.0/tcp/0"`}},
 		{"listen form", "[mesh]\nlisten = [\"1.2.3.4:5\"]", nil, []string{`run.toml:2: mesh.listen = ["1.2.3.4:5"]: item 1, "1.2.3.4:5", must be a multiaddress such as /ip4/192.0.2.1/tcp/4001`}},
 		{"list item", "[mesh]\nlisten = [7]", nil, []string{"run.toml:2: mesh.listen = [...]: item 1 has type whole number; allowed: text"}},

@@ -59,8 +59,11 @@ func Default() Config {
 		},
 		Mesh: Mesh{
 			Listen:    []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"}, // nobody else's business
-			Heartbeat: Duration(time.Second), SuspectAfter: Duration(5 * time.Second),
-			DeadAfter: Duration(15 * time.Second), JoinTimeout: Duration(time.Minute),
+			Heartbeat: Duration(time.Second), ProbeEvery: Duration(time.Second), SuspectAfter: Duration(5 * time.Second),
+			DeadAfter:   Duration(15 * time.Second),
+			DeadRefused: Duration(time.Second), // a closed port of this machine means that the process is gone
+			Forget:      Duration(10 * time.Minute),
+			DialTimeout: Duration(5 * time.Second), RedialMax: Duration(5 * time.Second), JoinTimeout: Duration(time.Minute),
 		},
 		Checkpoint: Checkpoint{Every: 5, Keep: 2, Tmpfs: "/dev/shm"},
 		Metrics:    Metrics{Listen: "127.0.0.1:0"},

@@ -143,6 +143,12 @@ func syncRules() []rule {
 		{[]string{"mesh.dead_after", "mesh.suspect_after"}, func(c *Config) string {
 			return unless(c.Mesh.DeadAfter > c.Mesh.SuspectAfter, "mesh.dead_after = %s must be longer than mesh.suspect_after = %s", c.Mesh.DeadAfter, c.Mesh.SuspectAfter)
 		}},
+		{[]string{"mesh.suspect_min", "mesh.suspect_after"}, func(c *Config) string {
+			return unless(c.Mesh.SuspectMin <= c.Mesh.SuspectAfter, "mesh.suspect_min = %s must be at most mesh.suspect_after = %s", c.Mesh.SuspectMin, c.Mesh.SuspectAfter)
+		}},
+		{[]string{"mesh.dead_min", "mesh.dead_after"}, func(c *Config) string {
+			return unless(c.Mesh.DeadMin <= c.Mesh.DeadAfter, "mesh.dead_min = %s must be at most mesh.dead_after = %s", c.Mesh.DeadMin, c.Mesh.DeadAfter)
+		}},
 	}
 }
 

@@ -1,0 +1,54 @@
+package swim
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// maxMembers bounds how many peers are remembered at a time.
+const maxMembers = 4096
+
+// Config are the times of the state machine. Those of one run may differ.
+type Config struct {
+	// Heartbeat is how often a member says its status; the others may do it less often.
+	Heartbeat time.Duration
+	// ProbeEvery is the period of probes: one member is probed in each, directly for a
+	// tenth to half of it, as its round trips were, and through others for the rest.
+	ProbeEvery time.Duration
+	// SuspectMin and SuspectAfter are the floor and the cap of the silence after which a
+	// member is suspect. An unanswered probe counts from the floor on.
+	SuspectMin, SuspectAfter time.Duration
+	// DeadMin and DeadAfter are the floor and the cap of how long a member is suspect
+	// before it is dead: a period for each doubling of the members, for the news to come
+	// around, and the silence that is usual for it. Silence for DeadAfter is death.
+	DeadMin, DeadAfter time.Duration
+	// DeadAfterRefused is how long the addresses of a member may refuse.
+	DeadAfterRefused time.Duration
+	// Forget is how long a dead or departed member is remembered.
+	Forget time.Duration
+	// Seed makes the order of probes.
+	Seed uint64
+}
+
+// Validate reports the first thing that is wrong.
+func (c Config) Validate() error {
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{
+		{"heartbeat", c.Heartbeat}, {"probe every", c.ProbeEvery}, {"suspect min", c.SuspectMin}, {"suspect after", c.SuspectAfter},
+		{"dead min", c.DeadMin}, {"dead after", c.DeadAfter}, {"dead after refused", c.DeadAfterRefused}, {"forget", c.Forget},
+	} {
+		if d.value <= 0 {
+			return fmt.Errorf("%s of %v: must be positive", d.name, d.value)
+		}
+	}
+	if c.SuspectAfter <= c.Heartbeat || c.DeadAfter <= c.SuspectAfter {
+		return fmt.Errorf("heartbeat %v, suspect after %v, dead after %v: each must be longer than the one before", c.Heartbeat, c.SuspectAfter, c.DeadAfter)
+	}
+	if c.SuspectMin > c.SuspectAfter || c.DeadMin > c.DeadAfter {
+		return errors.New("a floor is above its cap: want suspect min <= suspect after and dead min <= dead after")
+	}
+	return nil
+}

@@ -1,0 +1,178 @@
+package swim
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+// wide are the times of the presets for machines far apart.
+func wide() Config {
+	return Config{
+		Heartbeat: 15 * time.Second, ProbeEvery: 5 * time.Second,
+		SuspectMin: 10 * time.Second, SuspectAfter: time.Minute, DeadMin: time.Minute, DeadAfter: 3 * time.Minute,
+		DeadAfterRefused: 10 * time.Second, Forget: time.Hour,
+	}
+}
+
+// near are shorter times, so that a schedule of a small world is short.
+func near() Config {
+	return Config{
+		Heartbeat: 3 * time.Second, ProbeEvery: time.Second,
+		SuspectMin: 2 * time.Second, SuspectAfter: 12 * time.Second, DeadMin: 6 * time.Second, DeadAfter: 40 * time.Second,
+		DeadAfterRefused: time.Second, Forget: time.Hour,
+	}
+}
+
+// random is a small world with faults that follow from the seed.
+func randomPlan(seed uint64) plan {
+	rng := rand.New(rand.NewPCG(seed, 2))
+	n := 12 + rng.IntN(12)
+	p := plan{seed: seed, nodes: n, cfg: near(), loss: 0.05, settle: 60 * time.Second, tick: 50 * time.Millisecond}
+	at := func() time.Duration { return 10*time.Second + time.Duration(rng.Int64N(int64(60*time.Second))) }
+	long := func() time.Duration { return 5*time.Second + time.Duration(rng.Int64N(int64(40*time.Second))) }
+	who := rng.Perm(n)
+	next := func() int { i := who[0]; who = who[1:]; return i }
+	stays := next() // bootstrap of those who join
+	if seed%4 == 1 {
+		p.noGossip = true // probes and rumors are all there is
+		p.cfg.DeadAfter = 200 * time.Second
+	}
+	if seed%8 < 2 {
+		p.end = 120 * time.Second // calm
+		return p
+	}
+	for range rng.IntN(3) {
+		if p.noGossip {
+			break // nobody would hear of two that join at a time
+		}
+		p.joins = append(p.joins, fault{at: at() / 2, a: next(), b: stays})
+	}
+	for range rng.IntN(3) {
+		p.crashes = append(p.crashes, fault{at: at(), a: next()})
+	}
+	if rng.IntN(2) == 0 {
+		p.leaves = append(p.leaves, fault{at: at(), a: next()})
+	}
+	for range rng.IntN(3) {
+		t := at()
+		p.pauses = append(p.pauses, fault{at: t, until: t + long(), a: next()})
+	}
+	switch rng.IntN(3) {
+	case 0:
+		t := at()
+		p.splits = append(p.splits, fault{at: t, until: t + long(), a: 1 + rng.IntN(n-1)})
+	case 1:
+		t := at()
+		a, b := next(), next()
+		p.cuts = append(p.cuts, fault{at: t, until: t + 60*time.Second, a: a, b: b})
+	}
+	for _, list := range [][]fault{p.joins, p.crashes, p.leaves, p.pauses, p.splits, p.cuts} {
+		for _, f := range list {
+			p.end = max(p.end, f.at, f.until)
+		}
+	}
+	p.end += p.settle
+	if len(p.splits)+len(p.pauses)+len(p.cuts) == 0 {
+		p.deadWithin = 30 * time.Second
+	}
+	return p
+}
+
+func TestRandomSchedules(t *testing.T) {
+	schedules := uint64(250)
+	if testing.Short() {
+		schedules = 60
+	}
+	for seed := uint64(1); seed <= schedules; seed++ {
+		if _, err := run(randomPlan(seed)); err != nil {
+			t.Errorf("seed %d: %v", seed, err)
+		}
+	}
+}
+
+// schedulesMax is how many schedules the checker has to find a bug.
+const schedulesMax = 200
+
+// TestPlantedBugsAreFound shows that the checker finds each of a list of mistakes, and
+// how many schedules that takes: the table of docs/protocol.md.
+func TestPlantedBugsAreFound(t *testing.T) {
+	for i, b := range Bugs {
+		t.Run(b.Name, func(t *testing.T) {
+			if testing.Short() && i%3 != 0 {
+				t.Skip("one in three")
+			}
+			for seed := uint64(1); seed <= schedulesMax; seed++ {
+				p := randomPlan(seed)
+				p.bug = b.bug
+				if _, err := run(p); err != nil {
+					t.Logf("| %s | %d | %v |", b.Name, seed, err)
+					return
+				}
+			}
+			t.Errorf("not found in %d schedules", schedulesMax)
+		})
+	}
+}
+
+func TestSameSeedSameRun(t *testing.T) {
+	a, errA := run(randomPlan(7))
+	b, errB := run(randomPlan(7))
+	if a != b || errA != errB && errA.Error() != errB.Error() {
+		t.Errorf("two runs of a seed differ: %+v, %v and %+v, %v", a, errA, b, errB)
+	}
+}
+
+// TestThousand is the run of docs/protocol.md: a thousand members, of whom 5 % crash, 2 %
+// stand still for a minute, 1 % leave, 5 % join, and 30 % are cut off for 110 s.
+func TestThousand(t *testing.T) {
+	n := 1000
+	if testing.Short() {
+		n = 200
+	}
+	for part, name := range []string{"calm", "crashes and joins", "pauses and a partition"} {
+		t.Run(name, func(t *testing.T) {
+			p := thousand(n, uint64(part))
+			began := time.Now()
+			r, err := run(p)
+			if err != nil {
+				t.Errorf("seed %d: %v", p.seed, err)
+			}
+			t.Logf("%d members, %v: %+v", n, p.end, r)
+			t.Logf("life and death %.0f B/s sent by each, hellos %.0f, heartbeats %.0f; %v",
+				float64(r.bytes)/r.memberSeconds, float64(r.hellos)/r.memberSeconds,
+				heartbeatBytes*float64(n)/p.cfg.Heartbeat.Seconds(), time.Since(began))
+		})
+	}
+}
+
+func thousand(n int, part uint64) plan {
+	p := plan{seed: part, nodes: n, cfg: wide(), loss: 0.05, settle: 150 * time.Second, tick: 2500 * time.Millisecond}
+	rng := rand.New(rand.NewPCG(part, 3))
+	who := rng.Perm(n)
+	take := func(part float64, f func(a int)) {
+		for range int(part * float64(n)) {
+			f(who[0])
+			who = who[1:]
+		}
+	}
+	const s = time.Second
+	switch part {
+	case 0:
+		p.end, p.settle = 60*s, 60*s
+		return p
+	case 1:
+		take(0.05, func(a int) { p.crashes = append(p.crashes, fault{at: 60 * s, a: a}) })
+		take(0.01, func(a int) { p.leaves = append(p.leaves, fault{at: 60 * s, a: a}) })
+		take(0.05, func(a int) {
+			p.joins = append(p.joins, fault{at: 20*s + time.Duration(rng.Int64N(int64(40*s))), a: a, b: who[len(who)-1]})
+		})
+		p.end = 60*s + p.settle
+		return p
+	}
+	take(0.02, func(a int) { p.pauses = append(p.pauses, fault{at: 30 * s, until: 90 * s, a: a}) })
+	p.splits = []fault{{at: 45 * s, until: 155 * s, a: n * 3 / 10}}
+	p.settle = 100 * s
+	p.end = 155*s + p.settle
+	return p
+}
