@@ -15,8 +15,10 @@ type pipe struct {
 	protocol string
 
 	segments []segment
-	held     int // bytes in segments
-	finished bool
+	held     int       // bytes in segments
+	newest   time.Time // when the last segment arrives: a stream keeps its order
+	finished bool      // by the writing side
+	ends     time.Time // when the reading side hears of that
 	err      error
 	changed  chan struct{}
 }
@@ -44,7 +46,12 @@ func (p *pipe) reset(err error) {
 
 // finish ends the writing side.
 func (p *pipe) finish() {
-	p.finished = true
+	if !p.finished && !p.from.ended {
+		p.finished, p.ends = true, p.net.arrival(p.from, p.to, 0)
+		if p.newest.After(p.ends) {
+			p.ends = p.newest
+		}
+	}
 	p.wake()
 }
 
@@ -94,6 +101,7 @@ func (s *stream) Read(b []byte) (int, error) {
 	defer s.net.mu.Unlock()
 	p := s.in
 	for {
+		p.to.stand()
 		switch {
 		case s.local:
 			return 0, io.ErrClosedPipe
@@ -105,14 +113,16 @@ func (s *stream) Read(b []byte) (int, error) {
 			return 0, nil
 		}
 		var at time.Time
-		if s.net.reaches(p.from, p.to) {
+		if s.net.passes(p.from, p.to) {
 			if len(p.segments) > 0 {
 				if at = p.segments[0].at; !at.After(time.Now()) {
 					return p.take(b), nil
 				}
 			} else if p.finished {
-				delete(s.net.pipes, p)
-				return 0, io.EOF
+				if at = p.ends; !at.After(time.Now()) {
+					delete(s.net.pipes, p)
+					return 0, io.EOF
+				}
 			}
 		}
 		s.wait(p, at)
@@ -139,6 +149,7 @@ func (s *stream) Write(b []byte) (int, error) {
 	defer s.net.mu.Unlock()
 	p, written := s.out, 0
 	for {
+		p.from.stand()
 		switch {
 		case s.local || p.finished:
 			return written, io.ErrClosedPipe
@@ -170,7 +181,10 @@ func (p *pipe) put(b []byte) {
 		p.from.corrupt[p.protocol]--
 		data[len(data)/2] ^= 0x10
 	}
-	p.segments = append(p.segments, segment{data, p.net.arrival(p.from, p.to, len(data))})
+	if at := p.net.arrival(p.from, p.to, len(data)); at.After(p.newest) {
+		p.newest = at
+	}
+	p.segments = append(p.segments, segment{data, p.newest})
 	p.held += len(data)
 	p.wake()
 }
