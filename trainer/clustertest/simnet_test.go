@@ -1,0 +1,46 @@
+package clustertest
+
+import (
+	"loco/mesh"
+	"loco/mesh/sim"
+)
+
+// simNet is the mesh in memory.
+type simNet struct{ *sim.Net }
+
+func newSimNet(seed uint64, p params) simNet {
+	n := sim.NewWith(sim.Options{Peers: p.workers, Latency: p.link.Latency, Bandwidth: p.link.Bandwidth, Jitter: p.link.Jitter, Loss: p.link.Loss,
+		Detection: p.detection, Relayed: p.relayed, Seed: seed})
+	for i := range p.workers {
+		n.SetAccess(i, p.up, p.down)
+	}
+	return simNet{n}
+}
+
+func (n simNet) start(p *process) (mesh.Mesh, error) {
+	if p.life == 0 {
+		return n.Peer(p.index), nil
+	}
+	return n.Restart(p.index), nil
+}
+
+func (n simNet) kill(p *process) {
+	if p.mesh == n.Peer(p.index) {
+		n.Kill(p.index)
+	}
+}
+
+func (n simNet) leave(p *process) { _ = p.mesh.(*sim.Peer).Close() }
+func (n simNet) stand(p *process) { p.mesh.(*sim.Peer).Stand() }
+
+func (n simNet) stop(i int, on bool) {
+	if on {
+		n.Stop(i)
+	} else {
+		n.Continue(i)
+	}
+}
+
+func (n simNet) split(sides ...[]int)      { n.Partition(sides...) }
+func (n simNet) cut(from, to int, on bool) { n.Cut(from, to, on) }
+func (n simNet) close()                    { n.Close() }
