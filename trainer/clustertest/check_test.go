@@ -19,21 +19,23 @@ import (
 type checker struct {
 	w *world
 
-	mu       sync.Mutex
-	why      string
-	given    map[place]map[int][]contribution // by worker: those who are started again give twice
-	commit   map[place][]decided
-	slow     map[[32]byte]string // digest of φ after a result
-	last     map[*process]*progress
-	outages  []outage
-	still    []time.Duration // that each worker stood still
-	goal     uint64          // every round from here on has everybody
-	settled  bool
-	rounds   int
-	restarts int
-	final    map[int]string // digests of φ at the end
-	strike   func(round uint64, p *process)
+	mu      sync.Mutex
+	why     string
+	given   map[place]map[int][]contribution // by worker: those who are started again give twice
+	commit  map[place][]decided
+	slow    map[[32]byte]string // digest of φ after a result
+	last    map[*process]*progress
+	outages []outage
+	still   []time.Duration // that each worker stood still
+	goal    uint64          // every round from here on has everybody
+	settled bool
+	tally   tally
+	final   map[int]string // digests of φ at the end
+	strike  func(p *process)
 }
+
+// tally counts what a world has been through.
+type tally struct{ results, restarts, resyncs, forks, gaveUp int }
 
 // place is where a contribution or a result belongs.
 type place struct {
@@ -94,7 +96,7 @@ func (c *checker) begins(p *process) {
 	defer c.mu.Unlock()
 	c.last[p] = &progress{round: p.status.Round}
 	if p.life > 0 {
-		c.restarts++
+		c.tally.restarts++
 	}
 }
 
@@ -109,6 +111,7 @@ func (c *checker) resyncs(p *process, e *trainer.ResyncEvent) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.last[p] = &progress{round: e.Round}
+	c.tally.resyncs++
 }
 
 // contributes takes in what a worker brings to a round.
@@ -150,7 +153,7 @@ func (c *checker) place(round uint64, part trainer.Part, from trainer.Base) plac
 // commits checks what a worker takes as the mean of a round.
 func (c *checker) commits(p *process, round uint64, part trainer.Part, vec []float32, from trainer.Base, out gossip.Outcome) {
 	c.mu.Lock()
-	c.rounds++
+	c.tally.results++
 	at := c.place(round, part, from)
 	if c.w.params.strategy == "noloco" {
 		c.pair(p, at, vec, out)
@@ -160,7 +163,7 @@ func (c *checker) commits(p *process, round uint64, part trainer.Part, vec []flo
 	strike := c.strike
 	c.mu.Unlock()
 	if strike != nil {
-		strike(round, p)
+		strike(p)
 	}
 }
 
@@ -174,6 +177,7 @@ func (c *checker) mean(p *process, at place, vec []float32, out gossip.Outcome) 
 		if o.result == d.result {
 			continue
 		}
+		c.tally.forks++
 		alive := o.p == c.w.process(o.p.index)
 		if c.w.params.quorum > 0 && alive {
 			c.failed("%s and %s take different bytes for round %d under a quorum: the mean of %v and that of %v", o.p.name(), p.name(), at.round, o.members, d.members)
@@ -327,6 +331,7 @@ func (c *checker) waited(p *process, b waiting) {
 func (c *checker) gaveUp(p *process, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.tally.gaveUp++
 	if c.settled || err == nil || errors.Is(err, trainer.ErrDiverged) {
 		c.failed("%s gives up: %v", p.name(), err)
 	}

@@ -22,18 +22,29 @@ func TestRandomSchedules(t *testing.T) {
 			n = 5
 		}
 	}
-	rounds, restarts := 0, 0
+	var sum tally
 	for seed := *first; seed < *first+uint64(n); seed++ {
 		if !t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, seed, draw(seed))
 				w.net = newSimNet(seed, w.params)
 				w.run(w.schedule())
-				rounds, restarts = rounds+w.check.rounds, restarts+w.check.restarts
+				sum.add(w.check.tally)
 			})
 		}) {
 			return
 		}
 	}
-	t.Logf("%d schedules, %d results applied, %d processes started again", n, rounds, restarts)
+	t.Logf("%d schedules: %+v", n, sum)
+	if n >= 40 && *first == 1 && (sum.restarts == 0 || sum.resyncs == 0 || sum.forks == 0) {
+		t.Error("the schedules are too tame to say anything")
+	}
+}
+
+func (a *tally) add(b tally) {
+	a.results += b.results
+	a.restarts += b.restarts
+	a.resyncs += b.resyncs
+	a.forks += b.forks
+	a.gaveUp += b.gaveUp
 }

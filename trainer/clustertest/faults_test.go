@@ -30,6 +30,7 @@ func (w *world) schedule() func() {
 			w.slots[i].slow = 1 + 3*w.rng.Float64()
 		}
 	}
+	w.check.strike = w.strikes()
 	return func() {
 		var wg sync.WaitGroup
 		for _, f := range faults {
@@ -40,6 +41,31 @@ func (w *world) schedule() func() {
 			})
 		}
 		wg.Wait()
+		<-time.After(w.params.until - time.Since(w.begun))
+		w.strikers.Wait()
+	}
+}
+
+// strikes returns what is called at each result that is taken, and hits where it hurts
+// most: now and then it ends a process that has just decided, before the others know, or
+// stops one that has yet to hear of it.
+func (w *world) strikes() func(p *process) {
+	return func(p *process) {
+		w.mu.Lock()
+		chance, i, kill := w.rng.IntN(40), w.rng.IntN(len(w.slots)), w.rng.IntN(2) == 0
+		lasts := 200*time.Millisecond + time.Duration(w.rng.Int64N(int64(8*time.Second)))
+		w.mu.Unlock()
+		if chance > 0 || w.params.faults == 0 || time.Since(w.begun) > w.params.until {
+			return
+		}
+		w.check.outage(lasts)
+		w.strikers.Go(func() {
+			if kill {
+				w.kill(p, lasts)
+			} else if i != p.index {
+				w.standStill(i, lasts)
+			}
+		})
 	}
 }
 

@@ -35,6 +35,7 @@ type process struct {
 	trainer     *trainer.Trainer
 	learner     *toy
 	ready       atomic.Bool // holds the run's state
+	begun       atomic.Bool // trains
 	skew        time.Duration
 
 	ctx     context.Context
@@ -253,6 +254,7 @@ func (p *process) enter() error {
 		p.gather()
 	}
 	p.status.Begun = true
+	p.begun.Store(true)
 	p.tell()
 	return nil
 }

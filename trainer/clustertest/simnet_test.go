@@ -6,7 +6,10 @@ import (
 )
 
 // simNet is the mesh in memory.
-type simNet struct{ *sim.Net }
+type simNet struct {
+	*sim.Net
+	params params
+}
 
 func newSimNet(seed uint64, p params) simNet {
 	n := sim.NewWith(sim.Options{Peers: p.workers, Latency: p.link.Latency, Bandwidth: p.link.Bandwidth, Jitter: p.link.Jitter, Loss: p.link.Loss,
@@ -14,7 +17,7 @@ func newSimNet(seed uint64, p params) simNet {
 	for i := range p.workers {
 		n.SetAccess(i, p.up, p.down)
 	}
-	return simNet{n}
+	return simNet{n, p}
 }
 
 func (n simNet) start(p *process) (mesh.Mesh, error) {
@@ -43,4 +46,14 @@ func (n simNet) stop(i int, on bool) {
 
 func (n simNet) split(sides ...[]int)      { n.Partition(sides...) }
 func (n simNet) cut(from, to int, on bool) { n.Cut(from, to, on) }
-func (n simNet) close()                    { n.Close() }
+func (n simNet) calm() {
+	l := n.params.link
+	l.Jitter, l.Loss = min(l.Jitter, 0.3), 0
+	for from := range n.params.workers {
+		for to := range n.params.workers {
+			n.SetLink(from, to, l)
+		}
+	}
+}
+
+func (n simNet) close() { n.Close() }

@@ -45,19 +45,21 @@ type network interface {
 	stop(i int, on bool)
 	split(sides ...[]int) // without any: heals
 	cut(from, to int, on bool)
+	calm() // from now on a chunk crosses a link within Grace
 	close()
 }
 
 // world is one run of a cluster.
 type world struct {
-	t      *testing.T
-	params params
-	net    network
-	check  *checker
-	begun  time.Time
-	healed chan struct{} // closed when the faults have ended
-	over   chan struct{} // closed when the run is
-	keeper sync.WaitGroup
+	t        *testing.T
+	params   params
+	net      network
+	check    *checker
+	begun    time.Time
+	healed   chan struct{} // closed when the faults have ended
+	over     chan struct{} // closed when the run is
+	keeper   sync.WaitGroup
+	strikers sync.WaitGroup // faults that follow from what happens
 
 	mu    sync.Mutex
 	rng   *rand.Rand
@@ -102,8 +104,11 @@ func draw(seed uint64) params {
 	if r.IntN(10) < 3 {
 		p.quorum = p.workers
 	}
-	if r.IntN(10) == 0 {
-		p.faults = 0
+	switch r.IntN(10) {
+	case 0:
+		p.faults, p.link.Jitter, p.link.Loss = 0, min(p.link.Jitter, 0.3), 0
+	case 1, 2:
+		p.faults *= 3
 	}
 	return p
 }
@@ -129,6 +134,7 @@ func (w *world) run(faults func()) {
 	}
 	faults()
 	close(w.healed)
+	w.net.calm()
 	w.tracef("world", "the faults have ended")
 	w.mu.Lock()
 	for _, s := range w.slots {
@@ -136,9 +142,7 @@ func (w *world) run(faults func()) {
 	}
 	w.mu.Unlock()
 	ctx := context.Background()
-	// What was said before must be heard, and who was started again must have joined.
-	_ = pause(ctx, w.params.detection+2*w.params.grace+w.params.join)
-	w.check.settle()
+	w.settle(ctx)
 	patience := 4*w.params.deadline + time.Duration(w.params.tail+4)*(time.Duration(w.params.inner)*w.params.step+w.params.grace)
 	for end := time.Now().Add(patience); !w.check.done() && w.check.failure() == ""; _ = pause(ctx, time.Second) {
 		if time.Now().After(end) {
@@ -169,6 +173,26 @@ func (w *world) run(faults func()) {
 		defer w.mu.Unlock()
 		w.t.Errorf("%s\n%s", why, strings.Join(w.trace, "\n"))
 	}
+}
+
+// settle waits until who was started again has joined, and what was wrong has been seen to
+// be right. From two rounds later on all are together.
+func (w *world) settle(ctx context.Context) {
+	begun := func() bool {
+		for i := range w.slots {
+			if p := w.process(i); p == nil || !p.begun.Load() {
+				return false
+			}
+		}
+		return true
+	}
+	for end := time.Now().Add(3 * w.params.join); !begun() && time.Now().Before(end); _ = pause(ctx, 100*time.Millisecond) {
+	}
+	if !begun() {
+		w.check.fail("not all workers have come into the run %v after the faults ended", 3*w.params.join)
+	}
+	_ = pause(ctx, w.params.detection+2*w.params.grace)
+	w.check.settle()
 }
 
 // keep runs a worker's processes, one after another, until the run is over.
