@@ -30,7 +30,8 @@ type checker struct {
 	goal    uint64          // every round from here on has everybody
 	settled bool
 	tally   tally
-	final   map[int]string // digests of φ at the end
+	final   map[int]string    // digests of φ at the end
+	learnt  map[int][]float32 // and φ itself
 	strike  func(p *process)
 }
 
@@ -66,7 +67,7 @@ type progress struct {
 
 func newChecker(w *world) *checker {
 	return &checker{w: w, given: map[place]map[int][]contribution{}, commit: map[place][]decided{}, slow: map[[32]byte]string{},
-		last: map[*process]*progress{}, still: make([]time.Duration, w.params.workers), final: map[int]string{}}
+		last: map[*process]*progress{}, still: make([]time.Duration, w.params.workers), final: map[int]string{}, learnt: map[int][]float32{}}
 }
 
 // fail keeps the first thing that is wrong.
@@ -280,9 +281,7 @@ func (c *checker) completes(p *process, e *trainer.RoundEvent) {
 	c.final[p.index] = e.Digest
 	phi := make([]float32, p.learner.Parameters())
 	p.learner.ReadParams(phi)
-	if d := away(phi, c.w.params.workers); !(d < 0.05) {
-		c.failed("%s is %.3f away from what there is to learn after round %d", p.name(), d, e.Round)
-	}
+	c.learnt[p.index] = phi
 }
 
 // outage notes that something is wrong for a while from now on.
@@ -359,12 +358,34 @@ func (c *checker) done() bool {
 		return false
 	}
 	c.goal = 0 // those who leave are missed by those who leave last
+	c.useful()
 	for i, d := range c.final {
 		if d != c.final[0] && c.w.params.strategy == "diloco" {
 			c.failed("w%d ends in another state than w0", i)
 		}
 	}
 	return true
+}
+
+// useful checks that the workers have learnt what there is to learn: the replicas of an
+// all-reduce each, the workers of NoLoCo in the mean. c.mu is held.
+func (c *checker) useful() {
+	mean := make([]float32, c.w.params.parameters)
+	for i, phi := range c.learnt {
+		most := 0.05
+		if c.w.params.strategy == "noloco" {
+			most = 0.6
+		}
+		if d := away(phi, c.w.params.workers); !(d < most) {
+			c.failed("w%d is %.3f away from what there is to learn", i, d)
+		}
+		for k, x := range phi {
+			mean[k] += x / float32(len(c.learnt))
+		}
+	}
+	if d := away(mean, c.w.params.workers); !(d < 0.1) {
+		c.failed("the mean of all is %.3f away from what there is to learn", d)
+	}
 }
 
 // where says where everybody is.

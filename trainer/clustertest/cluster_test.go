@@ -15,11 +15,26 @@ var (
 // TestRandomSchedules lets real trainers live through random faults. A failure prints
 // its seed and what happened last; -first SEED -schedules 1 runs it again.
 func TestRandomSchedules(t *testing.T) {
+	random(t, 300, 12, func(seed uint64) params { return draw(seed) })
+}
+
+// TestRandomSchedulesOfPairs is the same for NoLoCo, whose workers are no replicas.
+func TestRandomSchedulesOfPairs(t *testing.T) {
+	random(t, 60, 5, func(seed uint64) params {
+		p := draw(seed)
+		p.strategy, p.quorum, p.maxLag = "noloco", 0, int(seed%3)
+		p.rate, p.tail = 0.03, 25
+		return p
+	})
+}
+
+// random runs schedules from -first on, as many as -schedules says, or else all or few.
+func random(t *testing.T, all, few int, draw func(seed uint64) params) {
 	n := *schedules
 	if n == 0 {
-		n = 40
+		n = all
 		if testing.Short() {
-			n = 5
+			n = few
 		}
 	}
 	var sum tally
@@ -36,7 +51,7 @@ func TestRandomSchedules(t *testing.T) {
 		}
 	}
 	t.Logf("%d schedules: %+v", n, sum)
-	if n >= 40 && *first == 1 && (sum.restarts == 0 || sum.resyncs == 0 || sum.forks == 0) {
+	if n >= 40 && (sum.results == 0 || sum.restarts == 0 || sum.resyncs == 0) {
 		t.Error("the schedules are too tame to say anything")
 	}
 }

@@ -12,20 +12,18 @@ import (
 type toy struct {
 	theta, m, v, grad []float32
 	worker            int
+	rate              float32
 	work              func() error // takes as long as a step
 }
 
-const (
-	toyRate   = 0.15
-	stepToken = 10 // tokens of a step
-)
+const stepTokens = 10
 
 // optimum is c(w), value i.
 func optimum(worker, i int) float32 {
 	return float32(math.Sin(float64(1+i)*1.7 + float64(worker)*2.3))
 }
 
-// together is where the workers 0 … n−1 meet, value i.
+// meeting is where the workers 0 … n−1 meet, value i.
 func meeting(n, i int) float64 {
 	sum := 0.0
 	for w := range n {
@@ -34,8 +32,8 @@ func meeting(n, i int) float64 {
 	return sum / float64(n)
 }
 
-func newToy(worker, parameters int, work func() error) *toy {
-	t := &toy{worker: worker, work: work}
+func newToy(worker, parameters int, rate float32, work func() error) *toy {
+	t := &toy{worker: worker, rate: rate, work: work}
 	t.theta, t.m, t.v, t.grad = make([]float32, parameters), make([]float32, parameters), make([]float32, parameters), make([]float32, parameters)
 	for i := range t.theta {
 		t.theta[i] = 3
@@ -53,7 +51,7 @@ func (t *toy) Gradient(uint64) (loss float64, tokens int, err error) {
 		t.grad[i] = x - optimum(t.worker, i)
 		loss += float64(t.grad[i] * t.grad[i] / 2)
 	}
-	return loss, stepToken, nil
+	return loss, stepTokens, nil
 }
 
 func (t *toy) Update(_, _ uint64) (norm float64) {
@@ -61,7 +59,7 @@ func (t *toy) Update(_, _ uint64) (norm float64) {
 		norm += float64(g * g)
 		t.m[i] = float32(0.3*t.m[i]) + g
 		t.v[i]++
-		t.theta[i] -= float32(toyRate * t.m[i])
+		t.theta[i] -= float32(t.rate * t.m[i])
 	}
 	return math.Sqrt(norm)
 }

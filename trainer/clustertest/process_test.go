@@ -108,7 +108,7 @@ func (p *process) build() error {
 	if err != nil {
 		return err
 	}
-	p.learner = newToy(p.index, p.w.params.parameters, p.step)
+	p.learner = newToy(p.index, p.w.params.parameters, p.w.params.rate, p.step)
 	p.trainer, err = trainer.New(p.w.trainerConfig(p.index), p.learner, trainer.Hooks{
 		Average: p, Fetch: p.fetch, Over: p.over, Save: p.save, Report: p.report, Now: func() time.Time { return time.Now().Add(p.skew) },
 	})

@@ -33,7 +33,8 @@ type params struct {
 	until                       time.Duration // faults begin before
 	faults                      int
 	saveEvery                   uint64
-	tail                        uint64 // rounds after everybody is together
+	tail                        uint64  // rounds after everybody is together
+	rate                        float32 // of the toy's learning
 }
 
 // network carries the meshes of the workers, and breaks on demand.
@@ -95,7 +96,7 @@ func draw(seed uint64) params {
 		workers: 3 + r.IntN(4), parameters: 1 + r.IntN(600), strategy: "diloco", codec: []string{"fp32", "bf16", "int8"}[r.IntN(3)],
 		grace: 2 * time.Second, deadline: 40 * time.Second, join: 15 * time.Second, detection: ms(800, 4000),
 		inner: uint64(2 + r.IntN(6)), step: ms(200, 900), relayed: r.IntN(2) == 0, until: ms(20_000, 60_000),
-		faults: 1 + r.IntN(8), saveEvery: uint64(1 + r.IntN(3)), tail: 14,
+		faults: 1 + r.IntN(8), saveEvery: uint64(1 + r.IntN(3)), tail: 14, rate: 0.15,
 		link: sim.Link{Latency: ms(1, 100), Jitter: r.Float64(), Loss: 0.02 * r.Float64(), Bandwidth: 1 << (17 + r.IntN(6))},
 	}
 	if r.IntN(2) == 0 {
