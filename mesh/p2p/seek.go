@@ -135,6 +135,10 @@ func (m *Mesh) allRefuse(addrs []ma.Multiaddr) bool {
 	}
 	ctx, cancel := context.WithTimeout(m.ctx, probeTimeout)
 	defer cancel()
+	dial := new(net.Dialer).DialContext
+	if m.cfg.Network != nil {
+		dial = m.cfg.Network.DialContext
+	}
 	var refused atomic.Int64
 	var probes sync.WaitGroup
 	for _, a := range far {
@@ -143,7 +147,7 @@ func (m *Mesh) allRefuse(addrs []ma.Multiaddr) bool {
 			if err != nil {
 				return
 			}
-			c, err := new(net.Dialer).DialContext(ctx, network, address)
+			c, err := dial(ctx, network, address)
 			if err == nil {
 				c.Close()
 				cancel() // one that accepts settles it

@@ -131,7 +131,7 @@ func (p *Peer) Open(ctx context.Context, to mesh.ID, protocol string) (mesh.Stre
 			if asked || trip == 0 {
 				h, ok := q.handlers[protocol]
 				if !ok {
-					return nil, fmt.Errorf("sim: open %s to %s: protocol not supported", protocol, to)
+					return nil, fmt.Errorf("sim: open %s to %s: %w: protocol not supported", protocol, to, ErrRefused)
 				}
 				a, b := n.connect(p, q, protocol)
 				go h(p.id, b)
@@ -160,7 +160,7 @@ func (n *Net) openable(p *Peer, to mesh.ID, protocol string) (*Peer, error) {
 		return nil, fmt.Errorf("sim: open %s to %s: unknown peer", protocol, to)
 	}
 	if p.ended || n.peers[i].ended || n.closed {
-		return nil, fmt.Errorf("sim: open %s from %s to %s: connection refused", protocol, p.id, to)
+		return nil, fmt.Errorf("sim: open %s from %s to %s: %w", protocol, p.id, to, ErrRefused)
 	}
 	return n.peers[i], nil
 }
@@ -172,6 +172,10 @@ func (p *Peer) Close() error {
 	p.net.end(p, mesh.Left)
 	return nil
 }
+
+// ErrRefused is wrapped by what Open returns where no process runs, or none that speaks the
+// protocol.
+var ErrRefused = errors.New("connection refused")
 
 var (
 	errReset  = errors.New("sim: stream reset")
