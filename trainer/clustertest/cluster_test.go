@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"testing"
 	"testing/synctest"
+	"time"
+
+	"loco/mesh/sim"
 )
 
 var (
@@ -62,4 +65,60 @@ func (a *tally) add(b tally) {
 	a.resyncs += b.resyncs
 	a.forks += b.forks
 	a.gaveUp += b.gaveUp
+}
+
+// TestWorkersOverLibp2p is five workers over the real libp2p mesh: the handshakes, streams,
+// heartbeats and keep-alives that a run has, in virtual time.
+func TestWorkersOverLibp2p(t *testing.T) {
+	base := params{
+		workers: 5, parameters: 2000, strategy: "diloco", codec: "int8", grace: 2 * time.Second, deadline: 40 * time.Second,
+		join: 15 * time.Second, detection: 8 * time.Second, inner: 4, step: 500 * time.Millisecond, saveEvery: 1, tail: 14, rate: 0.15,
+		link: sim.Link{Latency: 30 * time.Millisecond, Bandwidth: 4 << 20, Jitter: 0.3}, faults: 1,
+	}
+	wait := func(d time.Duration) { <-time.After(d) }
+	for name, faults := range map[string]func(w *world){
+		"calm": func(w *world) { wait(20 * time.Second) },
+		"crash": func(w *world) {
+			wait(10 * time.Second)
+			w.kill(w.process(1), 8*time.Second)
+			wait(15 * time.Second)
+			w.kill(w.process(0), 100*time.Millisecond)
+			w.wipe(0)
+			wait(15 * time.Second)
+		},
+		"pause": func(w *world) {
+			wait(10 * time.Second)
+			w.standStill(2, 3*time.Second)
+			wait(5 * time.Second)
+			w.standStill(0, 20*time.Second)
+			wait(5 * time.Second)
+		},
+		"partition": func(w *world) {
+			wait(10 * time.Second)
+			w.cut(20*time.Second, func(a, b int) bool { return (a < 2) != (b < 2) })
+			wait(10 * time.Second)
+			w.cut(10*time.Second, func(a, b int) bool { return a == 4 && b == 0 })
+		},
+		"leave": func(w *world) {
+			wait(10 * time.Second)
+			w.process(3).quit()
+			wait(15 * time.Second)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := base
+				if name == "calm" {
+					p.faults = 0
+				}
+				w := newWorld(t, 1, p)
+				w.net = newP2PNet(1, p, t.TempDir())
+				w.run(func() {
+					w.check.outage(time.Since(w.begun) + time.Hour)
+					faults(w)
+				})
+				t.Logf("%+v in %v", w.check.tally, time.Since(w.begun))
+			})
+		})
+	}
 }

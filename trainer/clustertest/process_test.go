@@ -49,6 +49,13 @@ type process struct {
 	round     atomic.Uint64 // completed
 }
 
+// joined is the process's mesh as others see it; nil while it has none.
+func (p *process) joined() mesh.Mesh {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	return p.mesh
+}
+
 var (
 	errKilled = errors.New("killed")
 	errQuit   = errors.New("left")
@@ -61,7 +68,9 @@ const deadlinesMax = 20
 
 // live runs the process until it is killed, leaves or fails.
 func (p *process) live(m mesh.Mesh) (err error) {
+	p.w.mu.Lock()
 	p.mesh = m
+	p.w.mu.Unlock()
 	defer func() {
 		if p.averager != nil {
 			_ = p.averager.Close()

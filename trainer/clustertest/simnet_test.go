@@ -28,13 +28,13 @@ func (n simNet) start(p *process) (mesh.Mesh, error) {
 }
 
 func (n simNet) kill(p *process) {
-	if p.mesh == n.Peer(p.index) {
+	if p.joined() == n.Peer(p.index) {
 		n.Kill(p.index)
 	}
 }
 
-func (n simNet) leave(p *process) { _ = p.mesh.(*sim.Peer).Close() }
-func (n simNet) stand(p *process) { p.mesh.(*sim.Peer).Stand() }
+func (n simNet) leave(p *process) { _ = p.joined().(*sim.Peer).Close() }
+func (n simNet) stand(p *process) { p.joined().(*sim.Peer).Stand() }
 
 func (n simNet) stop(i int, on bool) {
 	if on {
