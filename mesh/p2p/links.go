@@ -42,7 +42,7 @@ func (m *Mesh) disconnected(id peer.ID) {
 	close(l.gone)
 	delete(m.links, id)
 	r := m.members.by[mesh.ID(id.String())]
-	lost := r != nil && r.live()
+	lost := r != nil && r.state != mesh.Left // the dead, too: they may come back
 	m.mu.Unlock()
 	if lost {
 		m.seek(peer.AddrInfo{ID: id})
@@ -55,6 +55,21 @@ func (m *Mesh) passed(id peer.ID) bool {
 	defer m.mu.Unlock()
 	l := m.links[id]
 	return l != nil && l.passed
+}
+
+// joined reports whether a peer is a member that is reached: it has passed a hello, and has
+// not died since. One that was silent for long while its connection survived, because it
+// stood still or a cable was out, is dead until it passes another.
+func (m *Mesh) joined(id peer.ID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.isJoined(id)
+}
+
+// isJoined is joined with m.mu held.
+func (m *Mesh) isJoined(id peer.ID) bool {
+	l, r := m.links[id], m.members.by[mesh.ID(id.String())]
+	return l != nil && l.passed && (r == nil || r.state != mesh.Dead)
 }
 
 // awaitPassed waits until a connected peer has passed a hello, which may be under

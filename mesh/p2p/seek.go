@@ -30,9 +30,8 @@ const (
 // is one and comes to be forgotten. It does nothing if that is under way.
 func (m *Mesh) seek(info peer.AddrInfo) {
 	m.mu.Lock()
-	l := m.links[info.ID]
 	_, known := m.members.by[mesh.ID(info.ID.String())]
-	skip := m.ended || info.ID == m.host.ID() || m.seeking[info.ID] || l != nil && l.passed ||
+	skip := m.ended || info.ID == m.host.ID() || m.seeking[info.ID] || m.isJoined(info.ID) ||
 		!known && (len(m.seeking) >= seekersMax || len(info.Addrs) == 0)
 	if !skip {
 		m.seeking[info.ID] = true
@@ -51,7 +50,7 @@ func (m *Mesh) seek(info peer.AddrInfo) {
 
 func (m *Mesh) chase(info peer.AddrInfo) {
 	wait := seekRetryMin
-	for attempt := 1; m.ctx.Err() == nil && !m.passed(info.ID); attempt++ {
+	for attempt := 1; m.ctx.Err() == nil && !m.joined(info.ID); attempt++ {
 		addrs, known := m.lastAddrs(info.ID)
 		if !known && attempt > seekUnknown {
 			return
@@ -71,7 +70,7 @@ func (m *Mesh) chase(info peer.AddrInfo) {
 			m.log.Debug("peer not reached", "peer", info.ID.String(), "error", dialReason(err))
 		}
 		// Jitter keeps those who lost the same peer from dialing it in step.
-		if m.passed(info.ID) || !pause(m.ctx, wait/2+rand.N(wait)) {
+		if m.joined(info.ID) || !pause(m.ctx, wait/2+rand.N(wait)) {
 			return
 		}
 		wait = min(2*wait, m.cfg.RedialMax)
@@ -80,13 +79,13 @@ func (m *Mesh) chase(info peer.AddrInfo) {
 
 // reach connects to a peer and passes its hello.
 func (m *Mesh) reach(ctx context.Context, info peer.AddrInfo) error {
-	if m.passed(info.ID) {
+	if m.joined(info.ID) {
 		return nil
 	}
 	if err := m.connect(ctx, info); err != nil {
 		return err
 	}
-	if m.passed(info.ID) { // it was faster
+	if m.joined(info.ID) { // it was faster
 		return nil
 	}
 	return m.greet(ctx, info.ID)

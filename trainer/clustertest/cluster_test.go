@@ -18,7 +18,7 @@ var (
 // TestRandomSchedules lets real trainers live through random faults. A failure prints
 // its seed and what happened last; -first SEED -schedules 1 runs it again.
 func TestRandomSchedules(t *testing.T) {
-	random(t, 300, 12, func(seed uint64) params { return draw(seed) })
+	random(t, 300, 12, draw)
 }
 
 // TestRandomSchedulesOfPairs is the same for NoLoCo, whose workers are no replicas.
@@ -31,8 +31,21 @@ func TestRandomSchedulesOfPairs(t *testing.T) {
 	})
 }
 
-// random runs schedules from -first on, as many as -schedules says, or else all or few.
+// TestRandomSchedulesOverLibp2p is some of the first over libp2p.
+func TestRandomSchedulesOverLibp2p(t *testing.T) {
+	over(t, 5, 1, func(seed uint64) params {
+		p := draw(seed)
+		p.detection = 8 * time.Second // libp2p's own, as p2pNet configures it
+		return p
+	}, func(t *testing.T, seed uint64, p params) network { return newP2PNet(seed, p, t.TempDir()) })
+}
+
 func random(t *testing.T, all, few int, draw func(seed uint64) params) {
+	over(t, all, few, draw, func(_ *testing.T, seed uint64, p params) network { return newSimNet(seed, p) })
+}
+
+// over runs schedules from -first on, as many as -schedules says, or else all or few.
+func over(t *testing.T, all, few int, draw func(seed uint64) params, net func(*testing.T, uint64, params) network) {
 	n := *schedules
 	if n == 0 {
 		n = all
@@ -45,7 +58,7 @@ func random(t *testing.T, all, few int, draw func(seed uint64) params) {
 		if !t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, seed, draw(seed))
-				w.net = newSimNet(seed, w.params)
+				w.net = net(t, seed, w.params)
 				w.run(w.schedule())
 				sum.add(w.check.tally)
 			})

@@ -20,14 +20,15 @@ type p2pNet struct {
 	dir string // of the workers' identities
 
 	mu    sync.Mutex
-	addrs []string      // of those who have been up
-	first chan struct{} // closed when there is somebody to join
+	addrs []string              // of those who have been up
+	first chan struct{}         // closed when there is somebody to join
+	still map[int]chan struct{} // of workers that stand still, closed when they go on
 }
 
 func newP2PNet(seed uint64, p params, dir string) *p2pNet {
 	n := sim.NewWith(sim.Options{Peers: p.workers, Latency: p.link.Latency, Bandwidth: p.link.Bandwidth, Jitter: p.link.Jitter, Loss: p.link.Loss,
 		Detection: 1 << 60, Buffer: p2ptest.Window, Seed: seed}) // who is alive is libp2p's to find out
-	return &p2pNet{simNet: simNet{n, p}, dir: dir, addrs: make([]string, p.workers), first: make(chan struct{})}
+	return &p2pNet{simNet: simNet{n, p}, dir: dir, addrs: make([]string, p.workers), first: make(chan struct{}), still: map[int]chan struct{}{}}
 }
 
 func (n *p2pNet) start(p *process) (mesh.Mesh, error) {
@@ -77,4 +78,31 @@ func (n *p2pNet) leave(p *process) {
 	_ = p.joined().(*p2p.Mesh).Leave(ctx)
 }
 
-func (n *p2pNet) stand(p *process) { n.Peer(p.index).Stand() }
+// stop takes away the machine's network; what of a process does not use it asks stand.
+func (n *p2pNet) stop(i int, on bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	goOn := n.still[i]
+	switch {
+	case on && goOn == nil:
+		n.still[i] = make(chan struct{})
+		n.Pause(i)
+	case !on && goOn != nil:
+		delete(n.still, i)
+		close(goOn)
+		n.Resume(i)
+	}
+}
+
+func (n *p2pNet) stand(p *process) {
+	n.mu.Lock()
+	goOn := n.still[p.index]
+	n.mu.Unlock()
+	if goOn == nil {
+		return
+	}
+	select {
+	case <-goOn:
+	case <-p.ctx.Done():
+	}
+}

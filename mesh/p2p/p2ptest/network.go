@@ -7,7 +7,8 @@
 // across a wait: an end that is closed here fails its Read and Write at once, for libp2p
 // closes connections with locks held. Keep-alives go on for ever, so a deadlock is no
 // deadlock to synctest but a run without an end: give every test a deadline in virtual
-// time.
+// time. For the same reason a machine is stopped by [sim.Net.Pause]: what [sim.Net.Stop]
+// holds up does not end at a deadline, and libp2p waits for that with locks held.
 package p2ptest
 
 import (
