@@ -141,11 +141,15 @@ func (p *process) step() error {
 // Average is the trainer's way to the others, as the command's.
 func (p *process) Average(ctx context.Context, round uint64, part trainer.Part, vec []float32, weight float64, from trainer.Base) (trainer.Outcome, error) {
 	p.w.check.contributes(p, round, part, vec, weight, from)
+	own := slices.Clone(vec)
 	var out gossip.Outcome
 	var err error
 	for range deadlinesMax {
 		begun := p.w.check.waits(p)
 		out, err = p.averager.Average(ctx, round, gossip.Part(part), vec, weight, gossip.Base(from))
+		if err == nil && !out.Behind {
+			p.w.spoil(p.w.plant.before, p, own, vec, weight, &out)
+		}
 		p.w.check.waited(p, begun)
 		if !errors.Is(err, gossip.ErrDeadline) || ctx.Err() != nil {
 			break
@@ -154,6 +158,7 @@ func (p *process) Average(ctx context.Context, round uint64, part trainer.Part, 
 	}
 	if err == nil && !out.Behind {
 		p.w.check.commits(p, round, part, vec, from, out)
+		p.w.spoil(p.w.plant.after, p, own, vec, weight, &out)
 	}
 	p.w.tracef(p.name(), "round %d, part %d: members %v, behind %q, rejected %q, error %v", round, part, out.Members, out.Why, out.Rejected, err)
 	return trainer.Outcome{Members: out.Members, Tokens: out.Tokens, Behind: out.Behind, Why: out.Why, Attempts: out.Attempts,

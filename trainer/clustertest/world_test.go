@@ -56,6 +56,7 @@ type world struct {
 	params   params
 	net      network
 	check    *checker
+	plant    tamper
 	begun    time.Time
 	healed   chan struct{} // closed when the faults have ended
 	over     chan struct{} // closed when the run is
@@ -127,8 +128,18 @@ func (w *world) trainerConfig(worker int) trainer.Config {
 		OuterLR: 0.7, OuterMomentum: 0.4, Beta: 0.7, Gamma: 0.9, SaveEvery: w.params.saveEvery, EvalEvery: 1 << 20}
 }
 
-// run lets the workers live through the faults, come together, and learn something.
+// run is live, and fails the test where something was wrong.
 func (w *world) run(faults func()) {
+	w.live(faults)
+	if why := w.check.failure(); why != "" {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.t.Errorf("%s\n%s", why, strings.Join(w.trace, "\n"))
+	}
+}
+
+// live lets the workers go through the faults, come together, and learn something.
+func (w *world) live(faults func()) {
 	defer w.net.close()
 	for i := range w.slots {
 		w.keeper.Go(func() { w.keep(i) })
@@ -168,11 +179,6 @@ func (w *world) run(faults func()) {
 			}
 		}
 		<-ended
-	}
-	if why := w.check.failure(); why != "" {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.t.Errorf("%s\n%s", why, strings.Join(w.trace, "\n"))
 	}
 }
 
