@@ -96,3 +96,27 @@ func TestStopWhileFetching(t *testing.T) {
 		}
 	})
 }
+
+// A stop in the last step of a round begins no exchange: those who were stopped too may be
+// gone, and it would be the mean of one.
+func TestStopInTheLastStepBeginsNoExchange(t *testing.T) {
+	stop := make(chan struct{})
+	q := newQuadratic(5, drift(0))
+	q.onStep = func(step uint64) {
+		if step == 3 {
+			close(stop)
+			<-time.After(50 * time.Millisecond) // until Run has heard of it
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		stop = make(chan struct{})
+		spy := averagerFunc(func([]float32) { t.Error("an exchange was begun") })
+		tr := start(t, diloco(4, 5), q, Hooks{Average: spy})
+		if err := tr.Run(t.Context(), stop); !errors.Is(err, ErrStopped) {
+			t.Errorf("error %v, want ErrStopped", err)
+		}
+		if round, step, _ := tr.Position(); round != 0 || step != 4 {
+			t.Errorf("stopped in round %d at step %d, want 0 and 4", round, step)
+		}
+	})
+}

@@ -30,6 +30,8 @@ type checker struct {
 	goal    uint64          // every round from here on has everybody
 	settled bool
 	tally   tally
+	history uint64            // rounds that contributions and results are kept for
+	states  map[uint64]string // digest of φ after each round, the last that was reported
 	final   map[int]string    // digests of φ at the end
 	learnt  map[int][]float32 // and φ itself
 	strike  func(p *process)
@@ -46,7 +48,7 @@ type place struct {
 }
 
 type contribution struct {
-	vec     []float32
+	vec     [32]byte // its hash
 	encoded []byte
 	weight  float64
 }
@@ -67,7 +69,8 @@ type progress struct {
 
 func newChecker(w *world) *checker {
 	return &checker{w: w, given: map[place]map[int][]contribution{}, commit: map[place][]decided{}, slow: map[[32]byte]string{},
-		last: map[*process]*progress{}, still: make([]time.Duration, w.params.workers), final: map[int]string{}, learnt: map[int][]float32{}}
+		last: map[*process]*progress{}, still: make([]time.Duration, w.params.workers), final: map[int]string{}, learnt: map[int][]float32{},
+		history: 40, states: map[uint64]string{}}
 }
 
 // fail keeps the first thing that is wrong.
@@ -101,6 +104,13 @@ func (c *checker) begins(p *process) {
 	}
 }
 
+// ends forgets a process.
+func (c *checker) ends(p *process) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.last, p)
+}
+
 // joins and resyncs take in that a process went over to the state of others.
 func (c *checker) joins(p *process, s *trainer.Snapshot) {
 	c.mu.Lock()
@@ -127,18 +137,18 @@ func (c *checker) contributes(p *process, round uint64, part trainer.Part, vec [
 	if c.given[at] == nil {
 		c.given[at] = map[int][]contribution{}
 	}
-	c.given[at][p.index] = append(c.given[at][p.index], contribution{slices.Clone(vec), encoded, weight})
+	c.given[at][p.index] = append(c.given[at][p.index], contribution{bits(vec), encoded, weight})
 	if l := c.last[p]; l != nil && part == trainer.Delta && c.w.params.strategy == "diloco" && l.base == from.Digest && l.result != ([32]byte{}) {
 		c.failed("%s begins round %d from the state that it has applied a result to", p.name(), round)
 	}
 	// What lies far back is not looked at again: worlds live long.
 	for old := range c.given {
-		if old.round+40 < round {
+		if old.round+c.history < round {
 			delete(c.given, old)
 		}
 	}
 	for old := range c.commit {
-		if old.round+40 < round {
+		if old.round+c.history < round {
 			delete(c.commit, old)
 		}
 	}
@@ -227,7 +237,7 @@ func (c *checker) pair(p *process, at place, vec []float32, out gossip.Outcome) 
 	own := c.given[at][p.index]
 	mine := own[len(own)-1]
 	if len(out.Members) == 1 && out.Members[0] == p.index {
-		if bits(vec) != bits(mine.vec) {
+		if bits(vec) != mine.vec {
 			c.failed("%s goes on alone in round %d with another vector than its own", p.name(), at.round)
 		}
 		return
@@ -268,6 +278,7 @@ func (c *checker) completes(p *process, e *trainer.RoundEvent) {
 		c.failed("%s completes round %d after round %d", p.name(), e.Round, l.round)
 	}
 	l.round = e.Round
+	c.states[e.Round] = e.Digest
 	if c.w.params.strategy == "diloco" {
 		key := sha256.Sum256(append(l.base[:], l.result[:]...))
 		if was, ok := c.slow[key]; ok && was != e.Digest {

@@ -66,16 +66,19 @@ func (p *process) name() string { return fmt.Sprintf("w%d.%d", p.index, p.life) 
 // deadlinesMax is how often the command lets the exchange's deadline pass.
 const deadlinesMax = 20
 
+// shut ends what the process started. One that leaves has said so before: its last words
+// must be heard.
+func (p *process) shut() {
+	if p.averager != nil {
+		_ = p.averager.Close()
+	}
+}
+
 // live runs the process until it is killed, leaves or fails.
 func (p *process) live(m mesh.Mesh) (err error) {
 	p.w.mu.Lock()
 	p.mesh = m
 	p.w.mu.Unlock()
-	defer func() {
-		if p.averager != nil {
-			_ = p.averager.Close()
-		}
-	}()
 	if err := p.build(); err != nil {
 		return err
 	}
@@ -117,6 +120,7 @@ func (p *process) build() error {
 	if err != nil {
 		return err
 	}
+	context.AfterFunc(p.ctx, p.shut) // who is killed waits for nobody
 	p.learner = newToy(p.index, p.w.params.parameters, p.w.params.rate, p.step)
 	p.trainer, err = trainer.New(p.w.trainerConfig(p.index), p.learner, trainer.Hooks{
 		Average: p, Fetch: p.fetch, Over: p.over, Save: p.save, Report: p.report, Now: func() time.Time { return time.Now().Add(p.skew) },

@@ -1,6 +1,9 @@
 package clustertest
 
 import (
+	"context"
+	"time"
+
 	"loco/mesh"
 	"loco/mesh/sim"
 )
@@ -33,7 +36,12 @@ func (n simNet) kill(p *process) {
 	}
 }
 
-func (n simNet) leave(p *process) { _ = p.joined().(*sim.Peer).Close() }
+// leave takes its time, as a goodbye that is waited for.
+func (n simNet) leave(p *process) {
+	_ = pause(context.Background(), time.Second)
+	_ = p.joined().(*sim.Peer).Close()
+}
+
 func (n simNet) stand(p *process) { p.joined().(*sim.Peer).Stand() }
 
 func (n simNet) stop(i int, on bool) {

@@ -262,7 +262,6 @@ func (w *world) born(i int) *process {
 // died notes how a process ended, and takes it off the network.
 func (w *world) died(p *process, err error) {
 	killed := context.Cause(p.ctx) != nil
-	p.cancel(errQuit)
 	w.mu.Lock()
 	w.slots[p.index].now = nil
 	w.mu.Unlock()
@@ -276,6 +275,9 @@ func (w *world) died(p *process, err error) {
 		w.net.kill(p)
 		w.check.gaveUp(p, err)
 	}
+	p.cancel(errQuit)
+	p.shut()
+	w.check.ends(p)
 	close(p.ended)
 }
 
