@@ -44,6 +44,7 @@ var allowed = map[string][]string{
 		"loco/mesh", "loco/mesh/swim", "github.com/libp2p/...", "github.com/multiformats/...",
 		"github.com/prometheus/client_golang/prometheus",
 	},
+	"mesh/p2p/p2ptest": {"loco/mesh", "loco/mesh/sim", "github.com/libp2p/...", "github.com/multiformats/..."}, // a network for tests
 	"checkpoint":       {"golang.org/x/sys/unix"},
 	"cmd/loco/config":  {"loco/optim", "github.com/pelletier/go-toml/v2/..."},
 	"cmd/loco/compare": {"loco/cmd/loco/config", "github.com/pelletier/go-toml/v2/...", "gonum.org/v1/plot/..."},

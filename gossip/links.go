@@ -2,11 +2,8 @@ package gossip
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
 
@@ -15,17 +12,14 @@ import (
 )
 
 const (
-	// queueMax bounds the control frames that wait for one peer; more are dropped,
-	// and said again by the protocol's reminders.
-	queueMax = 256
 	// streamsMax bounds the streams that one peer may hold open here.
 	streamsMax = 8
 	controlID  = "/loco/gossip/control/2"
 	dataID     = "/loco/gossip/data/2"
 )
 
-// links keeps one stream a peer and protocol open from round to round, writes frames
-// to them and reads those of the peers. Streams carry frames one way: whoever opens
+// links keeps one stream a peer and protocol open while they are used, writes frames to
+// them and reads those of the peers. Streams carry frames one way: whoever opens
 // one writes.
 type links struct {
 	mesh   mesh.Mesh
@@ -44,22 +38,14 @@ type links struct {
 	floats  sync.Pool // *[]float32
 
 	mu      sync.Mutex
-	data    map[mesh.ID]*link
-	control map[mesh.ID]chan []byte
+	peers   map[mesh.ID]*outbound
 	inbound map[*mesh.Stream]mesh.ID
 	closed  bool
 }
 
-// link is the data stream to one peer. The channel is its lock, so that waiting for
-// it is a wait that virtual time understands.
-type link struct {
-	lock   chan struct{}
-	stream mesh.Stream
-}
-
 func newLinks(m mesh.Mesh, log *slog.Logger, grace time.Duration, suffix string) *links {
 	l := &links{mesh: m, log: log, grace: grace, suffix: suffix,
-		data: map[mesh.ID]*link{}, control: map[mesh.ID]chan []byte{}, inbound: map[*mesh.Stream]mesh.ID{}}
+		peers: map[mesh.ID]*outbound{}, inbound: map[*mesh.Stream]mesh.ID{}}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	return l
 }
@@ -82,11 +68,6 @@ func (l *links) close() {
 	l.mu.Unlock()
 	l.cancel()
 	l.wg.Wait()
-	for _, k := range l.data {
-		if k.stream != nil {
-			_ = k.stream.Close()
-		}
-	}
 }
 
 // spawn runs f unless the links are closed.
@@ -96,116 +77,6 @@ func (l *links) spawn(f func()) {
 	if !l.closed {
 		l.wg.Go(f)
 	}
-}
-
-// send queues a control frame. It never blocks.
-func (l *links) send(to mesh.ID, env protocol.Envelope, msg protocol.Message) {
-	payload := msg.AppendTo(nil)
-	h := protocol.Header{Type: msg.Kind(), Part: env.Part, Round: env.Round, Attempt: env.Attempt, Worker: uint32(env.Worker)}
-	frame := append(protocol.AppendHeader(make([]byte, 0, protocol.HeaderLen+len(payload)), h, payload), payload...)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return
-	}
-	q, ok := l.control[to]
-	if !ok {
-		q = make(chan []byte, queueMax)
-		l.control[to] = q
-		l.wg.Go(func() { l.writeControl(to, q) })
-	}
-	select {
-	case q <- frame:
-	default:
-		l.log.Warn("gossip: control queue is full, a frame is dropped", "peer", to, "type", msg.Kind())
-	}
-}
-
-// writeControl writes a peer's queue until the links close.
-func (l *links) writeControl(to mesh.ID, q chan []byte) {
-	var s mesh.Stream
-	defer func() {
-		if s != nil {
-			_ = s.Close()
-		}
-	}()
-	for {
-		select {
-		case <-l.ctx.Done():
-			return
-		case frame := <-q:
-			err := l.write(l.ctx, to, controlID, &s, frame, nil)
-			if err != nil && l.ctx.Err() == nil {
-				l.log.Debug("gossip: control frame lost", "peer", to, "error", err)
-			}
-		}
-	}
-}
-
-// writeData writes one data frame to a peer; the next waits until Grace for its turn
-// and its room.
-func (l *links) writeData(ctx context.Context, to mesh.ID, h protocol.Header, payload []byte) error {
-	l.mu.Lock()
-	k, ok := l.data[to]
-	if !ok {
-		k = &link{lock: make(chan struct{}, 1)}
-		l.data[to] = k
-	}
-	l.mu.Unlock()
-	select {
-	case k.lock <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	defer func() { <-k.lock }()
-	var head [protocol.HeaderLen]byte
-	frame := protocol.AppendHeader(head[:0], h, payload)
-	return l.write(ctx, to, dataID, &k.stream, frame, payload)
-}
-
-// write writes a frame, once more where the stream broke that was open before: it
-// may have been to the peer's former process.
-func (l *links) write(ctx context.Context, to mesh.ID, protocol string, s *mesh.Stream, head, body []byte) error {
-	kept := *s != nil
-	err := l.writeOnce(ctx, to, protocol, s, head, body)
-	if err != nil && kept && ctx.Err() == nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-		err = l.writeOnce(ctx, to, protocol, s, head, body)
-	}
-	return err
-}
-
-// writeOnce writes head and body within Grace, opening the stream where there is
-// none. After an error there is none: a frame cut short would garble the next.
-func (l *links) writeOnce(ctx context.Context, to mesh.ID, protocol string, s *mesh.Stream, head, body []byte) error {
-	if *s == nil {
-		open, cancel := context.WithTimeout(ctx, l.grace)
-		defer cancel()
-		fresh, err := l.mesh.Open(open, to, protocol+l.suffix)
-		if err != nil {
-			return err
-		}
-		*s = fresh
-	}
-	stream := *s
-	_ = stream.SetDeadline(time.Now().Add(l.grace))
-	interrupted := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		_ = stream.SetDeadline(time.Unix(1, 0))
-		close(interrupted)
-	})
-	_, err := stream.Write(head)
-	if err == nil && len(body) > 0 {
-		_, err = stream.Write(body)
-	}
-	if !stop() {
-		<-interrupted // so that it does not cut off a later write
-	}
-	if err != nil {
-		_ = stream.Reset()
-		*s = nil
-		return fmt.Errorf("write %d bytes: %w", len(head)+len(body), err)
-	}
-	return nil
 }
 
 // read takes the frames of one inbound stream.

@@ -232,7 +232,10 @@ func due(round, every uint64) bool { return every > 0 && round%every == 0 }
 // resync takes over the others' state, and counts what that discards.
 func (t *Trainer) resync(ctx context.Context, why string) error {
 	t.dropPrefetch()
-	s, err := t.hooks.Fetch(ctx)
+	s, err := t.fetch(ctx)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	if errors.Is(err, ErrNobody) {
 		return fmt.Errorf("trainer: round %d cannot go on (%s) and %w; start this worker again once others are up", t.round, why, ErrNobody)
 	}
@@ -257,6 +260,32 @@ func (t *Trainer) resync(ctx context.Context, why string) error {
 	e.Round, e.Digest = t.round, t.SlowDigest()
 	t.hooks.Report(e)
 	return nil
+}
+
+// How a worker that is behind asks for the others' state: sources die and links break just
+// when rounds fail, so it asks again, half a minute in all.
+const (
+	fetchTries = 7
+	fetchPause = time.Second / 2 // doubles after each
+)
+
+// fetch gets the others' state. This worker's own does not change meanwhile, so Capture may
+// have it: two workers that fetch from each other must not wait for each other.
+func (t *Trainer) fetch(ctx context.Context) (s *Snapshot, err error) {
+	t.unlock()
+	defer func() { t.sem <- struct{}{} }()
+	for try := range fetchTries {
+		if s, err = t.hooks.Fetch(ctx); err == nil || ctx.Err() != nil || try == fetchTries-1 {
+			break
+		}
+		again := time.NewTimer(fetchPause << try)
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+		}
+		again.Stop()
+	}
+	return s, err
 }
 
 func (t *Trainer) lr(step uint64) float64 {

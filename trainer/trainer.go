@@ -203,6 +203,9 @@ func (t *Trainer) yield() {
 // average exchanges vec with the others. The state does not change meanwhile, so
 // Capture may have it: a joiner need not wait for an exchange.
 func (t *Trainer) average(ctx context.Context, vec []float32, weight float64) (Outcome, error) {
+	if err := ctx.Err(); err != nil {
+		return Outcome{}, err // a stop in the last step: where the others have left already, it would average alone
+	}
 	t.unlock()
 	defer func() { t.sem <- struct{}{} }()
 	return t.hooks.Average.Average(ctx, t.round, Delta, vec, weight, Base{t.stateDigest, t.runTokens})

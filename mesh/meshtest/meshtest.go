@@ -1,7 +1,7 @@
 // Package meshtest holds every implementation of mesh.Mesh to the contract.
 //
-// [Run] starts small meshes with the given function and watches them from outside,
-// through the interface alone. Nothing in it reads a clock except to give up: it
+// [Run] and [RunVirtual] start small meshes with the given function and watch them from
+// outside, through the interface alone. Nothing in it reads a clock except to give up: it
 // waits for conditions, so an implementation on a simulated network runs it too.
 package meshtest
 
@@ -14,6 +14,7 @@ import (
 	"io"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"loco/mesh"
@@ -37,29 +38,41 @@ const echo = "meshtest-echo/1.0.0"
 
 // Run runs the conformance suite.
 func Run(t *testing.T, start Start) {
-	for _, c := range []struct {
-		name string
-		test func(*testing.T, Start)
-	}{
-		{"ViewConverges", viewConverges},
-		{"StatusPropagates", statusPropagates},
-		{"ChangedFires", changedFires},
-		{"Echo", echoes},
-		{"HandlerRemoved", handlerRemoved},
-		{"OpenUnknown", openUnknown},
-		{"OpenEndsWithContext", openEndsWithContext},
-		{"DeadlineRespected", deadlineRespected},
-		{"ResetSeen", resetSeen},
-		{"HalfClose", halfClose},
-		{"ConcurrentStreams", concurrentStreams},
-		{"LargeTransfer", largeTransfer},
-		{"LeaveSeen", leaveSeen},
-		{"KillSeen", killSeen},
-		{"EndTwice", endTwice},
-		{"NothingLeftBehind", nothingLeftBehind},
-	} {
+	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) { c.test(t, start) })
 	}
+}
+
+// RunVirtual runs the conformance suite in virtual time, each case in a bubble of its own,
+// which fails where a goroutine is left.
+func RunVirtual(t *testing.T, start Start) {
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { c.test(t, start) })
+		})
+	}
+}
+
+var cases = []struct {
+	name string
+	test func(*testing.T, Start)
+}{
+	{"ViewConverges", viewConverges},
+	{"StatusPropagates", statusPropagates},
+	{"ChangedFires", changedFires},
+	{"Echo", echoes},
+	{"HandlerRemoved", handlerRemoved},
+	{"OpenUnknown", openUnknown},
+	{"OpenEndsWithContext", openEndsWithContext},
+	{"DeadlineRespected", deadlineRespected},
+	{"ResetSeen", resetSeen},
+	{"HalfClose", halfClose},
+	{"ConcurrentStreams", concurrentStreams},
+	{"LargeTransfer", largeTransfer},
+	{"LeaveSeen", leaveSeen},
+	{"KillSeen", killSeen},
+	{"EndTwice", endTwice},
+	{"NothingLeftBehind", nothingLeftBehind},
 }
 
 // Await waits until the view of m satisfies ok, and fails the test with what it

@@ -1,15 +1,19 @@
 package p2p
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/transport"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -82,10 +86,22 @@ type Config struct {
 	// RedialMax bounds the time between two attempts to reach a lost member.
 	RedialMax time.Duration
 
+	// Network carries the connections instead of this machine's TCP and QUIC, for tests in
+	// virtual time; nil: none does.
+	Network Network
+
 	// Logger is told of members that come and go, and of refused peers. Nil discards.
 	Logger *slog.Logger
 	// Registerer gets libp2p's metrics and this package's; nil turns them off.
 	Registerer prometheus.Registerer
+}
+
+// Network is a way to carry connections that is not this machine's own.
+type Network interface {
+	// Transport makes libp2p's transport over it.
+	Transport(transport.Upgrader, network.ResourceManager) (transport.Transport, error)
+	// DialContext is as a net.Dialer's: its error says whether the address refuses.
+	DialContext(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Default is a configuration for workers on one machine or one local network, to

@@ -154,11 +154,15 @@ func newHost(cfg Config, key crypto.PrivKey) (host.Host, error) {
 	}
 	opts := []libp2p.Option{
 		libp2p.Identity(key), libp2p.UserAgent("loco"), libp2p.NoListenAddrs,
-		// Sharing the port for dialing would let two processes listen on one address.
-		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()), libp2p.Transport(quic.NewTransport),
 		libp2p.Security(tls.ID, tls.New), libp2p.Security(noise.ID, noise.New), // in order of preference
 		libp2p.Muxer(yamux.ID, muxer()), libp2p.SwarmOpts(swarm.WithDialRanker(rankTCPFirst)),
 		libp2p.ResourceManager(limits), libp2p.DisableRelay(), libp2p.WithDialTimeout(cfg.DialTimeout),
+	}
+	if cfg.Network != nil {
+		opts = append(opts, libp2p.Transport(cfg.Network.Transport))
+	} else {
+		// Sharing the port for dialing would let two processes listen on one address.
+		opts = append(opts, libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()), libp2p.Transport(quic.NewTransport))
 	}
 	if cfg.Registerer == nil {
 		opts = append(opts, libp2p.DisableMetrics())

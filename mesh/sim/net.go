@@ -1,26 +1,36 @@
-// Package sim is a mesh in memory, for tests: peers joined by buffered pipes with
-// latency and bandwidth, and faults on demand.
+// Package sim is a mesh in memory, for tests: peers joined by buffered pipes over
+// shaped links, and faults on demand.
 //
 // It works inside testing/synctest bubbles: every wait is on a channel or a timer
 // and no mutex is held across one, so hours of a run pass in milliseconds. It works
-// outside of them too, in real time.
+// outside of them too, in real time. Its random choices come from [Options.Seed]; which
+// of two goroutines is first is not its to say, so the same seed gives the same links
+// and not the same run.
+//
+// # Links
+//
+// Each direction between two peers is a link of its own, see [Link]. Bytes of one stream
+// stay in order, those of two streams overtake each other.
 //
 // # Faults
 //
-// [Net.Kill] and [Net.Restart] end and begin a process, [Net.Pause] and
-// [Net.Resume] stop and continue one, [Net.Partition] splits the network,
-// [Net.Corrupt] flips a bit of what a peer writes next, and [Net.Blackhole] swallows
-// what it writes. Peers see the consequences as they would on a network: a killed
-// peer's streams break at once, a partitioned one's go silent; after half of
-// [Options.Detection] it is Suspect in the views of those that no longer reach it,
-// after all of it Dead, and what streams are left between them break.
+// [Net.Kill] and [Net.Restart] end and begin a process, [Net.Partition] splits the
+// network, [Net.Cut] cuts one direction of a link, [Net.Corrupt] flips a bit of what a
+// peer writes next, and [Net.Blackhole] swallows what it writes. Peers see the
+// consequences as they would on a network: a killed peer's streams break at once, a
+// partitioned one's go silent; after half of [Options.Detection] it is Suspect in the
+// views of those that no longer hear of it, after all of it Dead, and what streams are
+// left between them break.
 //
-// A paused peer's goroutines do run on; it is its streams and its view that stand
-// still.
+// [Net.Stop] and [Net.Continue] do what SIGSTOP and SIGCONT do to a process, as far as
+// a mesh can: its streams and its view stand still, and so does each of its goroutines
+// that calls a method which may wait, or View. [Net.Pause] and [Net.Resume] leave out
+// the latter: the peer is merely cut off, and knows it not.
 package sim
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -31,10 +41,16 @@ import (
 // Options describes a network.
 type Options struct {
 	Peers     int
-	Latency   time.Duration // one way, for streams, status and connecting
-	Bandwidth int64         // bytes a second of each directed link; 0: unlimited
+	Latency   time.Duration // of every link, until SetLink says otherwise
+	Bandwidth int64         // likewise, bytes a second; 0: unlimited
+	Jitter    float64       // likewise, see Link
+	Loss      float64       // likewise
 	Detection time.Duration // from losing a peer to its being Dead; 0: 1 s
 	Buffer    int           // bytes a stream holds in flight; 0: 1 MiB
+	// Relayed says that a peer is heard of as long as some path of peers leads from it, as
+	// where heartbeats are gossiped; otherwise only what it sends itself counts.
+	Relayed bool
+	Seed    uint64
 }
 
 // Net is a network of peers numbered from 0. Its methods are safe for concurrent
@@ -43,9 +59,11 @@ type Net struct {
 	opts Options
 
 	mu      sync.Mutex
+	rng     *rand.Rand
 	peers   []*Peer
 	side    []int // the partition's side of each peer
-	busy    map[[2]int]time.Time
+	links   map[[2]int]*linkState
+	access  []access // of each peer
 	pipes   map[*pipe]struct{}
 	timers  map[*time.Timer]struct{}
 	faulted chan struct{} // closed and replaced at every fault
@@ -65,7 +83,8 @@ func NewWith(opts Options) *Net {
 		opts.Buffer = 1 << 20
 	}
 	n := &Net{
-		opts: opts, side: make([]int, opts.Peers), busy: map[[2]int]time.Time{},
+		opts: opts, side: make([]int, opts.Peers), rng: rand.New(rand.NewPCG(opts.Seed, 0x51a)),
+		links: map[[2]int]*linkState{}, access: make([]access, opts.Peers),
 		pipes: map[*pipe]struct{}{}, timers: map[*time.Timer]struct{}{}, faulted: make(chan struct{}),
 	}
 	for i := range opts.Peers {
@@ -128,15 +147,21 @@ func (n *Net) Restart(i int) *Peer {
 }
 
 // Pause stops the streams and the view of peer i until Resume.
-func (n *Net) Pause(i int) { n.setPaused(i, true) }
+func (n *Net) Pause(i int) { n.setPaused(i, true, false) }
 
 // Resume undoes Pause.
-func (n *Net) Resume(i int) { n.setPaused(i, false) }
+func (n *Net) Resume(i int) { n.setPaused(i, false, false) }
 
-func (n *Net) setPaused(i int, paused bool) {
+// Stop makes the process of peer i stand still until Continue, or until it is killed.
+func (n *Net) Stop(i int) { n.setPaused(i, true, true) }
+
+// Continue undoes Stop.
+func (n *Net) Continue(i int) { n.setPaused(i, false, false) }
+
+func (n *Net) setPaused(i int, paused, stopped bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.peers[i].paused = paused
+	n.peers[i].paused, n.peers[i].stopped = paused, stopped
 	n.lost()
 }
 
@@ -148,6 +173,15 @@ func (n *Net) Partition(groups ...[]int) {
 	for i := range n.side {
 		n.side[i] = slices.IndexFunc(groups, func(g []int) bool { return slices.Contains(g, i) })
 	}
+	n.lost()
+}
+
+// Cut stops, or no longer stops, what peer from sends to peer to. Nothing is lost of what
+// streams carry, unless the cut lasts until one of the two is Dead to the other.
+func (n *Net) Cut(from, to int, on bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.link(from, to).cut = on
 	n.lost()
 }
 
@@ -226,12 +260,30 @@ func (n *Net) later(d time.Duration, f func()) {
 	n.timers[t] = struct{}{}
 }
 
-// reaches says whether bytes pass between a and b. n.mu is held.
-func (n *Net) reaches(a, b *Peer) bool {
+// passes says whether bytes pass from a to b. n.mu is held.
+func (n *Net) passes(a, b *Peer) bool {
 	if a == b {
 		return !a.ended
 	}
-	return !a.ended && !b.ended && !a.paused && !b.paused && n.side[a.index] == n.side[b.index]
+	return !a.ended && !b.ended && !a.paused && !b.paused && n.side[a.index] == n.side[b.index] && !n.link(a.index, b.index).cut
+}
+
+// hears says whether o hears of p, from itself or from others. n.mu is held.
+func (n *Net) hears(o, p *Peer) bool {
+	if n.passes(p, o) || !n.opts.Relayed {
+		return n.passes(p, o)
+	}
+	know, seen := []*Peer{p}, map[*Peer]bool{p: true}
+	for len(know) > 0 {
+		for _, q := range n.peers {
+			if !seen[q] && n.passes(know[0], q) {
+				seen[q] = true
+				know = append(know, q)
+			}
+		}
+		know = know[1:]
+	}
+	return seen[o]
 }
 
 // truth returns p as o would see it if it could see at once. n.mu is held.
@@ -240,7 +292,7 @@ func (n *Net) truth(o, p *Peer) mesh.Member {
 	switch {
 	case p.ended:
 		m.State = p.as
-	case !n.reaches(o, p) && o != p:
+	case o != p && !n.hears(o, p):
 		m.State = mesh.Dead
 	case p.status.Ready:
 		m.State = mesh.Alive

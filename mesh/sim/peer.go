@@ -24,7 +24,8 @@ type Peer struct {
 	handlers  map[string]func(mesh.ID, mesh.Stream)
 	corrupt   map[string]int
 	blackhole map[string]bool
-	paused    bool
+	paused    bool // its streams and its view stand still
+	stopped   bool // and so do its goroutines
 	ended     bool
 	as        mesh.State // Dead or Left once ended
 }
@@ -44,6 +45,7 @@ func (p *Peer) Self() mesh.ID { return p.id }
 func (p *Peer) View() ([]mesh.Member, <-chan struct{}) {
 	p.net.mu.Lock()
 	defer p.net.mu.Unlock()
+	p.stand()
 	var out []mesh.Member
 	for _, m := range p.seen {
 		out = append(out, m)
@@ -59,15 +61,16 @@ func (p *Peer) Announce(s mesh.Status) {
 	n := p.net
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	p.stand()
 	if p.ended {
 		return
 	}
 	p.status = s
 	n.observe(p, p.index, false)
 	for _, o := range n.peers {
-		if o != p && n.reaches(o, p) {
-			n.later(n.opts.Latency, func() {
-				if n.reaches(o, p) {
+		if o != p && n.hears(o, p) {
+			n.later(n.delay(n.link(p.index, o.index)), func() {
+				if n.hears(o, p) {
 					n.observe(o, p.index, false)
 				}
 			})
@@ -86,41 +89,80 @@ func (p *Peer) Handle(protocol string, h func(mesh.ID, mesh.Stream)) {
 	p.handlers[protocol] = h
 }
 
-// Open implements [mesh.Mesh]. To a peer behind a partition, or paused, it waits as
-// a dial does until ctx ends.
+// Stand returns at once, unless the process is stopped: then it returns when it goes on
+// or has been killed. Whatever of a process does not call its mesh asks here whether it
+// stands still.
+func (p *Peer) Stand() {
+	p.net.mu.Lock()
+	defer p.net.mu.Unlock()
+	p.stand()
+}
+
+// stand is Stand with n.mu held, which it releases while it waits.
+func (p *Peer) stand() {
+	n := p.net
+	for p.stopped && !p.ended && !n.closed {
+		faulted := n.faulted
+		n.mu.Unlock()
+		<-faulted
+		n.mu.Lock()
+	}
+}
+
+// Open implements [mesh.Mesh]. It takes a round trip. To a peer behind a partition, or
+// paused, it waits as a dial does until ctx ends.
 func (p *Peer) Open(ctx context.Context, to mesh.ID, protocol string) (mesh.Stream, error) {
 	n := p.net
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	asked := false
 	for {
-		i := slices.IndexFunc(n.peers, func(q *Peer) bool { return q.id == to })
-		if i < 0 {
-			return nil, fmt.Errorf("sim: open %s to %s: unknown peer", protocol, to)
-		}
-		q := n.peers[i]
-		if p.ended || q.ended || n.closed {
-			return nil, fmt.Errorf("sim: open %s from %s to %s: connection refused", protocol, p.id, to)
+		p.stand()
+		q, err := n.openable(p, to, protocol)
+		if err != nil {
+			return nil, err
 		}
 		if err := ctx.Err(); err != nil {
 			return nil, fmt.Errorf("sim: open %s to %s: %w", protocol, to, err)
 		}
-		if n.reaches(p, q) {
-			h, ok := q.handlers[protocol]
-			if !ok {
-				return nil, fmt.Errorf("sim: open %s to %s: protocol not supported", protocol, to)
+		var answered <-chan time.Time
+		if n.passes(p, q) && n.passes(q, p) {
+			trip := n.delay(n.link(p.index, q.index)) + n.delay(n.link(q.index, p.index))
+			if asked || trip == 0 {
+				h, ok := q.handlers[protocol]
+				if !ok {
+					return nil, fmt.Errorf("sim: open %s to %s: %w: protocol not supported", protocol, to, ErrRefused)
+				}
+				a, b := n.connect(p, q, protocol)
+				go h(p.id, b)
+				return a, nil
 			}
-			a, b := n.connect(p, q, protocol)
-			go h(p.id, b)
-			return a, nil
+			t := time.NewTimer(trip)
+			defer t.Stop() // at most once for each fault that falls into the trip
+			answered = t.C
 		}
 		faulted := n.faulted
 		n.mu.Unlock()
 		select {
 		case <-ctx.Done():
 		case <-faulted:
+		case <-answered:
+			asked = true
 		}
 		n.mu.Lock()
 	}
+}
+
+// openable returns the running process with that ID. n.mu is held.
+func (n *Net) openable(p *Peer, to mesh.ID, protocol string) (*Peer, error) {
+	i := slices.IndexFunc(n.peers, func(q *Peer) bool { return q.id == to })
+	if i < 0 {
+		return nil, fmt.Errorf("sim: open %s to %s: unknown peer", protocol, to)
+	}
+	if p.ended || n.peers[i].ended || n.closed {
+		return nil, fmt.Errorf("sim: open %s from %s to %s: %w", protocol, p.id, to, ErrRefused)
+	}
+	return n.peers[i], nil
 }
 
 // Close leaves the mesh: the others see Left without waiting for Detection.
@@ -131,24 +173,11 @@ func (p *Peer) Close() error {
 	return nil
 }
 
+// ErrRefused is wrapped by what Open returns where no process runs, or none that speaks the
+// protocol.
+var ErrRefused = errors.New("connection refused")
+
 var (
 	errReset  = errors.New("sim: stream reset")
 	errClosed = errors.New("sim: network closed")
 )
-
-// arrival returns when size bytes written now by a reach b, and books the link. The
-// caller holds n.mu.
-func (n *Net) arrival(a, b *Peer, size int) time.Time {
-	now := time.Now()
-	if n.opts.Bandwidth == 0 {
-		return now.Add(n.opts.Latency)
-	}
-	link := [2]int{a.index, b.index}
-	start := now
-	if n.busy[link].After(now) {
-		start = n.busy[link]
-	}
-	done := start.Add(time.Duration(float64(size) / float64(n.opts.Bandwidth) * float64(time.Second)))
-	n.busy[link] = done
-	return done.Add(n.opts.Latency)
-}

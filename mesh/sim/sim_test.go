@@ -63,8 +63,8 @@ func TestStreamTakesLatencyAndBandwidth(t *testing.T) {
 			got <- b
 		})
 		want := bytes.Repeat([]byte("loco"), 1<<18) // 1 MiB: 1 s
-		start := time.Now()
 		s := open(t, n, 0, 1)
+		start := time.Now()
 		if _, err := s.Write(want); err != nil {
 			t.Fatal(err)
 		}

@@ -15,8 +15,10 @@ type pipe struct {
 	protocol string
 
 	segments []segment
-	held     int // bytes in segments
-	finished bool
+	held     int       // bytes in segments
+	newest   time.Time // when the last segment arrives: a stream keeps its order
+	finished bool      // by the writing side
+	ends     time.Time // when the reading side hears of that
 	err      error
 	changed  chan struct{}
 }
@@ -44,16 +46,21 @@ func (p *pipe) reset(err error) {
 
 // finish ends the writing side.
 func (p *pipe) finish() {
-	p.finished = true
+	if !p.finished && !p.from.ended {
+		p.finished, p.ends = true, p.net.arrival(p.from, p.to, 0)
+		if p.newest.After(p.ends) {
+			p.ends = p.newest
+		}
+	}
 	p.wake()
 }
 
 // stream is one end: it reads in and writes out.
 type stream struct {
-	net      *Net
-	in, out  *pipe
-	deadline time.Time
-	local    bool // closed at this end
+	net             *Net
+	in, out         *pipe
+	readBy, writeBy time.Time // deadlines
+	local           bool      // closed at this end
 }
 
 // connect joins a and b and returns both ends, a's first. n.mu is held.
@@ -64,10 +71,10 @@ func (n *Net) connect(a, b *Peer, protocol string) (mesh.Stream, mesh.Stream) {
 	return &stream{net: n, in: back, out: there}, &stream{net: n, in: there, out: back}
 }
 
-// wait releases n.mu until p changes, until at (if set) or until the deadline.
-func (s *stream) wait(p *pipe, at time.Time) {
-	if !s.deadline.IsZero() && (at.IsZero() || s.deadline.Before(at)) {
-		at = s.deadline
+// wait releases n.mu until p changes, until at or until by, where those are set.
+func (s *stream) wait(p *pipe, at, by time.Time) {
+	if !by.IsZero() && (at.IsZero() || by.Before(at)) {
+		at = by
 	}
 	changed := p.changed
 	s.net.mu.Unlock()
@@ -84,9 +91,7 @@ func (s *stream) wait(p *pipe, at time.Time) {
 	}
 }
 
-func (s *stream) expired() bool {
-	return !s.deadline.IsZero() && !time.Now().Before(s.deadline)
-}
+func expired(by time.Time) bool { return !by.IsZero() && !time.Now().Before(by) }
 
 // Read implements io.Reader.
 func (s *stream) Read(b []byte) (int, error) {
@@ -94,28 +99,31 @@ func (s *stream) Read(b []byte) (int, error) {
 	defer s.net.mu.Unlock()
 	p := s.in
 	for {
+		p.to.stand()
 		switch {
 		case s.local:
 			return 0, io.ErrClosedPipe
 		case p.err != nil:
 			return 0, p.err
-		case s.expired():
+		case expired(s.readBy):
 			return 0, os.ErrDeadlineExceeded
 		case len(b) == 0:
 			return 0, nil
 		}
 		var at time.Time
-		if s.net.reaches(p.from, p.to) {
+		if s.net.passes(p.from, p.to) {
 			if len(p.segments) > 0 {
 				if at = p.segments[0].at; !at.After(time.Now()) {
 					return p.take(b), nil
 				}
 			} else if p.finished {
-				delete(s.net.pipes, p)
-				return 0, io.EOF
+				if at = p.ends; !at.After(time.Now()) {
+					delete(s.net.pipes, p)
+					return 0, io.EOF
+				}
 			}
 		}
-		s.wait(p, at)
+		s.wait(p, at, s.readBy)
 	}
 }
 
@@ -139,19 +147,20 @@ func (s *stream) Write(b []byte) (int, error) {
 	defer s.net.mu.Unlock()
 	p, written := s.out, 0
 	for {
+		p.from.stand()
 		switch {
 		case s.local || p.finished:
 			return written, io.ErrClosedPipe
 		case p.err != nil:
 			return written, p.err
-		case s.expired():
+		case expired(s.writeBy):
 			return written, os.ErrDeadlineExceeded
 		case len(b) == 0:
 			return written, nil
 		}
 		room := s.net.opts.Buffer - p.held
 		if room <= 0 || p.from.paused {
-			s.wait(p, time.Time{})
+			s.wait(p, time.Time{}, s.writeBy)
 			continue
 		}
 		n := min(room, len(b))
@@ -170,7 +179,10 @@ func (p *pipe) put(b []byte) {
 		p.from.corrupt[p.protocol]--
 		data[len(data)/2] ^= 0x10
 	}
-	p.segments = append(p.segments, segment{data, p.net.arrival(p.from, p.to, len(data))})
+	if at := p.net.arrival(p.from, p.to, len(data)); at.After(p.newest) {
+		p.newest = at
+	}
+	p.segments = append(p.segments, segment{data, p.newest})
 	p.held += len(data)
 	p.wake()
 }
@@ -209,10 +221,25 @@ func (s *stream) Reset() error {
 
 // SetDeadline bounds the reads and writes of this end, those in progress too.
 func (s *stream) SetDeadline(t time.Time) error {
+	_ = s.SetReadDeadline(t)
+	return s.SetWriteDeadline(t)
+}
+
+// SetReadDeadline is SetDeadline for reads. With SetWriteDeadline it is beyond what a mesh
+// asks for: who builds a network connection on a stream needs them.
+func (s *stream) SetReadDeadline(t time.Time) error {
 	s.net.mu.Lock()
 	defer s.net.mu.Unlock()
-	s.deadline = t
+	s.readBy = t
 	s.in.wake()
+	return nil
+}
+
+// SetWriteDeadline is SetDeadline for writes.
+func (s *stream) SetWriteDeadline(t time.Time) error {
+	s.net.mu.Lock()
+	defer s.net.mu.Unlock()
+	s.writeBy = t
 	s.out.wake()
 	return nil
 }

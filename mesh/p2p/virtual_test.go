@@ -1,0 +1,116 @@
+package p2p
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"loco/mesh"
+	"loco/mesh/meshtest"
+	"loco/mesh/p2p/p2ptest"
+	"loco/mesh/sim"
+)
+
+// virtualConfig is testConfig for the process on a machine of a simulated network, whose
+// identity is kept in dir.
+func virtualConfig(t *testing.T, net *sim.Net, i int, dir string) Config {
+	c := testConfig(t)
+	c.IdentityFile = filepath.Join(dir, "identity.key")
+	c.Network, c.Listen = p2ptest.On(net, i), []string{p2ptest.Listen(i)}
+	return c
+}
+
+// TestConformanceInVirtualTime is the mesh's contract over links like those between homes.
+func TestConformanceInVirtualTime(t *testing.T) {
+	meshtest.RunVirtual(t, func(t *testing.T, n int) []meshtest.Peer {
+		net := sim.NewWith(sim.Options{Peers: n, Latency: 20 * time.Millisecond, Bandwidth: 12 << 20, Jitter: 0.3, Buffer: p2ptest.Window, Detection: 1000 * time.Hour})
+		t.Cleanup(net.Close)
+		peers := make([]meshtest.Peer, n)
+		var first []string
+		for i := range peers {
+			c := virtualConfig(t, net, i, t.TempDir())
+			c.Bootstrap = first
+			m := mustNew(t, c)
+			if i == 0 {
+				first = m.Addrs()
+			}
+			peers[i] = meshtest.Peer{
+				Mesh: m,
+				Leave: func() {
+					ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+					defer cancel()
+					if err := m.Leave(ctx); err != nil {
+						t.Error(err)
+					}
+				},
+				Kill: func() { net.Kill(i); m.Close() },
+			}
+		}
+		return peers
+	})
+}
+
+// runVirtual starts n ready members, each knowing the first.
+func runVirtual(t *testing.T, net *sim.Net, n int) []*Mesh {
+	var all []*Mesh
+	for i := range n {
+		c := virtualConfig(t, net, i, t.TempDir())
+		c.Heartbeat = time.Second
+		if i > 0 {
+			c.Bootstrap = all[0].Addrs()
+		}
+		m := mustNew(t, c)
+		m.Announce(mesh.Status{Ready: true})
+		all = append(all, m)
+	}
+	return all
+}
+
+// awaitAll waits until everybody sees n members alive.
+func awaitAll(t *testing.T, all []*Mesh, n int) {
+	t.Helper()
+	for _, m := range all {
+		meshtest.Await(t, m, fmt.Sprintf("want %d alive", n), func(ms []mesh.Member) bool {
+			alive := 0
+			for _, o := range ms {
+				if o.State == mesh.Alive {
+					alive++
+				}
+			}
+			return alive == n
+		})
+	}
+}
+
+// Members that were taken for dead while they were paused, or were cut off, are members
+// again soon afterwards, whether or not the connections survived.
+func TestTheDeadComeBack(t *testing.T) {
+	for name, c := range map[string]struct {
+		lasts time.Duration
+		begin func(net *sim.Net)
+		end   func(net *sim.Net)
+	}{
+		"paused for longer than DeadAfter":  {10 * time.Second, func(net *sim.Net) { net.Pause(1) }, func(net *sim.Net) { net.Resume(1) }},
+		"paused until connections break":    {2 * time.Minute, func(net *sim.Net) { net.Pause(1) }, func(net *sim.Net) { net.Resume(1) }},
+		"cut off for longer than DeadAfter": {10 * time.Second, func(net *sim.Net) { net.Partition([]int{0, 1}) }, func(net *sim.Net) { net.Partition() }},
+		"cut off until connections break":   {2 * time.Minute, func(net *sim.Net) { net.Partition([]int{0, 1}) }, func(net *sim.Net) { net.Partition() }},
+		"the first cut off":                 {2 * time.Minute, func(net *sim.Net) { net.Partition([]int{0}) }, func(net *sim.Net) { net.Partition() }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const n = 4
+				net := sim.NewWith(sim.Options{Peers: n, Latency: 20 * time.Millisecond, Buffer: p2ptest.Window, Detection: 1000 * time.Hour})
+				t.Cleanup(net.Close)
+				all := runVirtual(t, net, n)
+				awaitAll(t, all, n)
+				c.begin(net)
+				<-time.After(c.lasts)
+				c.end(net)
+				awaitAll(t, all, n)
+			})
+		})
+	}
+}

@@ -1,0 +1,422 @@
+package clustertest
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"loco/gossip"
+	"loco/trainer"
+)
+
+// checker holds a world to the invariants of docs/protocol.md, as far as they can be
+// seen from outside of the exchange.
+type checker struct {
+	w *world
+
+	mu      sync.Mutex
+	why     string
+	given   map[place]map[int][]contribution // by worker: those who are started again give twice
+	commit  map[place][]decided
+	slow    map[[32]byte]string // digest of φ after a result
+	last    map[*process]*progress
+	outages []outage
+	still   []time.Duration // that each worker stood still
+	goal    uint64          // every round from here on has everybody
+	settled bool
+	tally   tally
+	history uint64            // rounds that contributions and results are kept for
+	states  map[uint64]string // digest of φ after each round, the last that was reported
+	final   map[int]string    // digests of φ at the end
+	learnt  map[int][]float32 // and φ itself
+	strike  func(p *process)
+}
+
+// tally counts what a world has been through.
+type tally struct{ results, restarts, resyncs, forks, gaveUp int }
+
+// place is where a contribution or a result belongs.
+type place struct {
+	part  trainer.Part
+	round uint64
+	base  [32]byte
+}
+
+type contribution struct {
+	vec     [32]byte // its hash
+	encoded []byte
+	weight  float64
+}
+
+// decided is a round that a process took as averaged.
+type decided struct {
+	p       *process
+	members []int
+	result  [32]byte
+}
+
+// progress is what a process did last.
+type progress struct {
+	round  uint64   // completed
+	base   [32]byte // the state that the last result was applied to
+	result [32]byte
+}
+
+func newChecker(w *world) *checker {
+	return &checker{w: w, given: map[place]map[int][]contribution{}, commit: map[place][]decided{}, slow: map[[32]byte]string{},
+		last: map[*process]*progress{}, still: make([]time.Duration, w.params.workers), final: map[int]string{}, learnt: map[int][]float32{},
+		history: 40, states: map[uint64]string{}}
+}
+
+// fail keeps the first thing that is wrong.
+func (c *checker) fail(format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failed(format, args...)
+}
+
+// failed is fail with c.mu held.
+func (c *checker) failed(format string, args ...any) {
+	if c.why == "" {
+		c.why = fmt.Sprintf("at %.3f s: ", time.Since(c.w.begun).Seconds()) + fmt.Sprintf(format, args...)
+		c.w.tracef("check", "%s", c.why)
+	}
+}
+
+func (c *checker) failure() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.why
+}
+
+// begins takes in where a process starts from.
+func (c *checker) begins(p *process) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last[p] = &progress{round: p.status.Round}
+	if p.life > 0 {
+		c.tally.restarts++
+	}
+}
+
+// ends forgets a process.
+func (c *checker) ends(p *process) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.last, p)
+}
+
+// joins and resyncs take in that a process went over to the state of others.
+func (c *checker) joins(p *process, s *trainer.Snapshot) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last[p] = &progress{round: s.Round}
+}
+
+func (c *checker) resyncs(p *process, e *trainer.ResyncEvent) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last[p] = &progress{round: e.Round}
+	c.tally.resyncs++
+}
+
+// contributes takes in what a worker brings to a round.
+func (c *checker) contributes(p *process, round uint64, part trainer.Part, vec []float32, weight float64, from trainer.Base) {
+	encoded, err := c.w.codec().AppendEncode(nil, vec)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err != nil {
+		c.failed("%s cannot encode its own vector: %v", p.name(), err)
+	}
+	at := c.place(round, part, from)
+	if c.given[at] == nil {
+		c.given[at] = map[int][]contribution{}
+	}
+	c.given[at][p.index] = append(c.given[at][p.index], contribution{bits(vec), encoded, weight})
+	if l := c.last[p]; l != nil && part == trainer.Delta && c.w.params.strategy == "diloco" && l.base == from.Digest && l.result != ([32]byte{}) {
+		c.failed("%s begins round %d from the state that it has applied a result to", p.name(), round)
+	}
+	// What lies far back is not looked at again: worlds live long.
+	for old := range c.given {
+		if old.round+c.history < round {
+			delete(c.given, old)
+		}
+	}
+	for old := range c.commit {
+		if old.round+c.history < round {
+			delete(c.commit, old)
+		}
+	}
+}
+
+func (c *checker) place(round uint64, part trainer.Part, from trainer.Base) place {
+	if c.w.params.strategy == "noloco" {
+		from.Digest = [32]byte{} // partners hold different states
+	}
+	return place{part, round, from.Digest}
+}
+
+// commits checks what a worker takes as the mean of a round.
+func (c *checker) commits(p *process, round uint64, part trainer.Part, vec []float32, from trainer.Base, out gossip.Outcome) {
+	c.mu.Lock()
+	c.tally.results++
+	at := c.place(round, part, from)
+	if c.w.params.strategy == "noloco" {
+		c.pair(p, at, vec, out)
+	} else {
+		c.mean(p, at, vec, out)
+	}
+	strike := c.strike
+	c.mu.Unlock()
+	if strike != nil {
+		strike(p)
+	}
+}
+
+// mean checks a result of an all-reduce against what its members brought.
+func (c *checker) mean(p *process, at place, vec []float32, out gossip.Outcome) {
+	if !c.isMean(at, vec, out.Members, out.Tokens, nil, 0) {
+		c.failed("%s takes as the mean of %v over %v tokens in round %d what is not", p.name(), out.Members, out.Tokens, at.round)
+	}
+	d := decided{p, out.Members, bits(vec)}
+	for _, o := range c.commit[at] {
+		if o.result == d.result {
+			continue
+		}
+		c.tally.forks++
+		alive := o.p == c.w.process(o.p.index)
+		if c.w.params.quorum > 0 && alive {
+			c.failed("%s and %s take different bytes for round %d under a quorum: the mean of %v and that of %v", o.p.name(), p.name(), at.round, o.members, d.members)
+		} else if alive && !c.disturbed() {
+			c.failed("%s takes the mean of %v for round %d, %s that of %v, and nothing was wrong", p.name(), d.members, at.round, o.p.name(), o.members)
+		}
+	}
+	c.commit[at] = append(c.commit[at], d)
+	if l := c.last[p]; l != nil {
+		l.base, l.result = at.base, d.result
+	}
+	if (c.goal > 0 && at.round >= c.goal || c.w.params.faults == 0 && !c.settled) && len(out.Members) != c.w.params.workers {
+		c.failed("%s takes the mean of %v for round %d, and every round from %d on has everybody", p.name(), out.Members, at.round, c.goal)
+	}
+}
+
+// isMean tries the contributions of each member in turn.
+func (c *checker) isMean(at place, vec []float32, members []int, tokens float64, picked []contribution, total float64) bool {
+	if len(picked) < len(members) {
+		for _, g := range c.given[at][members[len(picked)]] {
+			if c.isMean(at, vec, members, tokens, append(picked, g), total+g.weight) {
+				return true
+			}
+		}
+		return false
+	}
+	if total != tokens {
+		return false
+	}
+	sum := make([]float32, len(vec))
+	for _, g := range picked {
+		if c.w.codec().DecodeAdd(sum, g.encoded, float32(g.weight/total)) != nil {
+			return false
+		}
+	}
+	encoded, err := c.w.codec().AppendEncode(nil, sum)
+	if err != nil || c.w.codec().Decode(sum, encoded) != nil {
+		return false
+	}
+	return bits(sum) == bits(vec)
+}
+
+// pair checks what a worker of NoLoCo goes on with: its own vector, or the mean of it and
+// one that its partner brought to a round nearby.
+func (c *checker) pair(p *process, at place, vec []float32, out gossip.Outcome) {
+	own := c.given[at][p.index]
+	mine := own[len(own)-1]
+	if len(out.Members) == 1 && out.Members[0] == p.index {
+		if bits(vec) != mine.vec {
+			c.failed("%s goes on alone in round %d with another vector than its own", p.name(), at.round)
+		}
+		return
+	}
+	if len(out.Members) != 2 || !slices.Contains(out.Members, p.index) {
+		c.failed("%s is in the pair %v", p.name(), out.Members)
+		return
+	}
+	other := out.Members[0] + out.Members[1] - p.index
+	lag := uint64(c.w.params.maxLag)
+	for near := at.round - min(lag, at.round); near <= at.round+lag; near++ {
+		for _, g := range c.given[place{at.part, near, at.base}][other] {
+			two := []contribution{mine, g}
+			if other < p.index {
+				two = []contribution{g, mine}
+			}
+			sum := make([]float32, len(vec))
+			for _, g := range two {
+				if c.w.codec().DecodeAdd(sum, g.encoded, float32(g.weight/(two[0].weight+two[1].weight))) != nil {
+					c.failed("a vector of the pair %v does not decode", out.Members)
+				}
+			}
+			if bits(sum) == bits(vec) {
+				return
+			}
+		}
+	}
+	c.failed("%s takes for the mean of the pair %v in round %d what is not", p.name(), out.Members, at.round)
+}
+
+// completes checks that rounds follow each other, and that workers of one lineage stay
+// replicas of each other.
+func (c *checker) completes(p *process, e *trainer.RoundEvent) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l := c.last[p]
+	if e.Round != l.round+1 {
+		c.failed("%s completes round %d after round %d", p.name(), e.Round, l.round)
+	}
+	l.round = e.Round
+	c.states[e.Round] = e.Digest
+	if c.w.params.strategy == "diloco" {
+		key := sha256.Sum256(append(l.base[:], l.result[:]...))
+		if was, ok := c.slow[key]; ok && was != e.Digest {
+			c.failed("%s has another φ than others after round %d, from the same state and result", p.name(), e.Round)
+		}
+		c.slow[key] = e.Digest
+	}
+	if !c.settled || e.Round != c.goal+c.w.params.tail {
+		return
+	}
+	c.final[p.index] = e.Digest
+	phi := make([]float32, p.learner.Parameters())
+	p.learner.ReadParams(phi)
+	c.learnt[p.index] = phi
+}
+
+// outage notes that something is wrong for a while from now on.
+func (c *checker) outage(lasts time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.outages = append(c.outages, outage{time.Now(), time.Now().Add(lasts)})
+}
+
+func (c *checker) stands(i int, lasts time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.still[i] += lasts
+}
+
+// disturbed says that something was wrong so lately that members may have missed each
+// other. c.mu is held.
+func (c *checker) disturbed() bool {
+	slack := c.w.params.detection + c.w.params.deadline
+	return slices.ContainsFunc(c.outages, func(o outage) bool { return time.Since(o.to) < slack })
+}
+
+// waiting is when a wait began, and how long the worker had stood still by then.
+type waiting struct {
+	since time.Time
+	still time.Duration
+}
+
+func (c *checker) waits(p *process) waiting {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return waiting{time.Now(), c.still[p.index]}
+}
+
+// waited checks that an exchange ended by its deadline.
+func (c *checker) waited(p *process, b waiting) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	limit := c.w.params.deadline + 2*c.w.params.grace + c.still[p.index] - b.still
+	if took := time.Since(b.since); took > limit {
+		c.failed("%s waited %v, at most %v are allowed", p.name(), took, limit)
+	}
+}
+
+// gaveUp takes in that a worker could not go on: allowed while something is wrong.
+func (c *checker) gaveUp(p *process, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tally.gaveUp++
+	if c.settled || err == nil || errors.Is(err, trainer.ErrDiverged) {
+		c.failed("%s gives up: %v", p.name(), err)
+	}
+}
+
+// settle begins to hold the workers to being together.
+func (c *checker) settle() {
+	var newest uint64
+	for i := range c.w.slots {
+		if p := c.w.process(i); p != nil {
+			newest = max(newest, p.round.Load())
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.settled, c.goal = true, newest+2
+	c.w.tracef("check", "from round %d on every round has everybody", c.goal)
+}
+
+// done says that everybody has finished the last round, in the same state.
+func (c *checker) done() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.final) < c.w.params.workers {
+		return false
+	}
+	c.goal = 0 // those who leave are missed by those who leave last
+	c.useful()
+	for i, d := range c.final {
+		if d != c.final[0] && c.w.params.strategy == "diloco" {
+			c.failed("w%d ends in another state than w0", i)
+		}
+	}
+	return true
+}
+
+// useful checks that the workers have learnt what there is to learn: the replicas of an
+// all-reduce each, the workers of NoLoCo in the mean. c.mu is held.
+func (c *checker) useful() {
+	mean := make([]float32, c.w.params.parameters)
+	for i, phi := range c.learnt {
+		most := 0.05
+		if c.w.params.strategy == "noloco" {
+			most = 0.6
+		}
+		if d := away(phi, c.w.params.workers); !(d < most) {
+			c.failed("w%d is %.3f away from what there is to learn", i, d)
+		}
+		for k, x := range phi {
+			mean[k] += x / float32(len(c.learnt))
+		}
+	}
+	if d := away(mean, c.w.params.workers); !(d < 0.1) {
+		c.failed("the mean of all is %.3f away from what there is to learn", d)
+	}
+}
+
+// where says where everybody is.
+func (c *checker) where() string {
+	text := ""
+	for i := range c.w.slots {
+		if p := c.w.process(i); p == nil {
+			text += fmt.Sprintf("w%d is down; ", i)
+		} else {
+			text += fmt.Sprintf("%s in round %d; ", p.name(), p.round.Load())
+		}
+	}
+	return text
+}
+
+// bits hashes a vector.
+func bits(x []float32) (sum [32]byte) {
+	b := make([]byte, 0, 4*len(x))
+	for _, v := range x {
+		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
+	}
+	return sha256.Sum256(b)
+}
