@@ -36,8 +36,8 @@ var trialConditions = netem.Conditions{
 
 const (
 	trialWorkers = 5
-	trialBatch   = 4
-	trialSteps   = 30
+	trialBatch   = 8
+	trialSteps   = 60
 	trialContext = 64
 	calmRounds   = 5 // with nothing but the network, before the faults
 	healedRounds = 3 // in one group, after them
@@ -50,7 +50,7 @@ const (
 // was meant to end.
 func trialSets(more ...string) []string {
 	sets := []string{
-		"data.max_bytes=16777216", "model.layers=2", "model.width=64", "model.heads=2", "model.kv_heads=1", "model.ffn=192",
+		"data.max_bytes=16777216", "model.layers=3", "model.width=64", "model.heads=2", "model.kv_heads=1", "model.ffn=192",
 		fmt.Sprintf("model.context=%d", trialContext), fmt.Sprintf("inner.batch=%d", trialBatch), "inner.schedule=constant", "inner.threads=1",
 		fmt.Sprintf("run.workers=%d", trialWorkers), "run.rounds=1000000", "run.eval_every=0", "run.report_every=1",
 		fmt.Sprintf("sync.inner_steps=%d", trialSteps), "sync.grace=3s", "sync.deadline=20s",

@@ -39,6 +39,7 @@ type trial struct {
 	cuts    map[[2]int]int
 	faulty  bool // faults act now, so a process may fail to come into the run
 	fell    int  // processes that ended by themselves meanwhile
+	closing bool // the trial ends, whatever the workers do
 }
 
 // deed is something to do at a time.
@@ -101,6 +102,7 @@ func newTrial(t *testing.T, dir string, workers int, seed uint64, sets []string)
 	}
 	r.bed = bed
 	t.Cleanup(func() {
+		r.closing = true
 		for _, w := range r.workers {
 			for _, l := range w.lives {
 				l.cmd.Process.Kill()
@@ -214,7 +216,7 @@ func (r *trial) take(n news) {
 // does.
 func (r *trial) ended(l *life) {
 	l.over = true
-	if l.killed || l.asked || r.t.Failed() {
+	if l.killed || l.asked || r.closing {
 		return
 	}
 	text := l.stderr.String()

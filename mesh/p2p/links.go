@@ -29,7 +29,7 @@ func (m *Mesh) connected(id peer.ID) {
 }
 
 // disconnected notes the end of a connection. If it was the peer's last one and the
-// peer is a member, it is dialed again at once.
+// peer is a member, be it dead, it is dialed again at once.
 func (m *Mesh) disconnected(id peer.ID) {
 	m.mu.Lock()
 	l := m.links[id]
@@ -42,7 +42,7 @@ func (m *Mesh) disconnected(id peer.ID) {
 	close(l.gone)
 	delete(m.links, id)
 	r := m.members.by[mesh.ID(id.String())]
-	lost := r != nil && r.live()
+	lost := r != nil && r.state != mesh.Left
 	m.mu.Unlock()
 	if lost {
 		m.seek(peer.AddrInfo{ID: id})

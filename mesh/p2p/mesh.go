@@ -274,11 +274,22 @@ func (m *Mesh) note(changed bool) {
 		if t.id != m.id {
 			m.log.Info("member changed", "peer", string(t.id), "worker", t.worker, "from", t.from.String(), "to", t.to.String())
 		}
+		if t.to == mesh.Dead {
+			m.hangUp(t.id)
+		}
 	}
 	m.members.news = m.members.news[:0]
 	if changed {
 		close(m.changed)
 		m.changed = make(chan struct{})
+	}
+}
+
+// hangUp closes the connections to a member that is dead. One may have survived the cut
+// that made it silent, and only a hello on a new one brings the member back. m.mu is held.
+func (m *Mesh) hangUp(id mesh.ID) {
+	if pid, err := peer.Decode(string(id)); err == nil && !m.ended && m.links[pid] != nil {
+		m.tasks.Go(func() { m.host.Network().ClosePeer(pid) })
 	}
 }
 

@@ -94,6 +94,23 @@ func TestBytesCounted(t *testing.T) {
 	}
 }
 
+// A connection may outlast a cut in which the member on it was found dead. The member comes
+// back all the same.
+func TestTheDeadComeBackFromBehindAConnection(t *testing.T) {
+	a, b := pair(t, func(*Config) {})
+	a.mu.Lock()
+	a.members.by[b.Self()].heard = a.now() - a.cfg.DeadAfter
+	a.links[b.host.ID()].heard.Store(0)
+	a.note(a.members.tick(a.now()))
+	state := a.members.by[b.Self()].state
+	a.mu.Unlock()
+	if state != mesh.Dead {
+		t.Fatalf("the other is %v, want dead", state)
+	}
+	meshtest.Await(t, a, "want the other back", func(ms []mesh.Member) bool { return meshtest.Live(ms) == 2 })
+	echoOnce(t, a, b)
+}
+
 func TestMetrics(t *testing.T) {
 	regs := map[string]*prometheus.Registry{}
 	var last *prometheus.Registry
