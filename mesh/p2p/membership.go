@@ -202,7 +202,7 @@ func (m *members) tick(now time.Duration) bool {
 		case silent >= m.suspectAfter:
 			r.state = mesh.Suspect
 		}
-		changed = changed || m.differs(old, *r)
+		changed = m.differs(old, *r) || changed
 	}
 	return changed
 }

@@ -145,6 +145,21 @@ func TestMembersTransitions(t *testing.T) {
 	}
 }
 
+// A cut silences several members in one tick, and each is news: the log tells of it, and the
+// mesh hangs up.
+func TestMembersThatDieTogetherAreAllNews(t *testing.T) {
+	m := pureMembers()
+	for _, id := range []mesh.ID{"a", "b", "c"} {
+		m.admit(id, beatOf(1, true, 1, 1), 0)
+	}
+	for _, at := range []time.Duration{m.suspectAfter, m.deadAfter} {
+		m.news = nil
+		if !m.tick(at) || len(m.news) != 3 {
+			t.Errorf("after %v the news are %v, want one of each member", at, m.news)
+		}
+	}
+}
+
 func TestMembersUnknown(t *testing.T) {
 	m := pureMembers()
 	if _, outcome := m.heartbeat("a", beatOf(1, true, 1, 1), 0); outcome != beatUnreached || len(m.by) != 1 {
