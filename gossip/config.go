@@ -24,6 +24,8 @@ type Config struct {
 	// Grace is how long the ready wait for the slow, and how long a peer may send
 	// nothing while something is expected of it. One chunk must cross a link in it.
 	Grace time.Duration
+	// Detection is the shortest silence after which Mesh calls a member dead; 0: Grace.
+	Detection time.Duration
 	// Quorum is the number of workers that the run is planned for, more than half of
 	// which must be in a group of an all-reduce; 0: whoever is there goes on.
 	Quorum int
@@ -50,8 +52,8 @@ func (c *Config) validate() error {
 		return errors.New("gossip: configuration: Codec is missing")
 	case c.Deadline <= 0 || c.Grace <= 0:
 		return fmt.Errorf("gossip: configuration: Deadline %v and Grace %v must be positive", c.Deadline, c.Grace)
-	case c.MaxLag < 0 || c.MaxState < 0 || c.Quorum < 0:
-		return fmt.Errorf("gossip: configuration: MaxLag %d, MaxState %d and Quorum %d must not be negative", c.MaxLag, c.MaxState, c.Quorum)
+	case c.MaxLag < 0 || c.MaxState < 0 || c.Quorum < 0 || c.Detection < 0:
+		return fmt.Errorf("gossip: configuration: MaxLag %d, MaxState %d, Quorum %d and Detection %v must not be negative", c.MaxLag, c.MaxState, c.Quorum, c.Detection)
 	}
 	if c.StateCodec == nil {
 		c.StateCodec = c.Codec

@@ -49,7 +49,7 @@ type waiting struct {
 func newRoundProc(v *node, s *state, fresh bool) *roundProc {
 	w := v.w
 	p := &roundProc{v: v, pending: make([][]waiting, len(w.nodes))}
-	p.m = protocol.NewRounds(protocol.RoundsConfig{Self: v.id, Worker: v.index, Deadline: w.params.deadline, Grace: w.params.grace, Quorum: w.params.quorum,
+	p.m = protocol.NewRounds(protocol.RoundsConfig{Self: v.id, Worker: v.index, Deadline: w.params.deadline, Grace: w.params.grace, Detection: w.params.detection, Quorum: w.params.quorum,
 		Nonce: w.rng.Uint32()})
 	if w.opts.Tamper != nil {
 		w.opts.Tamper(p.m)
@@ -140,6 +140,7 @@ func (p *roundProc) average() {
 		p.have = nil
 	}
 	w.tracef(string(p.v.id), "starts %v with contribution %d", p.state, p.own.id)
+	w.ambush(p.v)
 	p.step(func(now time.Time) {
 		p.m.Start(now, p.state.round, protocol.Start{Digest: p.state.id, Tokens: p.state.tokens, Weight: p.own.weight,
 			Length: w.params.blocks * codec.Block})
@@ -192,6 +193,7 @@ func (p *roundProc) act(a protocol.Action) {
 		p.v.w.tracef(string(p.v.id), "begins attempt %d of round %d, %d members, source %q", a.Begin.Number, a.Begin.Round, len(a.Begin.Members), a.Begin.Source)
 		p.plane = newPlane(p, *a.Begin, p.own.vec)
 		p.plane.begin()
+		p.v.w.ambush(p.v)
 	case a.Stop:
 		p.plane = nil
 	case a.Serve != nil:
