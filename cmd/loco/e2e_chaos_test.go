@@ -21,7 +21,7 @@ import (
 )
 
 var (
-	chaosTime = flag.Duration("chaos", 2*time.Minute, "how long the chaos tests have faults")
+	chaosTime = flag.Duration("chaos", 2*time.Minute, "how long TestE2EChaosInNamespaces has faults; the other chaos test has a quarter of that")
 	chaosSeed = flag.Uint64("chaos-seed", 0, "seed of the faults; 0 takes one from the clock")
 	chaosKeep = flag.String("chaos-keep", "", "folder in which the workers' folders stay")
 )
@@ -76,21 +76,23 @@ func trialDir(t *testing.T) string {
 	return dir
 }
 
-func trialSeed(t *testing.T) uint64 {
+func trialSeed(t *testing.T, length time.Duration) uint64 {
+	t.Helper()
 	seed := *chaosSeed
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano()) % 1e9
 	}
-	t.Logf("seed %d: the same faults at the same times with -chaos %v -chaos-seed %[1]d", seed, *chaosTime)
+	t.Logf("faults for %v; seed %d: -chaos %v -chaos-seed %[2]d has the same ones at the same times", length, seed, *chaosTime)
 	return seed
 }
 
-// chaosTrial runs workers through calm, faults and heal, and stops them. It returns the
-// windows of calm and of faults.
-func chaosTrial(t *testing.T, sets []string, healed func(r *trial, since time.Time) bool) (r *trial, calm, faults window) {
+// chaosTrial runs workers through calm, faults and heal, and stops them. It holds them to
+// what holds of every trial, and returns the trial.
+func chaosTrial(t *testing.T, length time.Duration, sets []string) *trial {
 	t.Helper()
-	seed := trialSeed(t)
-	r = newTrial(t, trialDir(t), trialWorkers, seed, sets)
+	needE2E(t)
+	seed := trialSeed(t, length)
+	r := newTrial(t, trialDir(t), trialWorkers, seed, sets)
 	reached := func(round uint64) func() bool {
 		return func() bool {
 			return !slices.ContainsFunc(r.workers, func(w *trialWorker) bool {
@@ -99,14 +101,15 @@ func chaosTrial(t *testing.T, sets []string, healed func(r *trial, since time.Ti
 			})
 		}
 	}
+	var calm, faults window
 	r.await("first round", reached(1))
 	calm.from = time.Now()
 	r.await("calm rounds", reached(1+calmRounds))
 	calm.to = time.Now()
 
-	faults.from, faults.to = calm.to, calm.to.Add(*chaosTime)
+	faults.from, faults.to = calm.to, calm.to.Add(length)
 	r.faulty = true
-	drawn := drawFaults(seed, trialWorkers, *chaosTime)
+	drawn := drawFaults(seed, trialWorkers, length)
 	for _, f := range drawn {
 		r.later(faults.from.Add(f.at), func() { r.strike(f) })
 	}
@@ -114,32 +117,32 @@ func chaosTrial(t *testing.T, sets []string, healed func(r *trial, since time.Ti
 	r.later(faults.to, func() { over = true })
 	r.await("end of the faults", func() bool { return over })
 	r.logf("the last of %d faults is over", len(drawn))
-	r.await("rounds of all after the faults", func() bool { return healed(r, faults.to) })
+	r.await("rounds of all after the faults", func() bool {
+		first, last := r.together(faults.to)
+		return first != 0 && last >= first+healedRounds
+	})
 	r.faulty = false
 	r.logf("healed; stopping")
 	r.stop()
-	return r, calm, faults
+	r.checkRounds()
+	r.checkTheSameAtTheEnd(faults.to)
+	r.checkRecords()
+	r.report(calm, faults)
+	return r
 }
 
+// With a quorum there is one lineage, whatever happens, and it learns as well from its
+// tokens as one that nothing disturbs.
 func TestE2EChaosInNamespaces(t *testing.T) {
-	needE2E(t)
-	sets := trialSets()
-	r, calm, faults := chaosTrial(t, sets, func(r *trial, since time.Time) bool {
-		first := uint64(0) // round that all did together
-		for _, w := range r.workers {
-			for _, s := range w.now().events {
-				if e, ok := s.e.(*trainer.RoundEvent); ok && !s.at.Before(since) && e.Group == trialWorkers && (first == 0 || e.Round < first) {
-					first = e.Round
-				}
-			}
-		}
-		return first != 0 && r.together(since) >= first+healedRounds
-	})
-	r.checkRounds()
-	round := r.checkTheSameAtTheEnd(faults.to)
-	r.checkRecords()
-	r.report(calm, faults, round)
+	sets := trialSets("sync.quorum=majority")
+	r := chaosTrial(t, *chaosTime, sets)
+	r.checkOneLineage()
 	r.checkLoss(sets)
+}
+
+// Without one, every side of a cut goes on, and the lighter takes over the other's state.
+func TestE2EChaosForksHeal(t *testing.T) {
+	chaosTrial(t, *chaosTime/4, trialSets())
 }
 
 // checkRounds holds every process to the rounds that it said it did: each follows the one
@@ -177,9 +180,9 @@ func (r *trial) checkRounds() {
 }
 
 // checkTheSameAtTheEnd holds all workers to one digest in the last round that all have
-// done, and those that ended in one round to one digest. It returns that last round.
-func (r *trial) checkTheSameAtTheEnd(since time.Time) uint64 {
-	last := r.together(since)
+// done, and those that ended in one round to one digest.
+func (r *trial) checkTheSameAtTheEnd(since time.Time) {
+	_, last := r.together(since)
 	digests := map[uint64]map[string][]int{}
 	add := func(round uint64, digest string, worker int) {
 		if digests[round] == nil {
@@ -204,7 +207,26 @@ func (r *trial) checkTheSameAtTheEnd(since time.Time) uint64 {
 			r.t.Errorf("round %d has %d digests, by workers %v", round, len(by), by)
 		}
 	}
-	return last
+	r.t.Logf("all have done round %d, with one digest", last)
+}
+
+// checkOneLineage holds every process that ever was to one digest for each round.
+func (r *trial) checkOneLineage() {
+	digests, who := map[uint64]string{}, map[uint64]int{}
+	for _, w := range r.workers {
+		for _, l := range w.lives {
+			for _, s := range l.events {
+				e, ok := s.e.(*trainer.RoundEvent)
+				if !ok {
+					continue
+				}
+				if before, ok := digests[e.Round]; ok && before != e.Digest {
+					r.t.Errorf("round %d: worker %d has digest %.8s, worker %d %.8s", e.Round, who[e.Round], before, e.Worker, e.Digest)
+				}
+				digests[e.Round], who[e.Round] = e.Digest, e.Worker
+			}
+		}
+	}
 }
 
 // checkRecords reads what the workers' records say: a round stands there once, and only a
@@ -236,7 +258,7 @@ func (r *trial) checkRecords() {
 }
 
 // report says what the workers did, for the record.
-func (r *trial) report(calm, faults window, last uint64) {
+func (r *trial) report(calm, faults window) {
 	groups, resyncs := map[int]int{}, 0
 	var lostRounds, lostSteps uint64
 	processes := 0
@@ -257,7 +279,7 @@ func (r *trial) report(calm, faults window, last uint64) {
 			}
 		}
 	}
-	r.t.Logf("%d processes, %d of which ended by themselves and were started again; rounds by size of their group: %v; last round %d", processes, r.fell, groups, last)
+	r.t.Logf("%d processes, %d of which ended by themselves and were started again; rounds of a worker by size of their group: %v", processes, r.fell, groups)
 	r.t.Logf("states taken over: %d, which lost %d rounds and %d inner steps", resyncs, lostRounds, lostSteps)
 	r.t.Logf("share of time in inner steps: %.3f in the calm, %.3f of the workers that no fault of their own befell", r.shareOfInner(calm), r.shareOfInner(faults))
 	r.t.Logf("packets: %+v", r.bed.Stats())

@@ -298,21 +298,23 @@ func (l *life) lastRound(after time.Time) *trainer.RoundEvent {
 	return nil
 }
 
-// together returns the newest round since a time that every worker has done in one group of
-// all; 0 if none. A worker may be a round ahead of the news of another.
-func (r *trial) together(since time.Time) uint64 {
+// together returns the first and the last round since a time that every worker has done in
+// one group of all; 0 if none. A worker may be a round ahead of the news of another.
+func (r *trial) together(since time.Time) (first, last uint64) {
 	counts := map[uint64]int{}
-	newest := uint64(0)
 	for _, w := range r.workers {
 		for _, s := range w.now().events {
 			if e, ok := s.e.(*trainer.RoundEvent); ok && !s.at.Before(since) && e.Group == len(r.workers) {
 				if counts[e.Round]++; counts[e.Round] == len(r.workers) {
-					newest = max(newest, e.Round)
+					last = max(last, e.Round)
+					if first == 0 || e.Round < first {
+						first = e.Round
+					}
 				}
 			}
 		}
 	}
-	return newest
+	return first, last
 }
 
 // stop ends all workers in order.
