@@ -42,7 +42,7 @@ func (f fault) String() string {
 // Times of faults: long enough that some outlast mesh.dead_after, and that rounds pass
 // between them.
 const (
-	faultEvery    = 2 * time.Second // mean of what is added to faultApart between two beginnings
+	faultEvery    = 3 * time.Second // mean of what is added to faultApart between two beginnings
 	faultApart    = 500 * time.Millisecond
 	faultMean     = 3 * time.Second // mean of what is added to faultShortest
 	faultShortest = 200 * time.Millisecond
