@@ -21,7 +21,7 @@ import (
 )
 
 var (
-	chaosTime = flag.Duration("chaos", 2*time.Minute, "how long TestE2EChaosInNamespaces has faults; the other chaos test has a quarter of that")
+	chaosTime = flag.Duration("chaos", 2*time.Minute, "how long TestE2EChaosInNamespaces has faults; the others have a sixth of that")
 	chaosSeed = flag.Uint64("chaos-seed", 0, "seed of the faults; 0 takes one from the clock")
 	chaosKeep = flag.String("chaos-keep", "", "folder in which the workers' folders stay")
 )
@@ -42,7 +42,11 @@ const (
 	calmRounds   = 5 // with nothing but the network, before the faults
 	healedRounds = 3 // in one group, after them
 	lossMargin   = 0.02
-	evalTokens   = 200_000
+	// Losses of replicas that are a few rounds apart differ. Their deviation was 0.007 to 0.021
+	// before the faults; twice that is allowed.
+	driftMargin   = 0.15
+	replicaStdMax = 0.042
+	evalTokens    = 200_000
 )
 
 // trialSets is the run of both trials and of what they are compared with. The learning
@@ -87,8 +91,8 @@ func trialSeed(t *testing.T, length time.Duration) uint64 {
 }
 
 // chaosTrial runs workers through calm, faults and heal, and stops them. It holds them to
-// what holds of every trial, and returns the trial.
-func chaosTrial(t *testing.T, length time.Duration, sets []string) *trial {
+// what holds of every trial, and returns the trial and when the faults ended.
+func chaosTrial(t *testing.T, length time.Duration, sets []string, healed func(r *trial, since time.Time) bool) (*trial, time.Time) {
 	t.Helper()
 	needE2E(t)
 	seed := trialSeed(t, length)
@@ -117,32 +121,54 @@ func chaosTrial(t *testing.T, length time.Duration, sets []string) *trial {
 	r.later(faults.to, func() { over = true })
 	r.await("end of the faults", func() bool { return over })
 	r.logf("the last of %d faults is over", len(drawn))
-	r.await("rounds of all after the faults", func() bool {
-		first, last := r.together(faults.to)
-		return first != 0 && last >= first+healedRounds
-	})
+	r.await("rounds of all after the faults", func() bool { return healed(r, faults.to) })
 	r.faulty = false
 	r.logf("healed; stopping")
 	r.stop()
 	r.checkRounds()
-	r.checkTheSameAtTheEnd(faults.to)
 	r.checkRecords()
 	r.report(calm, faults)
-	return r
+	return r, faults.to
+}
+
+// oneGroup says that all workers have done some rounds together.
+func oneGroup(r *trial, since time.Time) bool {
+	first, last := r.together(since)
+	return first != 0 && last >= first+healedRounds
 }
 
 // With a quorum there is one lineage, whatever happens, and it learns as well from its
 // tokens as one that nothing disturbs.
 func TestE2EChaosInNamespaces(t *testing.T) {
 	sets := trialSets("sync.quorum=majority")
-	r := chaosTrial(t, *chaosTime, sets)
+	r, ended := chaosTrial(t, *chaosTime, sets, oneGroup)
+	r.checkTheSameAtTheEnd(ended)
 	r.checkOneLineage()
 	r.checkLoss(sets)
 }
 
 // Without one, every side of a cut goes on, and the lighter takes over the other's state.
 func TestE2EChaosForksHeal(t *testing.T) {
-	chaosTrial(t, *chaosTime/4, trialSets())
+	r, ended := chaosTrial(t, *chaosTime/6, trialSets(), oneGroup)
+	r.checkTheSameAtTheEnd(ended)
+}
+
+// Pairs have no group of all: everybody finds partners again, and no replica has drifted off.
+func TestE2EChaosNoLoCo(t *testing.T) {
+	r, _ := chaosTrial(t, *chaosTime/6, trialSets("sync.strategy=noloco"), func(r *trial, since time.Time) bool {
+		return !slices.ContainsFunc(r.workers, func(w *trialWorker) bool { return w.now().pairs(since) < healedRounds })
+	})
+	var losses []float64
+	for _, w := range r.workers {
+		losses = append(losses, heldout(t, r.workerDir(w.number)))
+		if e := w.now().lastRound(time.Time{}); e.ReplicaStd != nil && !(*e.ReplicaStd > 0 && *e.ReplicaStd < replicaStdMax) {
+			t.Errorf("worker %d: replica std %v, want above 0 and below %v", w.number, *e.ReplicaStd, replicaStdMax)
+		}
+	}
+	t.Logf("held-out losses of the replicas: %.4f", losses)
+	if least, most := slices.Min(losses), slices.Max(losses); !(most <= (1+driftMargin)*least) {
+		t.Errorf("held-out losses of the replicas are %.4f to %.4f: more than %.0f %% apart", least, most, 100*driftMargin)
+	}
 }
 
 // checkRounds holds every process to the rounds that it said it did: each follows the one

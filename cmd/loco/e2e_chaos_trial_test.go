@@ -298,6 +298,16 @@ func (l *life) lastRound(after time.Time) *trainer.RoundEvent {
 	return nil
 }
 
+// pairs is the number of rounds of a life since a time that had a partner.
+func (l *life) pairs(since time.Time) (n int) {
+	for _, s := range l.events {
+		if e, ok := s.e.(*trainer.RoundEvent); ok && !s.at.Before(since) && e.Group == 2 {
+			n++
+		}
+	}
+	return n
+}
+
 // together returns the first and the last round since a time that every worker has done in
 // one group of all; 0 if none. A worker may be a round ahead of the news of another.
 func (r *trial) together(since time.Time) (first, last uint64) {
