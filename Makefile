@@ -1,4 +1,4 @@
-.PHONY: test race fuzz bench asm lint emulate e2e
+.PHONY: test race fuzz bench asm lint emulate e2e chaos
 
 test:
 	go test ./...
@@ -45,4 +45,10 @@ lint:
 
 # Real processes over real libp2p; minutes.
 e2e:
-	go test -timeout 20m -count 1 -run E2E ./cmd/loco -e2e
+	go test -timeout 20m -count 1 -run E2E -skip Chaos ./cmd/loco -e2e
+
+# Real processes in network namespaces, killed, stopped and cut off for 2 minutes, and two
+# more runs of 20 s. Needs root on Linux, /dev/net/tun, and ip and tc of iproute2.
+chaos:
+	go test -timeout 20m -count 1 -v -run Namespace ./mesh/netem
+	go test -timeout 20m -count 1 -v -run E2EChaos ./cmd/loco -e2e

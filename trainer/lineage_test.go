@@ -76,6 +76,22 @@ func TestForkIsHealedByTheHeavierSide(t *testing.T) {
 	}
 }
 
+// A worker that is told that it is behind, and is cut off from all others before it can
+// ask for their state, goes on from its own.
+func TestWhoIsGoneIsNotWaitedFor(t *testing.T) {
+	told, asked := false, 0
+	tr := start(t, diloco(4, 3), newQuadratic(5, drift(0)), Hooks{
+		Average: behindOnce{newExact(1).worker(0), &told},
+		Fetch:   func(context.Context) (*Snapshot, error) { asked++; return nil, ErrNobody },
+	})
+	alone := start(t, diloco(4, 3), newQuadratic(5, drift(0)), Hooks{Average: newExact(1).worker(0)})
+	run(t, tr)
+	run(t, alone)
+	if asked != 1 || tr.stateDigest != alone.stateDigest {
+		t.Fatalf("asked %d times, the same state as without: %v", asked, tr.stateDigest == alone.stateDigest)
+	}
+}
+
 // Once the others have finished the round no more steps are trained for it, and the next
 // one begins at its own place in the schedule.
 func TestNoStepsForARoundThatIsOver(t *testing.T) {

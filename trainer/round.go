@@ -237,7 +237,7 @@ func (t *Trainer) resync(ctx context.Context, why string) error {
 		return context.Cause(ctx)
 	}
 	if errors.Is(err, ErrNobody) {
-		return fmt.Errorf("trainer: round %d cannot go on (%s) and %w; start this worker again once others are up", t.round, why, ErrNobody)
+		return nil // as below; they say it again when they can be reached
 	}
 	if err != nil {
 		return fmt.Errorf("trainer: round %d: take over the others' state (%s): %w", t.round, why, err)

@@ -33,7 +33,7 @@ type Config struct {
 type Hooks struct {
 	Average Averager
 	// Fetch gets the state of the others when this worker is behind. It returns
-	// ErrNobody when there is nobody to ask.
+	// ErrNobody when there is nobody to ask; the worker then goes on from its own state.
 	Fetch func(ctx context.Context) (*Snapshot, error)
 	// Over says that the others have finished the round without this worker, so that what
 	// it still trains for the round is lost. Nil: never.

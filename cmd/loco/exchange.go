@@ -40,6 +40,7 @@ type exchange struct {
 	over              func(round uint64) bool // the trainer's Over hook; nil for pairs
 	codec, stateCodec string                  // of pseudo-gradients and of weights
 	planned           int                     // workers
+	deadline          time.Duration           // of taking over a state
 	meters            *meters
 	log               *slog.Logger
 }
@@ -64,7 +65,7 @@ func newExchange(cfg *config.Config, m mesh.Mesh, worker int, share func() (goss
 	if cfg.Sync.Quorum == config.Majority {
 		g.Quorum = cfg.Run.Workers
 	}
-	x := &exchange{codec: c.Name(), stateCodec: state.Name(), planned: cfg.Run.Workers, meters: meters, log: log}
+	x := &exchange{codec: c.Name(), stateCodec: state.Name(), planned: cfg.Run.Workers, deadline: cfg.Sync.Deadline.Std(), meters: meters, log: log}
 	if cfg.Sync.Strategy == config.NoLoCo {
 		x.gossiper, err = gossip.NewPairs(g)
 	} else {
@@ -111,7 +112,27 @@ func (x *exchange) Average(ctx context.Context, round uint64, part trainer.Part,
 	}, err
 }
 
-// fetch is the trainer's Fetch hook: it gets the others' state.
+// takeOver is the trainer's Fetch hook: it gets the others' state. What it is fetched from may
+// be cut off meanwhile, so it tries again as long as somebody is there to ask, until
+// sync.deadline.
+func (x *exchange) takeOver(ctx context.Context) (*trainer.Snapshot, error) {
+	ctx, cancel := context.WithTimeout(ctx, x.deadline)
+	defer cancel()
+	for {
+		snap, err := x.fetch(ctx)
+		if err == nil {
+			return snap, nil
+		}
+		x.log.Warn("the others' state was not fetched", "error", err)
+		// Where there is nobody, the round begins anew, and somebody may say at once again
+		// that this worker is behind.
+		if !pause(ctx, fetchPause) || errors.Is(err, trainer.ErrNobody) {
+			return nil, err
+		}
+	}
+}
+
+// fetch gets the others' state.
 func (x *exchange) fetch(ctx context.Context) (*trainer.Snapshot, error) {
 	began := time.Now()
 	st, err := x.FetchState(ctx)

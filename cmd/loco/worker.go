@@ -287,7 +287,7 @@ func (w *worker) buildTrainer() error {
 			return err
 		}
 		w.closers = append(w.closers, w.exchange.Close)
-		hooks.Average, hooks.Fetch, hooks.Over = w.exchange, w.exchange.fetch, w.exchange.over
+		hooks.Average, hooks.Fetch, hooks.Over = w.exchange, w.exchange.takeOver, w.exchange.over
 	}
 	if w.saver, err = w.spec.newSaver(w.seat, w.runID, w.checkpointConfig()); err != nil {
 		return err
