@@ -26,6 +26,11 @@ type RoundsConfig struct {
 	Self            mesh.ID
 	Worker          int
 	Deadline, Grace time.Duration
+	// GraceMin is what everybody is waited for at least once half are ready, but for who is
+	// late in most rounds; up to Grace it is learnt. 0: Grace, nothing is learnt.
+	GraceMin time.Duration
+	// SlowCycle is how many rounds a late worker trains for one contribution; 0 and 1: one.
+	SlowCycle int
 	// Quorum is the number of workers that the run is planned for, more than half of
 	// which must agree to a round; 0: whoever is there goes on.
 	Quorum int
@@ -57,6 +62,7 @@ type Rounds struct {
 	commits  map[mesh.ID]committed   // newest of each peer
 	expected map[mesh.ID]uint64      // joiners, and the last round that waits for them
 	misses   map[mesh.ID]int         // rounds in a row that went on without a live, silent peer
+	paces    map[mesh.ID]*pace       // how late each peer is in general
 	kept     committed               // the last committed round; attempt 0: none
 	place    place                   // where this worker stands
 	voter    bool                    // remembers all that it has promised
@@ -67,6 +73,9 @@ type Rounds struct {
 	own         announced
 	lastMembers []mesh.ID // of this worker's last attempt
 	started     time.Time
+	half        time.Time // half of the live were ready first
+	worth       time.Duration
+	lastClose   time.Time // the last round's group closed
 	halfAt      time.Time // half of the live were ready: Grace runs
 	closedAt    time.Time // a group can be closed: its coordinator's turn
 	turn        mesh.ID   // whose
@@ -92,9 +101,10 @@ type Rounds struct {
 	out []Action
 }
 
-// announced is a Ready as it was received.
+// announced is a Ready as it was received, first at a time.
 type announced struct {
 	id     mesh.ID
+	at     time.Time
 	worker int
 	round  uint64
 	ready
@@ -152,12 +162,16 @@ type Result struct {
 // NewRounds returns the machine of a process that has just started.
 func NewRounds(c RoundsConfig) *Rounds {
 	m := &Rounds{RoundsConfig: c}
+	if c.GraceMin <= 0 {
+		m.GraceMin = c.Grace
+	}
 	m.own.worker, m.own.id = c.Worker, c.Self
 	m.members = map[mesh.ID]mesh.Member{}
 	m.readys = map[mesh.ID]announced{}
 	m.commits = map[mesh.ID]committed{}
 	m.expected = map[mesh.ID]uint64{}
 	m.misses = map[mesh.ID]int{}
+	m.paces = map[mesh.ID]*pace{}
 	m.serving = map[mesh.ID]bool{}
 	return m
 }
@@ -166,6 +180,7 @@ func NewRounds(c RoundsConfig) *Rounds {
 // result, what this worker holds and has promised stays.
 func (m *Rounds) Start(now time.Time, round uint64, s Start) {
 	m.notice(now)
+	m.turnOver(round)
 	r := ready{digest: s.Digest, tokens: s.Tokens, weight: s.Weight, length: uint64(s.Length)}
 	if m.own.round == round {
 		r.last = m.own.last
@@ -244,6 +259,7 @@ func (m *Rounds) View(now time.Time, members []mesh.Member) {
 			delete(m.misses, id)
 		}
 	}
+	maps.DeleteFunc(m.paces, func(id mesh.ID, _ *pace) bool { _, ok := m.members[id]; return !ok })
 	if !m.active {
 		return
 	}
@@ -267,6 +283,7 @@ func (m *Rounds) forget(id mesh.ID) {
 	delete(m.commits, id)
 	delete(m.expected, id)
 	delete(m.misses, id)
+	delete(m.paces, id)
 	m.waiting = slices.DeleteFunc(m.waiting, func(s Serve) bool { return s.To == id })
 }
 

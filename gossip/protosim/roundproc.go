@@ -175,7 +175,7 @@ func (p *roundProc) step(f func(now time.Time)) {
 	p.acting = false
 	p.v.w.check.memory(p)
 	p.retry()
-	if !p.calling && p.state != nil && p.v.ready && p.inner > p.v.w.now && p.m.Over(p.state.round) {
+	if !p.calling && p.state != nil && p.v.ready && p.inner > p.v.w.now && p.m.Over(p.state.round, p.state.tokens) {
 		p.inner = p.v.w.now
 		p.v.w.tracef(string(p.v.id), "hears that round %d is over", p.state.round)
 		p.average()
