@@ -30,9 +30,10 @@ func (p *pace) note(d time.Duration) {
 	p.n++
 }
 
-// expected returns the median of what was observed and the median absolute deviation
-// from it; ok is false before enough was.
-func (p *pace) expected() (median, deviation time.Duration, ok bool) {
+// expected returns the median of what was observed and the mean absolute deviation from
+// it, of which a single observation counts for no more than most; ok is false before enough
+// was observed.
+func (p *pace) expected(most time.Duration) (median, deviation time.Duration, ok bool) {
 	n := min(p.n, paceWindow)
 	if n < paceMin {
 		return 0, 0, false
@@ -40,11 +41,10 @@ func (p *pace) expected() (median, deviation time.Duration, ok bool) {
 	all := slices.Clone(p.late[:n])
 	slices.Sort(all)
 	median = all[n/2]
-	for i, d := range all {
-		all[i] = max(d-median, median-d)
+	for _, d := range all {
+		deviation += min(max(d-median, median-d), most)
 	}
-	slices.Sort(all)
-	return median, all[n/2], true
+	return median, deviation / time.Duration(n), true
 }
 
 // Late is a worker that is late in most rounds.
@@ -63,7 +63,7 @@ func (m *Rounds) Late() (late []Late) {
 		if !ok || !m.paces[id].slow {
 			continue
 		}
-		by, _, _ := m.paces[id].expected()
+		by, _, _ := m.paces[id].expected(m.Grace)
 		if by >= missed {
 			by = 0
 		}
@@ -94,7 +94,7 @@ func (m *Rounds) due(id mesh.ID) time.Duration {
 	case p.slow:
 		return m.GraceMin
 	}
-	median, deviation, ok := p.expected()
+	median, deviation, ok := p.expected(m.Grace)
 	if !ok {
 		return m.Grace
 	}
@@ -191,7 +191,7 @@ func (m *Rounds) noteAbsent() {
 		if p.slow {
 			limit /= 2 // so that nobody on the edge is named again and again
 		}
-		median, _, ok := p.expected()
+		median, _, ok := p.expected(m.Grace)
 		p.slow = ok && median > limit && m.GraceMin < m.Grace
 	}
 }
