@@ -27,9 +27,9 @@ func (t *Trainer) contributed() given {
 const carriesMax = 2
 
 // carries says that the steps at hand, which were left out of rounds more rounds, are kept
-// for a later one.
+// for a later one, if there is one.
 func (t *Trainer) carries(rounds uint64) bool {
-	return t.cfg.Strategy == "diloco" && t.cfg.SlowCycle > 1 && t.pending.rounds+rounds <= carriesMax*t.cfg.SlowCycle
+	return t.cfg.Strategy == "diloco" && t.cfg.SlowCycle > 1 && t.pending.rounds+rounds <= carriesMax*t.cfg.SlowCycle && t.round+rounds < t.cfg.Rounds
 }
 
 // leftOut says that the mean was formed without this worker.

@@ -112,12 +112,12 @@ func TestRebaseKeepsThePseudoGradient(t *testing.T) {
 	}
 }
 
-// Steps that missed two turns are given up.
+// Steps that missed two turns are given up, and those that are too late for the last round.
 func TestLateStepsAreGivenUp(t *testing.T) {
 	var events []*RoundEvent
-	tr := late(t, 2, 5, newOthers(0), &events)
+	tr := late(t, 2, 6, newOthers(0), &events)
 	run(t, tr)
-	for i, want := range []uint64{0, 0, 0, 0, 100} {
+	for i, want := range []uint64{0, 0, 0, 0, 100, 20} {
 		if events[i].LostTokens != want {
 			t.Errorf("round %d: %d tokens lost, want %d", i+1, events[i].LostTokens, want)
 		}
