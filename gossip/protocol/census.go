@@ -98,6 +98,7 @@ func (m *Rounds) patient(now time.Time, in, others []announced, missing []mesh.I
 		m.halfAt = now
 		m.halfReady(now)
 	}
+	m.most = most(in, missing, m.members)
 	return m.halfAt.IsZero() || slices.ContainsFunc(missing, func(id mesh.ID) bool {
 		return now.Sub(m.halfAt) < m.patience(id)
 	})

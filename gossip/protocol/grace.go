@@ -79,13 +79,24 @@ func (m *Rounds) slow(id mesh.ID) bool {
 	return p != nil && p.slow
 }
 
+// most says that those who are in are more than those who are missing, or as many and the
+// lowest worker is among them. Only they may go on without waiting for Grace: if two
+// sides could, each without the other, both would decide the round.
+func most(in []announced, missing []mesh.ID, members map[mesh.ID]mesh.Member) bool {
+	lower := slices.ContainsFunc(missing, func(id mesh.ID) bool {
+		p, ok := members[id]
+		return !ok || p.Worker < in[0].worker
+	})
+	return len(in) > len(missing) || len(in) == len(missing) && !lower
+}
+
 // due is how long a peer is waited for once half of the live are ready: until it is
 // expected, median + 4 deviations, but no less than GraceMin and no more than Grace. For
 // one that is known to be late nobody waits but when its turn comes.
 func (m *Rounds) due(id mesh.ID) time.Duration {
 	p := m.paces[id]
 	switch {
-	case p == nil || m.GraceMin >= m.Grace:
+	case p == nil || m.GraceMin >= m.Grace || !m.most:
 		return m.Grace
 	case p.slow && !m.turns(m.members[id].Worker):
 		return 0
@@ -206,7 +217,9 @@ func (m *Rounds) pace(id mesh.ID) *pace {
 // turnOver ends the observation of the last round when this worker begins the next.
 func (m *Rounds) turnOver(round uint64) {
 	if m.kept.attempt != 0 && round == m.kept.round+1 && m.own.round == m.kept.round {
-		if !m.half.IsZero() {
+		if !slices.Contains(m.kept.workers, m.Worker) {
+			clear(m.paces) // who is late itself sees nobody else come
+		} else if !m.half.IsZero() {
 			m.noteAbsent()
 		}
 		m.lastClose = m.waitEnd

@@ -255,3 +255,46 @@ func TestPaceIsForgotten(t *testing.T) {
 		t.Errorf("%d peers are known that are gone", len(k.m.paces))
 	}
 }
+
+// Of two workers that hold each other to be late only the lower goes on alone at once:
+// else both might decide the round.
+func TestOnlyMostGoOnWithoutTheLate(t *testing.T) {
+	late := pace{n: paceWindow, slow: true, late: [paceWindow]time.Duration(slices.Repeat([]time.Duration{missed}, paceWindow))}
+	for self, want := range []time.Duration{0, 30 * time.Second} {
+		k := newClocked(t, 2, RoundsConfig{GraceMin: time.Second})
+		k.m.Worker, k.m.Self = self, k.ids[self]
+		k.m.own.worker, k.m.own.id = self, k.ids[self]
+		known := late
+		k.m.paces[k.ids[1-self]] = &known
+		k.m.Start(k.now, 4, Start{Tokens: 1, Weight: 1, Length: 256})
+		began := k.now
+		for k.m.active && k.now.Sub(began) < time.Minute {
+			k.now = k.now.Add(time.Second)
+			k.m.Tick(k.now)
+			if a := k.m.attempt; a != nil {
+				k.m.Complete(k.now, a.number, [32]byte{1})
+			}
+		}
+		if got := k.m.WaitEnd().Sub(began); got != want {
+			t.Errorf("worker %d waited %v for one that it holds to be late, want %v", self, got, want)
+		}
+	}
+}
+
+// A worker that is left out itself judges nobody.
+func TestWhoIsLeftOutForgetsWhoIsLate(t *testing.T) {
+	k := newClocked(t, 3, RoundsConfig{GraceMin: time.Second})
+	for round := range uint64(4) {
+		k.round(round, 40*time.Second)
+	}
+	if len(k.m.Late()) != 1 {
+		t.Fatalf("late are %v", k.m.Late())
+	}
+	k.m.Receive(k.now, k.ids[1], Envelope{Round: 4, Attempt: 9}, commit{hash: [32]byte{1}, digest: [32]byte{4}, length: 256, base: 4, tokens: 2, workers: []int{1, 2}})
+	k.m.Start(k.now, 4, Start{Digest: [32]byte{4}, Tokens: 4, Weight: 1, Length: 256})
+	k.m.Complete(k.now, 9, [32]byte{1})
+	k.m.Start(k.now, 5, Start{Digest: [32]byte{5}, Tokens: 6, Weight: 1, Length: 256})
+	if len(k.m.paces) != 0 {
+		t.Errorf("%d peers are known", len(k.m.paces))
+	}
+}

@@ -75,6 +75,7 @@ type Rounds struct {
 	started     time.Time
 	half        time.Time // half of the live were ready first
 	worth       time.Duration
+	most        bool      // who is ready may go on without who is late
 	lastClose   time.Time // the last round's group closed
 	halfAt      time.Time // half of the live were ready: Grace runs
 	closedAt    time.Time // a group can be closed: its coordinator's turn
