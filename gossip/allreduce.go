@@ -57,7 +57,8 @@ func NewAllReduce(cfg Config) (*AllReduce, error) {
 	}
 	a := &AllReduce{cfg: cfg, changed: make(chan struct{})}
 	a.rounds = protocol.NewRounds(protocol.RoundsConfig{
-		Self: cfg.Mesh.Self(), Worker: cfg.Worker, Deadline: cfg.Deadline, Grace: cfg.Grace, GraceMin: cfg.GraceMin, SlowCycle: cfg.SlowCycle, Quorum: cfg.Quorum, Nonce: rand.Uint32()})
+		Self: cfg.Mesh.Self(), Worker: cfg.Worker, Deadline: cfg.Deadline, Grace: cfg.Grace, GraceMin: cfg.GraceMin, SlowCycle: cfg.SlowCycle, Detection: cfg.Detection,
+		Quorum: cfg.Quorum, Nonce: rand.Uint32()})
 	a.links = newLinks(cfg.Mesh, cfg.Logger, cfg.Grace, "/allreduce")
 	a.links.onFrame, a.links.onBad = a.onFrame, a.onBad
 	a.states = newStates(&a.cfg, a.links, func(joiner mesh.ID, round uint64) {
@@ -149,7 +150,7 @@ func (a *AllReduce) Awaited(round uint64) bool {
 // clock turns time and the view into steps, between rounds too: the machine must know of
 // deaths and restarts, and that this process stood still.
 func (a *AllReduce) clock() {
-	ticker := time.NewTicker(max(a.cfg.Grace/4, time.Millisecond))
+	ticker := time.NewTicker(max(a.rounds.TickEvery(), time.Millisecond))
 	defer ticker.Stop()
 	members, changed := a.cfg.Mesh.View()
 	a.step(func(now time.Time, m *protocol.Rounds) { m.View(now, members) })

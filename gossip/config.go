@@ -31,6 +31,8 @@ type Config struct {
 	// SlowCycle is how many rounds a worker that is late in most of them trains for one
 	// contribution, the same on every worker; 0 and 1: it has to be in time for each.
 	SlowCycle int
+	// Detection is the shortest silence after which Mesh calls a member dead; 0: Grace.
+	Detection time.Duration
 	// Quorum is the number of workers that the run is planned for, more than half of
 	// which must be in a group of an all-reduce; 0: whoever is there goes on.
 	Quorum int
@@ -59,8 +61,8 @@ func (c *Config) validate() error {
 		return fmt.Errorf("gossip: configuration: Deadline %v and Grace %v must be positive", c.Deadline, c.Grace)
 	case c.GraceMin < 0 || c.SlowCycle < 0:
 		return fmt.Errorf("gossip: configuration: GraceMin %v and SlowCycle %d must not be negative", c.GraceMin, c.SlowCycle)
-	case c.MaxLag < 0 || c.MaxState < 0 || c.Quorum < 0:
-		return fmt.Errorf("gossip: configuration: MaxLag %d, MaxState %d and Quorum %d must not be negative", c.MaxLag, c.MaxState, c.Quorum)
+	case c.MaxLag < 0 || c.MaxState < 0 || c.Quorum < 0 || c.Detection < 0:
+		return fmt.Errorf("gossip: configuration: MaxLag %d, MaxState %d, Quorum %d and Detection %v must not be negative", c.MaxLag, c.MaxState, c.Quorum, c.Detection)
 	}
 	if c.StateCodec == nil {
 		c.StateCodec = c.Codec

@@ -60,8 +60,9 @@ func newExchange(cfg *config.Config, m mesh.Mesh, worker int, share func() (goss
 	g := gossip.Config{
 		Mesh: m, Worker: worker, Codec: c, StateCodec: state,
 		Deadline: cfg.Sync.Deadline.Std(), Grace: cfg.Sync.Grace.Std(), GraceMin: cfg.Sync.GraceMin.Std(), SlowCycle: cfg.Sync.SlowCycle,
-		MaxState: 64 + 4*4*int64(modelConfig(cfg).Parameters()) + 1<<16, // four vectors and their names
-		Seed:     cfg.Run.Seed, MaxLag: cfg.Sync.MaxLag, State: share, Logger: log,
+		Detection: cfg.Mesh.DeadAfter.Std(),
+		MaxState:  64 + 4*4*int64(modelConfig(cfg).Parameters()) + 1<<16, // four vectors and their names
+		Seed:      cfg.Run.Seed, MaxLag: cfg.Sync.MaxLag, State: share, Logger: log,
 	}
 	if cfg.Sync.Quorum == config.Majority {
 		g.Quorum = cfg.Run.Workers

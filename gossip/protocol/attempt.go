@@ -180,7 +180,7 @@ func (m *Rounds) checkDone(now time.Time) {
 			}
 		}
 		m.drop(m.have.attempt) // nobody has committed it
-		m.broadcast(a.number, failed{m.Self, "results differ"})
+		m.broadcast(a.number, failed{"", "results differ"})
 		m.abandon(now)
 		return
 	}
@@ -198,6 +198,13 @@ func (m *Rounds) commitLocally(c committed) {
 	}
 	m.kept, m.have = c, held{}
 	m.place = place{known: true, round: c.round + 1, tokens: c.base + c.tokens}
+	for _, id := range sortedKeys(m.readys) {
+		// Who came too late for the group hears of it from everybody: its coordinator may be
+		// lost.
+		if r := m.readys[id]; r.round == c.round && r.digest == c.digest && !slices.Contains(c.workers, r.worker) && !m.gone(id) {
+			m.sendKept(id)
+		}
+	}
 	m.finish(Finish{Result: &Result{Round: c.round, Attempt: c.attempt, Hash: c.hash, Tokens: c.tokens, Workers: c.workers}})
 }
 
@@ -207,13 +214,19 @@ func (m *Rounds) Fail(now time.Time, number uint64, who mesh.ID, why string) {
 	if a == nil || a.number != number {
 		return
 	}
-	if !m.gone(who) && who != m.Self {
-		m.observed[who] = why
+	if who == m.Self { // what it would contribute is of no use to anybody, in any attempt
+		m.broadcast(number, failed{who, why})
+		m.broadcast(0, withdraw{})
+		m.finish(Finish{Err: fmt.Errorf("round %d: this worker's own contribution: %s", m.own.round, why)})
+		return
+	}
+	if !m.gone(who) {
+		m.strike(who, why)
 	}
 	if a.fetch {
 		m.out = append(m.out, Action{Stop: true})
 		m.attempt = nil
-		m.observed[who] = why
+		m.strike(who, why)
 		m.fetch(now)
 		return
 	}
@@ -230,7 +243,7 @@ func (m *Rounds) Blame(now time.Time, who mesh.ID, why string) {
 		m.Fail(now, a.number, who, why)
 		return
 	}
-	m.observed[who] = why
+	m.strike(who, why)
 	m.tryClose(now)
 }
 

@@ -23,5 +23,6 @@ const (
 	bugStall            // a process that stood still trusts its old view
 	bugDeadline         // the deadline is not looked at
 	bugUnaveraged       // a failed round is reported as averaged alone
+	bugFew              // those who are left out are never asked again
 	bugServed           // what has been served is never given back
 )

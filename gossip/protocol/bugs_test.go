@@ -8,7 +8,7 @@ import (
 )
 
 // schedulesMax is how many schedules the checker has to find a bug.
-const schedulesMax = 4000
+const schedulesMax = 2000
 
 // TestPlantedBugsAreFound shows that the simulation's checker finds each of a list of
 // mistakes, and how many schedules that takes: the table of docs/protocol.md.

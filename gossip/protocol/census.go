@@ -14,6 +14,10 @@ import (
 // said nothing round after round.
 const patienceMin = 8
 
+// strikesMax is how often a peer that is heard may fail a round before a group of few goes
+// on without it.
+const strikesMax = 3
+
 // waitedFor says that a member is expected to be in every round.
 func waitedFor(p mesh.Member) bool {
 	return (p.State == mesh.Alive || p.State == mesh.Suspect) && p.Ready && !p.Done
@@ -110,17 +114,20 @@ func (m *Rounds) quorate(voters, all int) bool {
 	return m.Quorum == 0 || 2*voters > m.Quorum || all >= m.Quorum || m.bug == bugQuorum
 }
 
-// few says that a group is of less than half of the live, because the others have been
-// left out of the round: they may be about to decide it without this worker. It goes on
-// with so few only when half of the deadline is over.
+// few says that a group of n is no more than half of the live while somebody who is left out
+// of the round is there to be asked again, or has not had the time to answer: both might
+// decide the round, each without the other, though they reach each other.
 func (m *Rounds) few(now time.Time, n int) bool {
-	live := 1
+	live, askable := 1, false
 	for id, p := range m.members {
-		if id != m.Self && waitedFor(p) {
-			live++
+		if id == m.Self || !waitedFor(p) {
+			continue
 		}
+		live++
+		heard := now.Sub(m.heard[id]) < 2*m.Grace || now.Sub(m.abandonedAt) < m.Grace
+		askable = askable || heard && m.excluded(id) && m.strikes[id] < strikesMax
 	}
-	return 2*n < live && now.Sub(m.started) < m.Deadline/2
+	return askable && 2*n <= live && m.bug != bugFew
 }
 
 // tryClose closes the group, or gives its coordinator its turn, once everybody live
@@ -159,8 +166,10 @@ func (m *Rounds) tryClose(now time.Time) {
 		}
 		if !m.quorate(voters, len(in)) || m.few(now, len(in)) {
 			m.closedAt = time.Time{}
-			m.forgive(now)
-			return
+			if !m.forgive(now) {
+				return
+			}
+			continue
 		}
 		coordinator := in[0]
 		if coordinator.id == m.Self && m.stepDown && len(in) > 1 {
@@ -176,19 +185,29 @@ func (m *Rounds) tryClose(now time.Time) {
 		if now.Sub(m.closedAt) < 2*m.Grace {
 			return
 		}
-		m.observed[coordinator.id] = "did not close its group"
+		m.strike(coordinator.id, "did not close its group")
 		m.closedAt = time.Time{}
 	}
 }
 
 // forgive takes those back who were left out of the round, for without them there are not
-// enough.
-func (m *Rounds) forgive(now time.Time) {
-	if now.Sub(m.abandonedAt) >= m.Grace && len(m.observed)+len(m.reported) > 0 {
-		clear(m.observed)
-		clear(m.reported)
-		m.abandonedAt = now
+// enough, and gives whatever parted them half of Grace to pass. It returns whether it did.
+func (m *Rounds) forgive(now time.Time) bool {
+	if now.Sub(m.abandonedAt) < m.Grace/2 || len(m.observed)+len(m.reported) == 0 {
+		return false
 	}
+	clear(m.observed)
+	clear(m.reported)
+	m.stepDown, m.abandonedAt = false, now
+	return true
+}
+
+// strike leaves a peer out of the round for what this worker saw of it.
+func (m *Rounds) strike(who mesh.ID, why string) {
+	if _, known := m.observed[who]; !known {
+		m.strikes[who]++
+	}
+	m.observed[who] = why
 }
 
 // stale says that a peer was in this worker's last attempt and has not been heard of

@@ -22,6 +22,7 @@ var Bugs = []struct {
 	{"a process that stood still trusts its old view", bugStall},
 	{"the deadline is not looked at", bugDeadline},
 	{"a failed round is applied as if averaged", bugUnaveraged},
+	{"those who were left out are never asked again", bugFew},
 	{"what has been served is never given back", bugServed},
 }
 

@@ -11,6 +11,9 @@ import (
 // Receive takes in a message of a peer.
 func (m *Rounds) Receive(now time.Time, from mesh.ID, env Envelope, msg Message) {
 	m.notice(now)
+	if _, known := m.heard[from]; known || len(m.heard) < peersMax {
+		m.heard[from] = now
+	}
 	switch msg := msg.(type) {
 	case ready:
 		m.onReady(now, from, announced{id: from, at: now, worker: env.Worker, round: env.Round, ready: msg})
@@ -29,7 +32,7 @@ func (m *Rounds) Receive(now time.Time, from mesh.ID, env Envelope, msg Message)
 	case want:
 		if env.Round == m.kept.round && env.Attempt == m.kept.attempt && m.over(env.Round) {
 			m.serve(Serve{from, env.Round, env.Attempt, env.Attempt})
-		} else {
+		} else if m.over(env.Round) || m.place.known && env.Round < m.place.round {
 			m.answerOver(from, env.Round)
 		}
 	}
@@ -48,10 +51,13 @@ func (m *Rounds) onReady(now time.Time, from mesh.ID, r announced) {
 	}
 	delete(m.expected, from)
 	delete(m.misses, from)
+	if c, ok := m.commits[from]; ok && r.round <= c.round {
+		delete(m.commits, from) // its former process committed; this one has not got the bytes
+	}
 	m.readys[from] = r
 	if !m.answer(r) {
 		if a := m.attempt; a != nil && !a.fetch && a.has(from) && r.round > m.own.round {
-			m.broadcast(a.number, failed{m.Self, "a member is in a later round"})
+			m.broadcast(a.number, failed{"", "a member is in a later round"})
 			m.abandon(now)
 		} else if m.active && a == nil {
 			m.tryClose(now)
@@ -61,7 +67,7 @@ func (m *Rounds) onReady(now time.Time, from mesh.ID, r announced) {
 	if a := m.attempt; a != nil && !a.fetch {
 		newer := r.have.attempt > a.group.adopt.attempt && !slices.Contains(m.dropped, r.have.attempt)
 		if a.has(from) && (r.last >= a.number || newer && a.coordinator == m.Self) {
-			m.broadcast(a.number, failed{m.Self, "a member is in no attempt"})
+			m.broadcast(a.number, failed{"", "a member is in no attempt"})
 			m.abandon(now)
 		}
 		return
@@ -76,7 +82,7 @@ func (m *Rounds) onWithdraw(now time.Time, from mesh.ID, env Envelope) {
 	}
 	if a := m.attempt; a != nil && !a.fetch && a.has(from) {
 		// It had not heard of the group. That is no fault: it may come back, or leave.
-		m.broadcast(a.number, failed{m.Self, "a member withdrew"})
+		m.broadcast(a.number, failed{"", "a member withdrew"})
 		m.abandon(now)
 		return
 	}
@@ -97,7 +103,7 @@ func (m *Rounds) onGroup(now time.Time, from mesh.ID, env Envelope, g group) {
 	}
 	try, coordinator := attemptParts(env.Attempt)
 	if try > triesMax {
-		m.observed[from] = fmt.Sprintf("begins try %d of a round, at most %d are made", try, triesMax)
+		m.strike(from, fmt.Sprintf("begins try %d of a round, at most %d are made", try, triesMax))
 		return
 	}
 	if g.digest != m.own.digest && m.bug != bugDigest {
@@ -105,7 +111,7 @@ func (m *Rounds) onGroup(now time.Time, from mesh.ID, env Envelope, g group) {
 		return
 	}
 	if why := m.checkGroup(from, coordinator, g); why != "" {
-		m.observed[from] = why
+		m.strike(from, why)
 		m.send(from, env.Attempt, failed{from, why})
 		return
 	}
@@ -201,7 +207,7 @@ func (m *Rounds) onCommit(now time.Time, from mesh.ID, c committed) {
 }
 
 func (m *Rounds) onFailed(now time.Time, from mesh.ID, env Envelope, f failed) {
-	if !m.active || env.Round != m.own.round || env.Attempt < m.own.last {
+	if !m.active || env.Round != m.own.round || env.Attempt < m.own.last && f.who != from {
 		return
 	}
 	// Two peers that blame each other must not both go: the first blame counts.
@@ -209,7 +215,7 @@ func (m *Rounds) onFailed(now time.Time, from mesh.ID, env Envelope, f failed) {
 	switch {
 	case f.who == m.Self:
 		m.stepDown = true
-	case known && f.who != from && !m.excluded(from) && !m.gone(f.who):
+	case known && !m.excluded(from) && !m.gone(f.who):
 		m.reported[f.who] = f.why
 	}
 	if a := m.attempt; a == nil {

@@ -31,6 +31,9 @@ type RoundsConfig struct {
 	GraceMin time.Duration
 	// SlowCycle is how many rounds a late worker trains for one contribution; 0 and 1: one.
 	SlowCycle int
+	// Detection is the shortest silence after which the mesh calls a peer dead; 0: Grace. A
+	// process that stood still for longer than that finds the others dead.
+	Detection time.Duration
 	// Quorum is the number of workers that the run is planned for, more than half of
 	// which must agree to a round; 0: whoever is there goes on.
 	Quorum int
@@ -61,6 +64,7 @@ type Rounds struct {
 	readys   map[mesh.ID]announced   // newest of each peer
 	commits  map[mesh.ID]committed   // newest of each peer
 	expected map[mesh.ID]uint64      // joiners, and the last round that waits for them
+	heard    map[mesh.ID]time.Time   // when a message of each peer last came
 	misses   map[mesh.ID]int         // rounds in a row that went on without a live, silent peer
 	paces    map[mesh.ID]*pace       // how late each peer is in general
 	kept     committed               // the last committed round; attempt 0: none
@@ -86,6 +90,7 @@ type Rounds struct {
 	waitEnd     time.Time          // when the last group closed
 	observed    map[mesh.ID]string // seen to fail by this worker
 	reported    map[mesh.ID]string // said to fail by others
+	strikes     map[mesh.ID]int    // times that this worker saw it fail
 	late        map[mesh.ID]bool   // live, and not ready when the last group closed
 	votes       map[mesh.ID]behind
 	aborting    bool // the caller's context ended
@@ -166,6 +171,9 @@ func NewRounds(c RoundsConfig) *Rounds {
 	if c.GraceMin <= 0 {
 		m.GraceMin = c.Grace
 	}
+	if c.Detection <= 0 || c.Detection > c.Grace {
+		m.Detection = c.Grace
+	}
 	m.own.worker, m.own.id = c.Worker, c.Self
 	m.members = map[mesh.ID]mesh.Member{}
 	m.readys = map[mesh.ID]announced{}
@@ -173,6 +181,7 @@ func NewRounds(c RoundsConfig) *Rounds {
 	m.expected = map[mesh.ID]uint64{}
 	m.misses = map[mesh.ID]int{}
 	m.paces = map[mesh.ID]*pace{}
+	m.heard = map[mesh.ID]time.Time{}
 	m.serving = map[mesh.ID]bool{}
 	return m
 }
@@ -194,6 +203,7 @@ func (m *Rounds) Start(now time.Time, round uint64, s Start) {
 	m.place = place{known: true, round: round, digest: s.Digest, tokens: s.Tokens}
 	m.halfAt, m.closedAt, m.waitEnd = time.Time{}, time.Time{}, now
 	m.observed, m.reported, m.votes = map[mesh.ID]string{}, map[mesh.ID]string{}, map[mesh.ID]behind{}
+	m.strikes = map[mesh.ID]int{}
 	m.late, m.aborting = nil, false
 	m.stepDown, m.tries, m.attempt, m.lastMembers = false, 0, nil, nil
 	if m.kept.attempt != 0 && round <= m.kept.round {
@@ -246,6 +256,10 @@ func (m *Rounds) View(now time.Time, members []mesh.Member) {
 		// Who was Ready and is Joining runs in another process, which knows nothing.
 		restarted := was.Ready && !p.Ready
 		if m.gone(p.ID) || restarted {
+			if c, ok := m.commits[p.ID]; ok && m.active && c.round >= m.own.round {
+				m.hold = now.Add(m.Grace) // others may have what this one has committed: they say so
+				m.announce(now)
+			}
 			m.forget(p.ID)
 		}
 		if known && was.State == mesh.Dead && !m.gone(p.ID) {
@@ -285,6 +299,7 @@ func (m *Rounds) forget(id mesh.ID) {
 	delete(m.expected, id)
 	delete(m.misses, id)
 	delete(m.paces, id)
+	delete(m.heard, id)
 	m.waiting = slices.DeleteFunc(m.waiting, func(s Serve) bool { return s.To == id })
 }
 
@@ -308,7 +323,7 @@ func (m *Rounds) Expect(id mesh.ID, round uint64) {
 	delete(m.misses, id)
 }
 
-// Tick moves what only time moves. The shell calls it every Grace/4 or so, between
+// Tick moves what only time moves. The shell calls it every TickEvery, between
 // rounds too: a tick that comes late says that this process stood still, and what it
 // believes of the others is old.
 func (m *Rounds) Tick(now time.Time) {
@@ -336,9 +351,15 @@ func (m *Rounds) Tick(now time.Time) {
 	m.checkPatience(now)
 }
 
+// TickEvery is the time between two ticks.
+func (m *Rounds) TickEvery() time.Duration { return m.Detection / 4 }
+
 // notice looks whether the process stood still until now.
 func (m *Rounds) notice(now time.Time) {
-	if !m.lastTick.IsZero() && now.Sub(m.lastTick) >= m.Grace && m.bug != bugStall {
+	if m.lastTick.IsZero() {
+		m.lastTick = now
+	}
+	if now.Sub(m.lastTick) >= m.Detection/2 && m.bug != bugStall {
 		m.lastTick, m.hold = now, now.Add(m.Grace)
 		m.halfAt, m.closedAt = time.Time{}, time.Time{}
 	}
@@ -355,8 +376,13 @@ func (m *Rounds) remind() {
 				m.send(g.ID, a.number, a.group)
 			}
 		}
-	case a.complete && m.bug != bugLostDone:
-		m.send(a.coordinator, a.number, done{m.have.hash})
+	case a.complete:
+		if m.bug != bugLostDone {
+			m.send(a.coordinator, a.number, done{m.have.hash})
+		}
+	default:
+		// The coordinator may have gone on without this worker, if that stood still.
+		m.send(a.coordinator, a.number, want{})
 	}
 }
 

@@ -40,7 +40,7 @@ func (w *world) fault() {
 		}
 		return
 	}
-	switch w.rng.IntN(8) {
+	switch w.rng.IntN(9) {
 	case 0, 1: // two sides
 		side := make([]bool, n)
 		for k := range side {
@@ -56,6 +56,8 @@ func (w *world) fault() {
 		w.cut(lasts, func(a, b int) bool { return a == i || both && b == i })
 	case 4, 5:
 		w.pause(v, lasts)
+	case 6:
+		w.stick(i, w.rng.IntN(n))
 	default:
 		w.kill(v, lasts)
 	}
@@ -72,6 +74,27 @@ func (w *world) strike(d *decided) {
 	if i := d.workers[w.rng.IntN(len(d.workers))]; i != d.node {
 		w.in(0, func() { w.kill(w.nodes[i], time.Duration(w.rng.Int64N(int64(2*time.Second)))) })
 	}
+}
+
+// ambush stops or restarts a process, now and then, that has just said that it is ready or
+// entered a group: its former word is still under way. Another one may stand still meanwhile
+// and come back to what the former process said.
+func (w *world) ambush(v *node) {
+	p := w.params
+	if w.healed || p.calm || p.flips || w.now > p.until || w.rng.IntN(60) > 0 {
+		return
+	}
+	lasts, stop := time.Duration(w.rng.Int64N(int64(3*time.Second))), w.rng.IntN(2) == 0
+	if o := w.nodes[w.rng.IntN(p.workers)]; !stop && o != v {
+		w.pause(o, lasts+p.inner+time.Duration(w.rng.Int64N(int64(p.inner))))
+	}
+	w.in(w.jitter(p.latency, 1), func() {
+		if stop {
+			w.pause(v, lasts)
+		} else {
+			w.kill(v, lasts)
+		}
+	})
 }
 
 func (w *world) cut(lasts time.Duration, hit func(a, b int) bool) {
@@ -98,6 +121,14 @@ func (w *world) cut(lasts time.Duration, hit func(a, b int) bool) {
 		w.tracef("fault", "%d links are back", len(cut))
 		w.lookAround()
 	})
+}
+
+// stick lets no data through between two nodes for a while: they blame each other, and
+// reach each other all the time.
+func (w *world) stick(i, j int) {
+	until := w.now + time.Duration(w.rng.Int64N(int64(5*w.params.grace/2)))
+	w.tracef("fault", "data between w%d and w%d stick until %v", i, j, until)
+	w.links[i][j].stuck, w.links[j][i].stuck = until, until
 }
 
 // undo ends a fault after a while, or when the world heals.

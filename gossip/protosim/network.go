@@ -30,6 +30,7 @@ type link struct {
 	w        *world
 	from, to int
 	cuts     int                    // outages that cut it
+	stuck    time.Duration          // data do not arrive before
 	last     [streams]time.Duration // arrival of the newest frame
 	held     [streams][]frame       // behind a cut
 	epoch    [streams]int           // streams that broke
@@ -64,6 +65,9 @@ func (l *link) fly(s int, f frame, start time.Duration) {
 	at := start + w.jitter(w.params.latency, w.params.sigma)
 	for w.rng.Float64() < w.params.loss && !w.healed {
 		at += 2*w.params.latency + 200*time.Millisecond // retransmitted
+	}
+	if s == data {
+		at = max(at, l.stuck)
 	}
 	at = max(at, l.last[s])
 	l.last[s] = at

@@ -63,7 +63,7 @@ func (v *node) forget() {
 
 // ticks drives the process's ticker.
 func (v *node) ticks(incarnation int) {
-	v.w.in(v.w.params.grace/4, func() {
+	v.w.in(min(v.w.params.grace, v.w.params.detection)/4, func() {
 		if v.incarnation != incarnation || v.proc == nil {
 			return
 		}

@@ -147,6 +147,7 @@ func (p *roundProc) average() {
 		p.have = nil
 	}
 	w.tracef(string(p.v.id), "starts %v with contribution %d", p.state, p.own.id)
+	w.ambush(p.v)
 	p.step(func(now time.Time) {
 		p.m.Start(now, p.state.round, protocol.Start{Digest: p.state.id, Tokens: p.state.tokens, Weight: p.own.weight,
 			Length: w.params.blocks * codec.Block})
@@ -199,6 +200,7 @@ func (p *roundProc) act(a protocol.Action) {
 		p.v.w.tracef(string(p.v.id), "begins attempt %d of round %d, %d members, source %q", a.Begin.Number, a.Begin.Round, len(a.Begin.Members), a.Begin.Source)
 		p.plane = newPlane(p, *a.Begin, p.own.vec)
 		p.plane.begin()
+		p.v.w.ambush(p.v)
 	case a.Stop:
 		p.plane = nil
 	case a.Serve != nil:

@@ -158,6 +158,6 @@ func (p *roundProc) bring() *contribution {
 // roundsConfig is what the state machine of a worker is made of.
 func (v *node) roundsConfig() protocol.RoundsConfig {
 	p := v.w.params
-	return protocol.RoundsConfig{Self: v.id, Worker: v.index, Deadline: p.deadline, Grace: p.grace, GraceMin: p.graceMin, SlowCycle: p.cycle,
+	return protocol.RoundsConfig{Self: v.id, Worker: v.index, Deadline: p.deadline, Grace: p.grace, Detection: p.detection, GraceMin: p.graceMin, SlowCycle: p.cycle,
 		Quorum: p.quorum, Nonce: v.w.rng.Uint32()}
 }

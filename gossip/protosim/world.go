@@ -131,7 +131,7 @@ func (w *world) draw() {
 	r := w.rng
 	ms := func(lo, hi int) time.Duration { return time.Duration(lo+r.IntN(hi-lo)) * time.Millisecond }
 	p := params{
-		workers: 2 + r.IntN(6), blocks: 1 + r.IntN(12), grace: 2 * time.Second, deadline: 40 * time.Second,
+		workers: 2 + r.IntN(6), blocks: 1 + r.IntN(12), grace: 2 * time.Second, deadline: ms(12_000, 40_000),
 		detection: ms(800, 4000), latency: ms(2, 100), sigma: r.Float64(), chunkTime: ms(0, 40),
 		loss: 0.03 * r.Float64(), repeat: 0.01 * r.Float64(), inner: ms(2000, 6000), until: ms(20_000, 50_000),
 	}
