@@ -57,7 +57,8 @@ func NewAllReduce(cfg Config) (*AllReduce, error) {
 	}
 	a := &AllReduce{cfg: cfg, changed: make(chan struct{})}
 	a.rounds = protocol.NewRounds(protocol.RoundsConfig{
-		Self: cfg.Mesh.Self(), Worker: cfg.Worker, Deadline: cfg.Deadline, Grace: cfg.Grace, Detection: cfg.Detection, Quorum: cfg.Quorum, Nonce: rand.Uint32()})
+		Self: cfg.Mesh.Self(), Worker: cfg.Worker, Deadline: cfg.Deadline, Grace: cfg.Grace, GraceMin: cfg.GraceMin, SlowCycle: cfg.SlowCycle, Detection: cfg.Detection,
+		Quorum: cfg.Quorum, Nonce: rand.Uint32()})
 	a.links = newLinks(cfg.Mesh, cfg.Logger, cfg.Grace, "/allreduce")
 	a.links.onFrame, a.links.onBad = a.onFrame, a.onBad
 	a.states = newStates(&a.cfg, a.links, func(joiner mesh.ID, round uint64) {
@@ -131,11 +132,19 @@ func (a *AllReduce) Average(ctx context.Context, round uint64, part Part, vec []
 }
 
 // Over says that the others have finished the round without this worker, so that it need
-// not train for it any longer. It is for use between two Averages.
-func (a *AllReduce) Over(round uint64) bool {
+// not train for it any longer; tokens is the Base's. It is for use between two Averages.
+func (a *AllReduce) Over(round uint64, tokens float64) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.rounds.Over(round)
+	return a.rounds.Over(round, tokens)
+}
+
+// Awaited says that the others wait for this worker, which came too late for the last
+// round, to bring what it has: see Config.SlowCycle. It is for use between two Averages.
+func (a *AllReduce) Awaited(round uint64) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.rounds.Awaited(round)
 }
 
 // clock turns time and the view into steps, between rounds too: the machine must know of
@@ -180,7 +189,7 @@ func (a *AllReduce) conclude(ctx context.Context, c *call, round uint64, start t
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.call = nil
-	out.Attempts, out.Rejected = a.rounds.Tries(), a.rounds.Rejected()
+	out.Attempts, out.Rejected, out.Late = a.rounds.Tries(), a.rounds.Rejected(), a.rounds.Late()
 	waitEnd := a.rounds.WaitEnd()
 	how := c.how
 	a.source = how.Source

@@ -24,6 +24,13 @@ type Config struct {
 	// Grace is how long the ready wait for the slow, and how long a peer may send
 	// nothing while something is expected of it. One chunk must cross a link in it.
 	Grace time.Duration
+	// GraceMin is how long the ready of an all-reduce wait at least for a worker of which
+	// they do not know that it is late in most rounds. Between it and Grace they wait as
+	// long as that worker's last rounds say; 0: Grace.
+	GraceMin time.Duration
+	// SlowCycle is how many rounds a worker that is late in most of them trains for one
+	// contribution, the same on every worker; 0 and 1: it has to be in time for each.
+	SlowCycle int
 	// Detection is the shortest silence after which Mesh calls a member dead; 0: Grace.
 	Detection time.Duration
 	// Quorum is the number of workers that the run is planned for, more than half of
@@ -52,6 +59,8 @@ func (c *Config) validate() error {
 		return errors.New("gossip: configuration: Codec is missing")
 	case c.Deadline <= 0 || c.Grace <= 0:
 		return fmt.Errorf("gossip: configuration: Deadline %v and Grace %v must be positive", c.Deadline, c.Grace)
+	case c.GraceMin < 0 || c.SlowCycle < 0:
+		return fmt.Errorf("gossip: configuration: GraceMin %v and SlowCycle %d must not be negative", c.GraceMin, c.SlowCycle)
 	case c.MaxLag < 0 || c.MaxState < 0 || c.Quorum < 0 || c.Detection < 0:
 		return fmt.Errorf("gossip: configuration: MaxLag %d, MaxState %d, Quorum %d and Detection %v must not be negative", c.MaxLag, c.MaxState, c.Quorum, c.Detection)
 	}
@@ -76,6 +85,9 @@ const (
 	Slow  = protocol.Slow  // NoLoCo's φ, known before the inner phase ends
 )
 
+// Late is a worker that is late in most rounds, and by how much.
+type Late = protocol.Late
+
 // Base is the state that a round starts from.
 type Base struct {
 	Digest [32]byte // members of an all-reduce agree on it
@@ -96,6 +108,9 @@ type Outcome struct {
 	Why    string
 	// Rejected names the peers that were left out, and why.
 	Rejected []string
+	// Late names the workers that are late in most rounds as this worker sees it, and
+	// are not waited for but now and then; never of a pair.
+	Late []Late
 
 	Attempts int
 	// BytesSent and BytesReceived count the payload and headers of data frames.

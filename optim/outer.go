@@ -16,6 +16,16 @@ func PseudoGradient(delta, slow, fast []float32) {
 // equation 1): the opposite sign of [PseudoGradient].
 func Progress(delta, slow, fast []float32) { PseudoGradient(delta, fast, slow) }
 
+// Rebase sets fast to to + (fast − from): what a worker learnt on top of the slow weights
+// from is put on top of the slow weights to. Its pseudo-gradient to − fast stays what it
+// was, but for rounding. All three have one length.
+func Rebase(fast, from, to []float32) {
+	sameLength("Rebase", len(fast), len(from), len(to))
+	for i := range fast {
+		fast[i] = to[i] + (fast[i] - from[i])
+	}
+}
+
 // Nesterov is DiLoCo's outer optimiser, exactly PyTorch's SGD(nesterov=True) with
 // no dampening and no weight decay.
 type Nesterov struct {

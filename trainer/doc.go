@@ -20,4 +20,9 @@
 // round, so that slow and fast devices mix; DiLoCo weighs by the size of a worker's
 // data shard. NoLoCo's φ crosses the network under the inner steps, as the paper
 // proposes and its published code does not do.
+//
+// A round may have a time instead of a number of steps (Config.InnerTime): every worker
+// takes as many as fit. A worker whose steps come too late for a round's mean can put them
+// on top of the others' result and contribute them later (Config.SlowCycle): DiLoCo has
+// every worker in every round.
 package trainer

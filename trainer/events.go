@@ -7,9 +7,13 @@ package trainer
 type RoundEvent struct {
 	Event         string  `json:"event"` // "round"
 	Worker        int     `json:"worker"`
-	Round         uint64  `json:"round"`  // rounds completed, this one included
-	Step          uint64  `json:"step"`   // inner steps of the schedule, to the end of this round
-	Tokens        uint64  `json:"tokens"` // trained by this worker since the run's start
+	Round         uint64  `json:"round"`                // rounds completed, this one included
+	Step          uint64  `json:"step"`                 // inner steps of the schedule, to the end of this round
+	Tokens        uint64  `json:"tokens"`               // trained by this worker since the run's start
+	RunTokens     float64 `json:"run_tokens,omitempty"` // of all workers, in all the means until now
+	Steps         uint64  `json:"steps"`                // inner steps in this worker's contribution
+	LostTokens    uint64  `json:"lost_tokens"`          // trained by this worker, too late for the round, and given up
+	CarriedTokens uint64  `json:"carried_tokens"`       // too late for the round, and kept for a later one
 	TrainLoss     float64 `json:"train_loss"`
 	Group         int     `json:"group"` // workers in the mean, this one included
 	Members       []int   `json:"members"`
@@ -43,6 +47,7 @@ type EvalEvent struct {
 	Round       uint64  `json:"round"`
 	Step        uint64  `json:"step"`
 	Tokens      uint64  `json:"tokens"`
+	RunTokens   float64 `json:"run_tokens,omitempty"`
 	HeldoutLoss float64 `json:"heldout_loss"` // nats per token, of φ
 	Seconds     float64 `json:"eval_seconds"` // not "seconds", which is an object in a round
 }
@@ -71,5 +76,7 @@ type ResyncEvent struct {
 	// Rounds and tokens of this worker since its state and the others' were last the same.
 	LostRounds uint64 `json:"lost_rounds"`
 	LostTokens uint64 `json:"lost_tokens"`
-	Digest     string `json:"digest"`
+	// Tokens that were too late for their round, and are kept for a later one.
+	CarriedTokens uint64 `json:"carried_tokens"`
+	Digest        string `json:"digest"`
 }

@@ -8,7 +8,7 @@ import (
 )
 
 func FuzzLineage(f *testing.F) {
-	s := Snapshot{RunTokens: 12, Past: []Mark{{Round: 1, Digest: [32]byte{1}}, {Round: 2, Digest: [32]byte{2}}}}
+	s := Snapshot{RunTokens: 12, RoundTime: 7, Past: []Mark{{Round: 1, Digest: [32]byte{1}}, {Round: 2, Digest: [32]byte{2}}}}
 	f.Add(s.AppendLineage(nil))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		var s Snapshot
@@ -50,7 +50,7 @@ func TestForkIsHealedByTheHeavierSide(t *testing.T) {
 		if err := back.ParseLineage(s.AppendLineage(nil)); err != nil {
 			t.Fatal(err)
 		}
-		s.RunTokens, s.Past = back.RunTokens, back.Past
+		s.RunTokens, s.RoundTime, s.Past = back.RunTokens, back.RoundTime, back.Past
 		return &s
 	}
 	state := shared(heavy)
@@ -98,7 +98,7 @@ func TestNoStepsForARoundThatIsOver(t *testing.T) {
 	q := newQuadratic(5, drift(0))
 	steps := 0
 	q.onStep = func(uint64) { steps++ }
-	tr := start(t, diloco(10, 3), q, Hooks{Average: newExact(1).worker(0), Over: func(round uint64) bool { return round == 1 }})
+	tr := start(t, diloco(10, 3), q, Hooks{Average: newExact(1).worker(0), Over: func(round uint64, _ float64) bool { return round == 1 }})
 	if err := tr.Run(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}

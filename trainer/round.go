@@ -36,16 +36,20 @@ func (t *Trainer) oneRound(ctx context.Context) error {
 		return t.resync(ctx, out.Why)
 	}
 	total := t.hooks.Now().Sub(began).Seconds()
+	t.clock.begin(t.hooks.Now(), 0) // an evaluation takes from the next round's time
+	last, done := max(t.step, 1)-1, t.pending
+	lost := t.settle(out.Members)
 	t.round++
-	t.step = max(t.step, t.round*t.cfg.InnerSteps) // the others went on before this worker's last step
+	t.step = max(t.step, t.round*t.cfg.InnerSteps) // every round is as wide in the schedule
 	t.runTokens += out.Tokens
 	t.updateDigest()
 	t.mark()
 	e := &RoundEvent{
 		Event: "round", Worker: t.cfg.Worker, Round: t.round, Step: t.step, Tokens: t.tokens,
-		TrainLoss: t.roundLoss / float64(max(1, t.roundTokens)), Group: len(out.Members), Members: out.Members,
+		RunTokens: t.runTokens, Steps: done.steps, LostTokens: lost, CarriedTokens: t.pending.tokens,
+		TrainLoss: done.loss / float64(max(1, done.tokens)), Group: len(out.Members), Members: out.Members,
 		Digest: t.SlowDigest(), BytesSent: out.BytesSent, BytesReceived: out.BytesReceived,
-		Attempts: out.Attempts, LR: t.lr(t.step - 1), GradNorm: t.lastNorm, DeltaNorm: delta, ReplicaStd: std,
+		Attempts: out.Attempts, LR: t.lr(last), GradNorm: t.lastNorm, DeltaNorm: delta, ReplicaStd: std,
 		Seconds: Seconds{
 			Inner: t.innerSeconds, Wait: out.Seconds.Wait, Encode: out.Seconds.Encode,
 			Transfer: out.Seconds.Transfer, Decode: out.Seconds.Decode,
@@ -53,7 +57,6 @@ func (t *Trainer) oneRound(ctx context.Context) error {
 	}
 	s := out.Seconds
 	e.Seconds.Outer = max(0, total-t.innerSeconds-s.Wait-s.Encode-s.Transfer-s.Decode)
-	t.roundTokens, t.roundLoss = 0, 0
 	t.hooks.Report(e)
 	return t.afterRound(ctx, out.Members)
 }
@@ -68,12 +71,20 @@ func (t *Trainer) diloco(ctx context.Context) (out Outcome, norm float64, err er
 	if norm, err = t.finite(t.delta); err != nil {
 		return out, norm, err
 	}
-	out, err = t.average(ctx, t.delta, float64(t.roundTokens)) // Δ ← mean Δ
+	out, err = t.average(ctx, t.delta, float64(t.pending.tokens)) // Δ ← mean Δ
 	if err != nil || out.Behind {
 		return out, norm, err
 	}
+	carries := t.leftOut(out.Members) && t.carries(1)
+	if carries {
+		t.before = append(t.before[:0], t.slow...)
+	}
 	t.nesterov().Step(t.slow, t.momentum, t.delta) // φ ← OuterOpt(φ, Δ)
-	t.learner.WriteParams(t.slow)                  // θ ← φ
+	if carries {
+		t.rebase(t.before)
+		return out, norm, nil
+	}
+	t.learner.WriteParams(t.slow) // θ ← φ
 	return out, norm, nil
 }
 
@@ -97,7 +108,7 @@ func (t *Trainer) nolocoRound(ctx context.Context) (out Outcome, norm float64, s
 	if t.cfg.FastOnly {
 		t.learner.ReadParams(t.delta) // what crosses is θ itself
 	}
-	out, err = t.average(ctx, t.delta, float64(t.roundTokens))
+	out, err = t.average(ctx, t.delta, float64(t.pending.tokens))
 	if err != nil || out.Behind {
 		return out, norm, nil, err
 	}
@@ -126,7 +137,7 @@ func (t *Trainer) ddp(ctx context.Context) (out Outcome, norm float64, err error
 		return out, 0, err
 	}
 	began := t.hooks.Now()
-	loss, n, err := t.learner.Gradient(t.step)
+	loss, n, err := t.learner.Gradient(t.batch)
 	if err != nil {
 		return out, 0, fmt.Errorf("trainer: step %d: %w", t.step, err)
 	}
@@ -151,12 +162,12 @@ func (t *Trainer) alone(ctx context.Context) (Outcome, error) {
 
 // innerSteps trains to the end of the round in progress.
 func (t *Trainer) innerSteps(ctx context.Context) error {
-	for t.step < (t.round+1)*t.cfg.InnerSteps {
+	for t.step < (t.round+1)*t.cfg.InnerSteps && !t.timeIsUp() {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		began := t.hooks.Now()
-		loss, n, err := t.learner.Gradient(t.step)
+		loss, n, err := t.learner.Gradient(t.batch)
 		if err != nil {
 			return fmt.Errorf("trainer: step %d: %w", t.step, err)
 		}
@@ -164,7 +175,7 @@ func (t *Trainer) innerSteps(ctx context.Context) error {
 			return err
 		}
 		t.yield()
-		if t.hooks.Over(t.round) {
+		if t.hooks.Over(t.round, t.runTokens) || t.pending.rounds > 0 && t.hooks.Awaited(t.round) {
 			return nil
 		}
 	}
@@ -180,11 +191,14 @@ func (t *Trainer) update(loss float64, n int, began time.Time) error {
 		return fmt.Errorf("trainer: step %d: loss %v, gradient norm %v: %w; a smaller inner.lr (now %.3g) or a longer inner.warmup helps, and the last checkpoint is from before", t.step, mean, t.lastNorm, ErrDiverged, t.lr(t.step))
 	}
 	t.step++
+	t.batch++
 	t.updates++
 	t.tokens += uint64(n)
-	t.roundTokens += uint64(n)
-	t.roundLoss += loss
-	seconds := t.hooks.Now().Sub(began).Seconds()
+	t.pending.steps++
+	t.pending.tokens += uint64(n)
+	t.pending.loss += loss
+	t.clock.step = t.hooks.Now().Sub(began)
+	seconds := t.clock.step.Seconds()
 	t.innerSeconds += seconds
 	t.hooks.Report(&StepEvent{
 		Event: "step", Worker: t.cfg.Worker, Round: t.round, Step: t.step, Tokens: t.tokens,
@@ -204,7 +218,7 @@ func (t *Trainer) afterRound(ctx context.Context, members []int) error {
 		}
 		t.hooks.Report(&EvalEvent{
 			Event: "eval", Worker: t.cfg.Worker, Round: t.round, Step: t.step, Tokens: t.tokens,
-			HeldoutLoss: loss, Seconds: t.hooks.Now().Sub(began).Seconds(),
+			RunTokens: t.runTokens, HeldoutLoss: loss, Seconds: t.hooks.Now().Sub(began).Seconds(),
 		})
 		t.yield()
 	}
@@ -246,17 +260,25 @@ func (t *Trainer) resync(ctx context.Context, why string) error {
 		return nil // who outweighed this worker's state is gone: its own counts
 	}
 	fork := t.fork(s.Past)
-	e := &ResyncEvent{Event: "resync", Worker: t.cfg.Worker, Why: why, FromRound: t.round,
-		LostSteps: t.step - fork.Round*t.cfg.InnerSteps, LostRounds: t.round - fork.Round, LostTokens: t.tokens - fork.Tokens}
-	if t.cfg.Strategy == "ddp" {
-		e.LostSteps++ // the gradient just computed
-	}
+	e := &ResyncEvent{Event: "resync", Worker: t.cfg.Worker, Why: why, FromRound: t.round}
 	if s.Round < t.round && s.RunTokens == t.runTokens {
 		return fmt.Errorf("trainer: round %d (%s): the state that was fetched is of round %d, which is older", t.round, why, s.Round)
 	}
-	if err := t.Join(s); err != nil {
-		return err
+	if t.follows(s) {
+		if err := t.catchUp(s); err != nil {
+			return err
+		}
+	} else {
+		mine := t.contributed()
+		e.LostRounds, e.LostSteps, e.LostTokens = t.round-fork.Round, mine.steps-fork.steps+t.pending.steps, mine.tokens-fork.Tokens+t.pending.tokens
+		if t.cfg.Strategy == "ddp" {
+			e.LostSteps++ // the gradient just computed
+		}
+		if err := t.Join(s); err != nil {
+			return err
+		}
 	}
+	e.CarriedTokens = t.pending.tokens
 	e.Round, e.Digest = t.round, t.SlowDigest()
 	t.hooks.Report(e)
 	return nil

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math"
+	"time"
 )
 
 // Snapshot is the state of a worker between two inner steps, or the part of it
@@ -17,8 +18,14 @@ type Snapshot struct {
 	Tokens  uint64 // trained by this worker
 	Updates uint64 // AdamW steps the moments have seen
 
-	RoundTokens uint64  // trained since the last round
-	RoundLoss   float64 // Σ of the token losses since the last round
+	Batch uint64 // batches of its data that this worker has read
+
+	// What was trained since this worker's last contribution: Σ of token losses, and how
+	// many rounds were averaged without it since.
+	RoundSteps, RoundTokens uint64
+	RoundLoss               float64
+	Carried                 uint64
+	RoundTime               time.Duration // since the last round
 
 	RunTokens float64 // trained by all workers to get to round Round
 	Past      []Mark  // states on the way, oldest first; only of a shared state
@@ -44,10 +51,10 @@ func (t *Trainer) Capture(ctx context.Context, s *Snapshot) error {
 func (t *Trainer) capture(s *Snapshot) {
 	t.captureShared(s)
 	n := t.learner.Parameters()
-	s.Tokens, s.Updates = t.tokens, t.updates
-	s.RoundTokens, s.RoundLoss = t.roundTokens, t.roundLoss
+	s.Tokens, s.Updates, s.Batch = t.tokens, t.updates, t.batch
+	s.RoundSteps, s.RoundTokens, s.RoundLoss, s.Carried = t.pending.steps, t.pending.tokens, t.pending.loss, t.pending.rounds
 	s.Fast = s.Fast[:0]
-	if t.outer() && t.step != t.round*t.cfg.InnerSteps {
+	if t.outer() && t.pending.steps > 0 {
 		s.Fast = sized(s.Fast, n)
 		t.learner.ReadParams(s.Fast)
 	}
@@ -74,6 +81,7 @@ func (t *Trainer) CaptureShared(ctx context.Context, s *Snapshot) (digest [32]by
 func (t *Trainer) captureShared(s *Snapshot) {
 	n := t.learner.Parameters()
 	s.Round, s.Step, s.RunTokens = t.round, t.step, t.runTokens
+	s.RoundTime = t.roundTime()
 	s.Past = append(s.Past[:0], t.past...)
 	s.Slow = sized(s.Slow, n)
 	if t.outer() {
@@ -99,8 +107,9 @@ func (t *Trainer) Restore(s *Snapshot) error {
 		t.learner.WriteParams(s.Fast)
 	}
 	t.learner.WriteMoments(s.M, s.V)
-	t.step, t.tokens, t.updates = s.Step, s.Tokens, s.Updates
-	t.roundTokens, t.roundLoss = s.RoundTokens, s.RoundLoss
+	t.step, t.tokens, t.updates, t.batch = s.Step, s.Tokens, s.Updates, s.Batch
+	t.pending = pending{s.RoundSteps, s.RoundTokens, s.RoundLoss, s.Carried}
+	t.clock.begin(t.hooks.Now(), s.RoundTime)
 	t.past = t.past[:0]
 	t.mark()
 	return nil
@@ -125,7 +134,9 @@ func (t *Trainer) Join(s *Snapshot) error {
 		return fmt.Errorf("trainer: shared state of round %d has digest %x, its source says %x", s.Round, t.stateDigest[:8], s.Digest[:8])
 	}
 	t.step = min(s.Step, (s.Round+1)*t.cfg.InnerSteps-1)
-	t.roundTokens, t.roundLoss = 0, 0
+	t.batch = max(t.batch, t.step) // a former process of this worker may have read as many
+	t.clock.begin(t.hooks.Now(), s.RoundTime)
+	t.lose()
 	t.past = t.past[:0] // tokens of its own from before count for nothing in this lineage
 	t.mark()
 	return nil

@@ -13,10 +13,18 @@ import (
 // Config is what the loops need to know. Counts of rounds are of the configured
 // rounds of InnerSteps steps, also in ddp.
 type Config struct {
-	Strategy   string // "diloco", "noloco", "ddp" or "alone"
-	Worker     int    // this worker's number
-	Rounds     uint64 // length of the run
-	InnerSteps uint64 // H
+	Strategy string // "diloco", "noloco", "ddp" or "alone"
+	Worker   int    // this worker's number
+	Rounds   uint64 // length of the run
+	// InnerSteps is H: the steps of a round, and its width in the schedule whatever a worker
+	// takes. With InnerTime it is the most that a worker takes.
+	InnerSteps uint64
+	// InnerTime ends the inner phase this long after the round before, to the nearest whole
+	// step, so that slow and fast workers are ready together; 0: after InnerSteps.
+	InnerTime time.Duration
+	// SlowCycle is how many rounds a worker that comes too late carries its steps, to
+	// contribute them in one; 0 and 1: steps that come too late are lost. Of diloco.
+	SlowCycle uint64
 
 	OuterLR, OuterMomentum float64 // diloco's η and μ; noloco's α is OuterMomentum
 	Beta, Gamma            float64 // noloco
@@ -35,9 +43,11 @@ type Hooks struct {
 	// Fetch gets the state of the others when this worker is behind. It returns
 	// ErrNobody when there is nobody to ask; the worker then goes on from its own state.
 	Fetch func(ctx context.Context) (*Snapshot, error)
-	// Over says that the others have finished the round without this worker, so that what
-	// it still trains for the round is lost. Nil: never.
-	Over func(round uint64) bool
+	// Over says that the others have finished the round, which began from a state of tokens,
+	// without this worker, so that no more of its steps will count in it. Nil: never.
+	Over func(round uint64, tokens float64) bool
+	// Awaited says that the others wait for this worker to bring what it carries. Nil: never.
+	Awaited func(round uint64) bool
 	// Save hands a checkpoint over: capture copies the state.
 	Save func(ctx context.Context, capture func(*Snapshot)) error
 	// Report receives *RoundEvent, *EvalEvent, *StepEvent and *ResyncEvent.
@@ -63,14 +73,17 @@ type Trainer struct {
 	sem     chan struct{} // held while the state changes
 
 	round, step, tokens, updates uint64
-	roundTokens                  uint64
+	batch                        uint64  // batches read: its place in the data
 	runTokens                    float64 // trained by all workers to get to the last round's state
-	roundLoss                    float64
+	pending                      pending
+	lost                         given // since this process began
+	clock                        roundClock
 	lastNorm                     float64
 	innerSeconds                 float64
 
 	slow, momentum          []float32 // φ, δ; nil in ddp and alone
 	delta, mean             []float32 // scratch: what is exchanged; noloco's mean φ
+	before                  []float32 // scratch of a worker that carries its steps: φ before the round's end
 	slowDigest, stateDigest [32]byte
 	past                    []Mark // newest last; never empty
 
@@ -85,11 +98,17 @@ func New(cfg Config, learner Learner, hooks Hooks) (*Trainer, error) {
 	if cfg.StopAfter == 0 || cfg.StopAfter > cfg.Rounds {
 		cfg.StopAfter = cfg.Rounds
 	}
+	if cfg.InnerTime < 0 || cfg.InnerTime > 0 && cfg.Strategy == "ddp" {
+		return nil, fmt.Errorf("trainer: inner time of %v with strategy %q: allowed is 0 or more, and 0 for ddp, whose round is one step", cfg.InnerTime, cfg.Strategy)
+	}
 	if hooks.Report == nil {
 		hooks.Report = func(any) {}
 	}
 	if hooks.Over == nil {
-		hooks.Over = func(uint64) bool { return false }
+		hooks.Over = func(uint64, float64) bool { return false }
+	}
+	if hooks.Awaited == nil {
+		hooks.Awaited = func(uint64) bool { return false }
 	}
 	if hooks.Now == nil {
 		hooks.Now = time.Now
@@ -129,10 +148,14 @@ func (t *Trainer) outer() bool { return t.slow != nil }
 // by this worker. Call it between runs, or from a hook.
 func (t *Trainer) Position() (round, step, tokens uint64) { return t.round, t.step, t.tokens }
 
+// Pending returns the inner steps and tokens that this worker has trained and not
+// contributed yet. Call it as Position.
+func (t *Trainer) Pending() (steps, tokens uint64) { return t.pending.steps, t.pending.tokens }
+
 // Rounds is the length of the run in exchanges: in ddp every inner step is one.
 func (t *Trainer) Rounds() uint64 { return t.cfg.Rounds }
 
-// Steps is the length of the run in inner steps.
+// Steps is the length of the run in steps of the schedule.
 func (t *Trainer) Steps() uint64 { return t.cfg.Rounds * t.cfg.InnerSteps }
 
 // Run trains until the run's end, or until StopAfter, or until stop is closed,
@@ -154,6 +177,8 @@ func (t *Trainer) Run(ctx context.Context, stop <-chan struct{}) error {
 		}
 	}()
 	defer t.dropPrefetch()
+	t.clock.run(t.hooks.Now())
+	defer func() { t.clock.stop(t.hooks.Now()) }()
 	for t.round < t.cfg.StopAfter {
 		err := t.oneRound(soft)
 		switch {

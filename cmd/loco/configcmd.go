@@ -108,6 +108,9 @@ func needsOf(cfg *config.Config) (n needs, err error) {
 	if cfg.Sync.Strategy == config.DiLoCo || cfg.Sync.Strategy == config.NoLoCo {
 		n.MemoryHost += 4 * p * 2 // φ and momentum
 	}
+	if cfg.Sync.SlowCycle > 1 {
+		n.MemoryHost += 4 * p // φ of a round before, while late steps are put on the next
+	}
 	c, err := codec.ByName(cfg.Sync.Codec)
 	if err != nil {
 		return n, usageError{err}

@@ -78,6 +78,8 @@ func parseEvent(line []byte) (any, error) {
 		e = new(trainer.EvalEvent)
 	case "step":
 		e = new(trainer.StepEvent)
+	case "late":
+		e = new(lateEvent)
 	case "resync":
 		e = new(trainer.ResyncEvent)
 	default:

@@ -37,17 +37,19 @@ type gossiper interface {
 // exchange plugs gossip into the trainer.
 type exchange struct {
 	gossiper
-	over              func(round uint64) bool // the trainer's Over hook; nil for pairs
-	codec, stateCodec string                  // of pseudo-gradients and of weights
-	planned           int                     // workers
-	deadline          time.Duration           // of taking over a state
+	over              func(round uint64, tokens float64) bool // the trainer's Over hook; nil for pairs
+	awaited           func(round uint64) bool                 // and its Awaited
+	late              lateWatch
+	codec, stateCodec string        // of pseudo-gradients and of weights
+	planned           int           // workers
+	deadline          time.Duration // of taking over a state
 	meters            *meters
 	log               *slog.Logger
 }
 
 // newExchange makes the averager of the run's strategy. share copies the trainer's
-// state for a joiner.
-func newExchange(cfg *config.Config, m mesh.Mesh, worker int, share func() (gossip.State, error), meters *meters, log *slog.Logger) (*exchange, error) {
+// state for a joiner, report takes the exchange's events.
+func newExchange(cfg *config.Config, m mesh.Mesh, worker int, share func() (gossip.State, error), report func(any), meters *meters, log *slog.Logger) (*exchange, error) {
 	c, err := codec.ByName(cfg.Sync.Codec)
 	if err != nil {
 		return nil, usageError{err}
@@ -58,20 +60,22 @@ func newExchange(cfg *config.Config, m mesh.Mesh, worker int, share func() (goss
 	}
 	g := gossip.Config{
 		Mesh: m, Worker: worker, Codec: c, StateCodec: state,
-		Deadline: cfg.Sync.Deadline.Std(), Grace: cfg.Sync.Grace.Std(), Detection: cfg.Mesh.DeadAfter.Std(),
-		MaxState: 64 + 4*4*int64(modelConfig(cfg).Parameters()) + 1<<16, // four vectors and their names
-		Seed:     cfg.Run.Seed, MaxLag: cfg.Sync.MaxLag, State: share, Logger: log,
+		Deadline: cfg.Sync.Deadline.Std(), Grace: cfg.Sync.Grace.Std(), GraceMin: cfg.Sync.GraceMin.Std(), SlowCycle: cfg.Sync.SlowCycle,
+		Detection: cfg.Mesh.DeadAfter.Std(),
+		MaxState:  64 + 4*4*int64(modelConfig(cfg).Parameters()) + 1<<16, // four vectors and their names
+		Seed:      cfg.Run.Seed, MaxLag: cfg.Sync.MaxLag, State: share, Logger: log,
 	}
 	if cfg.Sync.Quorum == config.Majority {
 		g.Quorum = cfg.Run.Workers
 	}
 	x := &exchange{codec: c.Name(), stateCodec: state.Name(), planned: cfg.Run.Workers, deadline: cfg.Sync.Deadline.Std(), meters: meters, log: log}
+	x.late = lateWatch{worker: worker, meters: meters, log: log, report: report}
 	if cfg.Sync.Strategy == config.NoLoCo {
 		x.gossiper, err = gossip.NewPairs(g)
 	} else {
 		var all *gossip.AllReduce
 		all, err = gossip.NewAllReduce(g)
-		x.gossiper, x.over = all, all.Over
+		x.gossiper, x.over, x.awaited = all, all.Over, all.Awaited
 	}
 	return x, err
 }
@@ -104,6 +108,9 @@ func (x *exchange) Average(ctx context.Context, round uint64, part trainer.Part,
 	for _, r := range out.Rejected {
 		x.meters.rejected.Inc()
 		x.log.Warn("left out of a round", "round", round+1, "who", r)
+	}
+	if err == nil && !out.Behind && part == trainer.Delta {
+		x.late.see(round+1, out.Late)
 	}
 	return trainer.Outcome{
 		Members: out.Members, Tokens: out.Tokens, Behind: out.Behind, Why: out.Why, Attempts: out.Attempts,
@@ -162,7 +169,8 @@ func (x *exchange) fetch(ctx context.Context) (*trainer.Snapshot, error) {
 		}
 		x.meters.stateBytes.WithLabelValues("received").Add(float64(4 * len(v.Data)))
 	}
-	snap.Updates = st.Step // ddp: every step updated the moments
+	snap.RoundTime += time.Since(began) // it was copied when the transfer began, or later
+	snap.Updates = st.Step              // ddp: every step updated the moments
 	return snap, nil
 }
 

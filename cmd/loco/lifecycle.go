@@ -66,6 +66,9 @@ func (w *worker) underWay() bool {
 func (w *worker) ahead() *mesh.Member {
 	round, step, _ := w.trainer.Position()
 	margin := max(2, uint64(w.spec.cfg.Sync.InnerSteps)/10)
+	if w.spec.cfg.Sync.InnerTime > 0 {
+		margin = 2 // inner_steps is no measure of a round then
+	}
 	fresh := step == round*(w.trainer.Steps()/w.trainer.Rounds())
 	members, _ := w.mesh.View()
 	for _, m := range members {
@@ -80,7 +83,7 @@ func (w *worker) ahead() *mesh.Member {
 // catchUp takes over the state of a run under way, and tries again until
 // mesh.join_timeout.
 func (w *worker) catchUp(ctx context.Context, from *mesh.Member) (*trainer.ResyncEvent, error) {
-	round, step, _ := w.trainer.Position()
+	round, _, _ := w.trainer.Position()
 	w.log.Info("the run is under way; fetching its state", "round", from.Round, "own_round", round)
 	ctx, cancel := context.WithTimeout(ctx, w.spec.cfg.Mesh.JoinTimeout.Std())
 	defer cancel()
@@ -94,9 +97,10 @@ func (w *worker) catchUp(ctx context.Context, from *mesh.Member) (*trainer.Resyn
 	if snap.Round < round {
 		return nil, nil // the others went back; they will fetch from us
 	}
+	steps, tokens := w.trainer.Pending()
 	e := &trainer.ResyncEvent{
 		Event: "resync", Worker: w.seat.number, Why: "joined a run under way", FromRound: round, Round: snap.Round,
-		LostSteps: step - round*(w.trainer.Steps()/w.trainer.Rounds()),
+		LostSteps: steps, LostTokens: tokens,
 	}
 	if err := w.trainer.Join(snap); err != nil {
 		return nil, fmt.Errorf("join the run: %w", err)

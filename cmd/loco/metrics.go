@@ -32,7 +32,9 @@ type meters struct {
 	phases                                      *prometheus.HistogramVec
 	bytes                                       *prometheus.CounterVec
 	rounds                                      *prometheus.CounterVec
-	retries, rejected, lostSteps                prometheus.Counter
+	retries, rejected, lostSteps, lostTokens    prometheus.Counter
+	late                                        *prometheus.GaugeVec
+	carried                                     prometheus.Gauge
 	stateBytes                                  *prometheus.CounterVec
 	stateSeconds                                prometheus.Histogram
 	checkpointSeconds                           *prometheus.HistogramVec
@@ -74,6 +76,9 @@ func newMeters(spec *spec, worker int, peakFLOPs float64, view func() []mesh.Mem
 	m.retries = f.counter("loco_round_retries_total", "Attempts of a round beyond its first.")
 	m.rejected = f.counter("loco_rejected_updates_total", "Updates of other workers that were refused.")
 	m.lostSteps = f.counter("loco_lost_steps_total", "Inner steps whose work was discarded when the others' state was taken over.")
+	m.lostTokens = f.counter("loco_lost_tokens_total", "Tokens trained by this worker and in no mean: too late for their round, or discarded when the others' state was taken over.")
+	m.carried = f.gauge("loco_carried_tokens", "Tokens trained by this worker too late for their round and kept for a later one.")
+	m.late = f.gauges("loco_late_worker_seconds", "Median lateness of a worker that this worker sees late in most rounds, which is the label late; 0: it mostly does not come before the round is over.", "late")
 	m.stateBytes = f.counters("loco_state_transfer_bytes_total", "Bytes of whole-state transfers to or from joiners, by direction.", "direction")
 	m.stateSeconds = f.histogram("loco_state_transfer_seconds", "Time to fetch the run's state from another worker.", prometheus.ExponentialBuckets(0.01, 2, 18))
 	m.checkpointSeconds = f.histograms("loco_checkpoint_seconds", "Time of a checkpoint's stages.", prometheus.ExponentialBuckets(0.001, 2.5, 16), "stage")
@@ -109,6 +114,8 @@ func (m *meters) observe(event any) {
 	case *trainer.ResyncEvent:
 		m.rounds.WithLabelValues("behind").Inc()
 		m.lostSteps.Add(float64(e.LostSteps))
+		m.lostTokens.Add(float64(e.LostTokens))
+		m.carried.Set(float64(e.CarriedTokens))
 		m.round.Set(float64(e.Round))
 	}
 }
@@ -136,6 +143,8 @@ func (m *meters) observeRound(e *trainer.RoundEvent) {
 	m.round.Set(float64(e.Round))
 	m.group.Set(float64(e.Group))
 	m.deltaNorm.Set(e.DeltaNorm)
+	m.lostTokens.Add(float64(e.LostTokens))
+	m.carried.Set(float64(e.CarriedTokens))
 	m.retries.Add(float64(max(0, e.Attempts-1)))
 	for phase, s := range map[string]float64{
 		"inner": e.Seconds.Inner, "wait": e.Seconds.Wait, "encode": e.Seconds.Encode,

@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -22,17 +23,21 @@ const lineTime = 10 * time.Second
 // display shows the progress of a local run: a live bar on a terminal, plain lines
 // elsewhere. It is used from one goroutine.
 type display struct {
-	board   *board
-	out     io.Writer
-	began   time.Time
-	bar     *mpb.Bar
-	bars    *mpb.Progress
-	first   uint64 // tokens of all workers when this session began
-	seen    map[int]bool
-	printed uint64 // the last round that had a line
-	every   uint64 // rounds between plain lines, unless lineTime passes first
-	spoke   time.Time
-	line    atomic.Value // string, of the live display: another goroutine draws it
+	board *board
+	out   io.Writer
+	began time.Time
+	bar   *mpb.Bar
+	bars  *mpb.Progress
+	first uint64 // tokens of all workers when this session began
+	// Σ of the schedule's steps that the workers had done then. Where rounds have an inner
+	// time they are no measure of tokens.
+	firstStep uint64
+	seen      map[int]bool
+	late      map[int]bool // named
+	printed   uint64       // the last round that had a line
+	every     uint64       // rounds between plain lines, unless lineTime passes first
+	spoke     time.Time
+	line      atomic.Value // string, of the live display: another goroutine draws it
 }
 
 func newDisplay(b *board, out *os.File) *display {
@@ -56,6 +61,7 @@ func (d *display) show(event any) {
 	if e, ok := event.(*trainer.StepEvent); ok && !d.seen[e.Worker] {
 		d.seen[e.Worker] = true
 		d.first += e.Tokens - d.board.cfg.TokensPerStep()
+		d.firstStep += e.Step - 1
 	}
 	if d.bar != nil {
 		d.line.Store(d.status())
@@ -73,6 +79,25 @@ func (d *display) show(event any) {
 		}
 	case *trainer.ResyncEvent:
 		d.println(fmt.Sprintf("worker %d took over the others' state at round %d (%s); %d inner steps were lost", e.Worker, e.Round, e.Why, e.LostSteps))
+	case *lateEvent:
+		d.showLate(e)
+	}
+}
+
+// showLate names a late worker once, however many see it.
+func (d *display) showLate(e *lateEvent) {
+	is := slices.Contains(d.board.lateWorkers(), e.Who)
+	if is == d.late[e.Who] {
+		return
+	}
+	if d.late == nil {
+		d.late = map[int]bool{}
+	}
+	d.late[e.Who] = is
+	if is {
+		d.println(fmt.Sprintf("worker %d is late in most rounds and not waited for but now and then; sync.inner_time or sync.slow_cycle keep what it trains", e.Who))
+	} else {
+		d.println(fmt.Sprintf("worker %d is in time again", e.Who))
 	}
 }
 
@@ -139,7 +164,7 @@ func (d *display) status() string {
 // left estimates the time to the end from the steps of this session.
 func (d *display) left(elapsed time.Duration) time.Duration {
 	perWorker := float64(d.board.cfg.TotalSteps())
-	begin := float64(d.first) / float64(d.board.cfg.TokensPerStep()) / float64(max(1, len(d.seen)))
+	begin := float64(d.firstStep) / float64(max(1, len(d.seen)))
 	now := d.meanStep()
 	if now <= begin {
 		return 0

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"time"
 
 	"loco/checkpoint"
 	"loco/trainer"
@@ -26,7 +27,11 @@ const (
 	metaConfig      = "config" // the effective file
 	metaDataDir     = "data_dir"
 	metaUpdates     = "updates"
+	metaBatch       = "batches_read"
+	metaRoundSteps  = "round_steps"
 	metaRoundTokens = "round_tokens"
+	metaCarried     = "carried_rounds"
+	metaRoundTime   = "round_ns"
 	metaRunTokens   = "run_tokens_bits" // float64, in hex
 	metaRoundLoss   = "round_loss_bits" // float64, in hex
 )
@@ -90,7 +95,11 @@ func (s *saver) fill(st *checkpoint.State, snap *trainer.Snapshot) {
 	}
 	st.Meta = map[string]string{
 		metaUpdates:     strconv.FormatUint(snap.Updates, 10),
+		metaBatch:       strconv.FormatUint(snap.Batch, 10),
+		metaRoundSteps:  strconv.FormatUint(snap.RoundSteps, 10),
 		metaRoundTokens: strconv.FormatUint(snap.RoundTokens, 10),
+		metaCarried:     strconv.FormatUint(snap.Carried, 10),
+		metaRoundTime:   strconv.FormatInt(int64(snap.RoundTime), 10),
 		metaRunTokens:   strconv.FormatUint(math.Float64bits(snap.RunTokens), 16),
 		metaRoundLoss:   strconv.FormatUint(math.Float64bits(snap.RoundLoss), 16),
 	}
@@ -111,11 +120,17 @@ func snapshotOf(st *checkpoint.State, layout []model.Tensor) (*trainer.Snapshot,
 	snap.Fast, _ = checkpoint.Find(st.Vectors, vecFast)
 	snap.M, _ = checkpoint.Find(st.Vectors, vecM)
 	snap.V, _ = checkpoint.Find(st.Vectors, vecV)
-	for key, dst := range map[string]*uint64{metaUpdates: &snap.Updates, metaRoundTokens: &snap.RoundTokens} {
+	for key, dst := range map[string]*uint64{metaUpdates: &snap.Updates, metaBatch: &snap.Batch,
+		metaRoundSteps: &snap.RoundSteps, metaRoundTokens: &snap.RoundTokens, metaCarried: &snap.Carried} {
 		if *dst, err = strconv.ParseUint(st.Meta[key], 10, 64); err != nil {
 			return nil, fmt.Errorf("meta %s: %w", key, err)
 		}
 	}
+	ns, err := strconv.ParseInt(st.Meta[metaRoundTime], 10, 64)
+	if err != nil || ns < 0 {
+		return nil, fmt.Errorf("meta %s: %q is no time since the round began", metaRoundTime, st.Meta[metaRoundTime])
+	}
+	snap.RoundTime = time.Duration(ns)
 	for key, dst := range map[string]*float64{metaRoundLoss: &snap.RoundLoss, metaRunTokens: &snap.RunTokens} {
 		bits, err := strconv.ParseUint(st.Meta[key], 16, 64)
 		if err != nil {

@@ -19,8 +19,10 @@ type summary struct {
 	Codec              string   `json:"codec"`
 	Workers            int      `json:"workers"`
 	Parameters         int      `json:"parameters"`
-	Rounds             uint64   `json:"rounds"` // completed exchanges
-	Tokens             uint64   `json:"tokens"` // trained by all workers
+	Rounds             uint64   `json:"rounds"`       // completed exchanges
+	Tokens             uint64   `json:"tokens"`       // trained by all workers
+	LostTokens         uint64   `json:"lost_tokens"`  // of those, in no mean
+	LateWorkers        []int    `json:"late_workers"` // late in most rounds, in the eyes of a worker at its end
 	TokensPerSecond    float64  `json:"tokens_per_second"`
 	HeldoutLoss        *float64 `json:"heldout_loss"` // nats per token; null before an evaluation
 	Perplexity         *float64 `json:"perplexity"`
@@ -50,7 +52,10 @@ type workerView struct {
 	tokens, session          uint64
 	bytesSent, bytesReceived uint64 // in exchanges of this session
 	inner, total             float64
-	down                     bool // its process has ended
+	lost                     uint64       // tokens
+	late                     map[int]bool // workers that it sees late
+	down                     bool         // its process has ended
+	ended                    bool         // so it said itself
 }
 
 // board gathers the events of all workers of a local run.
@@ -90,6 +95,18 @@ func (b *board) add(event any) {
 		w.bytesSent += e.BytesSent
 		w.bytesReceived += e.BytesReceived
 		w.lossSum, w.lossN = 0, 0
+		w.lost += e.LostTokens
+		if w.ended { // another process, which has to see for itself who is late
+			w.ended, w.late = false, nil
+		}
+	case *trainer.ResyncEvent:
+		b.worker(e.Worker).lost += e.LostTokens
+	case *lateEvent:
+		w := b.worker(e.Worker)
+		if w.late == nil {
+			w.late = map[int]bool{}
+		}
+		w.late[e.Who] = e.Late
 	case *trainer.EvalEvent:
 		b.worker(e.Worker).eval = e
 		b.curve = append(b.curve, *e)
@@ -97,7 +114,7 @@ func (b *board) add(event any) {
 		b.worker(e.Worker).saved = e
 	case *resultEvent:
 		w := b.worker(e.Worker)
-		w.result, w.tokens = e, e.Tokens
+		w.result, w.tokens, w.ended = e, e.Tokens, true
 		w.inner, w.total, w.session = w.inner+e.InnerSeconds, w.total+e.Seconds, w.session+e.SessionTokens
 	}
 }
@@ -175,12 +192,14 @@ func (b *board) summarise(parameters int, seconds float64, before *summary) summ
 		Workers: b.cfg.Run.Workers, Parameters: parameters, Seconds: seconds, DigestEqual: true,
 		Evaluated: evaluated(b.cfg.Sync.Strategy),
 	}
+	s.LateWorkers = b.lateWorkers()
 	s.Tokens, s.BytesSent, s.BytesReceived = b.totals()
 	var session uint64
 	var inner, total, std float64
 	stds := 0
 	for _, k := range b.numbers() {
 		w := b.workers[k]
+		s.LostTokens += w.lost
 		if w.round.ReplicaStd != nil {
 			std, stds = std+*w.round.ReplicaStd, stds+1
 		}
@@ -205,6 +224,7 @@ func (b *board) summarise(parameters int, seconds float64, before *summary) summ
 	s.TokensPerSecond = float64(session) / max(seconds, 1e-9)
 	if before != nil {
 		s.Seconds += before.Seconds
+		s.LostTokens += before.LostTokens
 		s.BytesSent += before.BytesSent
 		s.BytesReceived += before.BytesReceived
 		if s.HeldoutLoss == nil && before.HeldoutLoss != nil {
@@ -212,6 +232,20 @@ func (b *board) summarise(parameters int, seconds float64, before *summary) summ
 		}
 	}
 	return s
+}
+
+// lateWorkers are those that some worker saw late when it last spoke of them, ascending.
+func (b *board) lateWorkers() []int {
+	late := []int{} // an empty list in JSON
+	for _, w := range b.workers {
+		for who, is := range w.late {
+			if is && !slices.Contains(late, who) {
+				late = append(late, who)
+			}
+		}
+	}
+	slices.Sort(late)
+	return late
 }
 
 func (s *summary) setLoss(loss float64) {

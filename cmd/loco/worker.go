@@ -107,6 +107,8 @@ type worker struct {
 	emitMu   sync.Mutex
 	status   mesh.Status
 	announce time.Time
+	tooLate  tooLate
+	bounded  bool // inner_steps was named as the bound of inner_time
 
 	began     time.Time
 	first     uint64 // tokens when this process began to train
@@ -283,11 +285,11 @@ func (w *worker) buildTrainer() error {
 	w.sharer = share
 	hooks := trainer.Hooks{Report: w.report}
 	if c.Sync.Strategy != config.Alone {
-		if w.exchange, err = newExchange(c, w.mesh, w.seat.number, share.share, w.meters, w.log); err != nil {
+		if w.exchange, err = newExchange(c, w.mesh, w.seat.number, share.share, w.report, w.meters, w.log); err != nil {
 			return err
 		}
 		w.closers = append(w.closers, w.exchange.Close)
-		hooks.Average, hooks.Fetch, hooks.Over = w.exchange, w.exchange.takeOver, w.exchange.over
+		hooks.Average, hooks.Fetch, hooks.Over, hooks.Awaited = w.exchange, w.exchange.takeOver, w.exchange.over, w.exchange.awaited
 	}
 	if w.saver, err = w.spec.newSaver(w.seat, w.runID, w.checkpointConfig()); err != nil {
 		return err
@@ -370,9 +372,14 @@ func (w *worker) report(event any) {
 		if w.spec.cfg.Sync.Strategy == config.NoLoCo {
 			w.tell() // so that nobody waits for this worker in the round that it has finished
 		}
+		w.tooLate.see(w.log, e.Round, e.LostTokens, e.CarriedTokens)
+		if c := w.spec.cfg.Sync; c.InnerTime > 0 && e.Steps >= uint64(c.InnerSteps) && !w.bounded {
+			w.bounded = true
+			w.log.Warn("sync.inner_steps ended the inner steps before sync.inner_time did: a larger one lets this worker train on", "round", e.Round, "inner_steps", c.InnerSteps)
+		}
 		w.log.Info("round", "round", e.Round, "loss", e.TrainLoss, "group", e.Members, "attempts", e.Attempts, "digest", e.Digest[:16])
 	case *trainer.ResyncEvent:
-		w.log.Warn("took over the others' state", "round", e.Round, "why", e.Why, "lost_steps", e.LostSteps)
+		w.log.Warn("took over the others' state", "round", e.Round, "why", e.Why, "lost_steps", e.LostSteps, "carried_tokens", e.CarriedTokens)
 		w.tell()
 	}
 	if recorded {

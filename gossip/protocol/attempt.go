@@ -57,6 +57,8 @@ func (m *Rounds) enter(now time.Time, number uint64, coordinator mesh.ID, g grou
 		}
 	}
 	m.noteLate(a)
+	m.halfReady(now)
+	m.noteMembers(a)
 	m.resendAt = now.Add(m.Grace / 2)
 	if g.adopt.attempt == 0 || m.have.attempt != g.adopt.attempt || m.have.hash != g.adopt.hash {
 		m.begin()

@@ -29,14 +29,14 @@ func (m *Rounds) outweighed() (mesh.ID, string) {
 	return "", ""
 }
 
-// Over says that the others have committed the round that this worker trains for, so
-// that no more of its steps will count.
-func (m *Rounds) Over(round uint64) bool {
-	if m.active || !m.place.known || m.place.round != round {
+// Over says that the others have committed the round that this worker trains for, from a
+// state of tokens, so that no more of its steps will count in it.
+func (m *Rounds) Over(round uint64, tokens float64) bool {
+	if m.active {
 		return false
 	}
 	for id, c := range m.commits {
-		if c.round >= round && c.base >= m.place.tokens && !m.gone(id) {
+		if c.round >= round && c.base >= tokens && !m.gone(id) {
 			return true
 		}
 	}

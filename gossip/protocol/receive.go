@@ -16,7 +16,7 @@ func (m *Rounds) Receive(now time.Time, from mesh.ID, env Envelope, msg Message)
 	}
 	switch msg := msg.(type) {
 	case ready:
-		m.onReady(now, from, announced{id: from, worker: env.Worker, round: env.Round, ready: msg})
+		m.onReady(now, from, announced{id: from, at: now, worker: env.Worker, round: env.Round, ready: msg})
 	case withdraw:
 		m.onWithdraw(now, from, env)
 	case group:
@@ -45,6 +45,9 @@ func (m *Rounds) onReady(now time.Time, from mesh.ID, r announced) {
 	}
 	if _, known := m.readys[from]; !known && len(m.readys) >= peersMax {
 		return
+	}
+	if old, ok := m.readys[from]; ok && old.round == r.round {
+		r.at = old.at
 	}
 	delete(m.expected, from)
 	delete(m.misses, from)

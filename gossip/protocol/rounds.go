@@ -26,6 +26,11 @@ type RoundsConfig struct {
 	Self            mesh.ID
 	Worker          int
 	Deadline, Grace time.Duration
+	// GraceMin is what everybody is waited for at least once half are ready, but for who is
+	// late in most rounds; up to Grace it is learnt. 0: Grace, nothing is learnt.
+	GraceMin time.Duration
+	// SlowCycle is how many rounds a late worker trains for one contribution; 0 and 1: one.
+	SlowCycle int
 	// Detection is the shortest silence after which the mesh calls a peer dead; 0: Grace. A
 	// process that stood still for longer than that finds the others dead.
 	Detection time.Duration
@@ -61,6 +66,7 @@ type Rounds struct {
 	expected map[mesh.ID]uint64      // joiners, and the last round that waits for them
 	heard    map[mesh.ID]time.Time   // when a message of each peer last came
 	misses   map[mesh.ID]int         // rounds in a row that went on without a live, silent peer
+	paces    map[mesh.ID]*pace       // how late each peer is in general
 	kept     committed               // the last committed round; attempt 0: none
 	place    place                   // where this worker stands
 	voter    bool                    // remembers all that it has promised
@@ -71,6 +77,10 @@ type Rounds struct {
 	own         announced
 	lastMembers []mesh.ID // of this worker's last attempt
 	started     time.Time
+	half        time.Time // half of the live were ready first
+	worth       time.Duration
+	most        bool      // who is ready may go on without who is late
+	lastClose   time.Time // the last round's group closed
 	halfAt      time.Time // half of the live were ready: Grace runs
 	closedAt    time.Time // a group can be closed: its coordinator's turn
 	turn        mesh.ID   // whose
@@ -97,9 +107,10 @@ type Rounds struct {
 	out []Action
 }
 
-// announced is a Ready as it was received.
+// announced is a Ready as it was received, first at a time.
 type announced struct {
 	id     mesh.ID
+	at     time.Time
 	worker int
 	round  uint64
 	ready
@@ -157,6 +168,9 @@ type Result struct {
 // NewRounds returns the machine of a process that has just started.
 func NewRounds(c RoundsConfig) *Rounds {
 	m := &Rounds{RoundsConfig: c}
+	if c.GraceMin <= 0 {
+		m.GraceMin = c.Grace
+	}
 	if c.Detection <= 0 || c.Detection > c.Grace {
 		m.Detection = c.Grace
 	}
@@ -166,6 +180,7 @@ func NewRounds(c RoundsConfig) *Rounds {
 	m.commits = map[mesh.ID]committed{}
 	m.expected = map[mesh.ID]uint64{}
 	m.misses = map[mesh.ID]int{}
+	m.paces = map[mesh.ID]*pace{}
 	m.heard = map[mesh.ID]time.Time{}
 	m.serving = map[mesh.ID]bool{}
 	return m
@@ -175,6 +190,7 @@ func NewRounds(c RoundsConfig) *Rounds {
 // result, what this worker holds and has promised stays.
 func (m *Rounds) Start(now time.Time, round uint64, s Start) {
 	m.notice(now)
+	m.turnOver(round)
 	r := ready{digest: s.Digest, tokens: s.Tokens, weight: s.Weight, length: uint64(s.Length)}
 	if m.own.round == round {
 		r.last = m.own.last
@@ -258,6 +274,7 @@ func (m *Rounds) View(now time.Time, members []mesh.Member) {
 			delete(m.misses, id)
 		}
 	}
+	maps.DeleteFunc(m.paces, func(id mesh.ID, _ *pace) bool { _, ok := m.members[id]; return !ok })
 	if !m.active {
 		return
 	}
@@ -281,6 +298,7 @@ func (m *Rounds) forget(id mesh.ID) {
 	delete(m.commits, id)
 	delete(m.expected, id)
 	delete(m.misses, id)
+	delete(m.paces, id)
 	delete(m.heard, id)
 	m.waiting = slices.DeleteFunc(m.waiting, func(s Serve) bool { return s.To == id })
 }

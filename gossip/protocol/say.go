@@ -45,6 +45,9 @@ func (m *Rounds) waitingFor() string {
 func (m *Rounds) Rejected() []string {
 	all := map[mesh.ID]string{}
 	for id := range m.late {
+		if m.slow(id) {
+			continue // it is named by Late
+		}
 		all[id] = fmt.Sprintf("said nothing for %v after half of the others were ready", m.patience(id))
 	}
 	for id, why := range m.reported {
@@ -77,7 +80,7 @@ func (m *Rounds) name(id mesh.ID) string {
 // Size is the number of things that the machine remembers. It is bounded by a few for
 // each peer in the view.
 func (m *Rounds) Size() int {
-	return len(m.readys) + len(m.commits) + len(m.expected) + len(m.misses) + len(m.observed) + len(m.reported) +
+	return len(m.readys) + len(m.commits) + len(m.expected) + len(m.misses) + len(m.paces) + len(m.observed) + len(m.reported) +
 		len(m.late) + len(m.strikes) + len(m.heard) + len(m.votes) + len(m.serving) + len(m.waiting) + len(m.lastMembers)
 }
 

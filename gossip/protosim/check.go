@@ -66,7 +66,7 @@ func (c *checker) commit(p *roundProc, r *protocol.Result) bool {
 		}
 	}
 	c.agree(&decided{p, p.v.index, c.w.now, p.started, p.state.id, r.Hash, r.Round, r.Workers})
-	if (c.goal > 0 && r.Round >= c.goal || c.w.params.calm) && c.err == nil {
+	if (c.goal > 0 && r.Round >= c.goal || c.w.params.calm) && c.err == nil && c.w.unequal == nil {
 		c.together(p, r)
 	}
 	return c.err == before
@@ -219,13 +219,17 @@ func (c *checker) settled() {
 	})
 }
 
-// together checks that a round has all the live.
+// together checks that a round has all the live, or, where they do not wait for who is late,
+// half of them.
 func (c *checker) together(p *roundProc, r *protocol.Result) {
 	var live []int
 	for _, v := range c.w.nodes {
 		if v.proc != nil {
 			live = append(live, v.index)
 		}
+	}
+	if c.w.params.graceMin > 0 && 2*len(r.Workers) >= len(live) {
+		return
 	}
 	if !slices.Equal(live, r.Workers) {
 		c.fail("w%d commits round %d as the mean of %v, and %v are alive, %d rounds after the faults ended", p.v.index, r.Round, r.Workers, live, r.Round-c.goal+2)

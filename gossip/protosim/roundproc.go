@@ -30,6 +30,7 @@ type roundProc struct {
 	answer  func(*state, time.Duration)
 	saved   uint64
 	trains  int // phases of inner steps so far
+	unequal *unequal
 }
 
 // kept is a complete result.
@@ -49,8 +50,10 @@ type waiting struct {
 func newRoundProc(v *node, s *state, fresh bool) *roundProc {
 	w := v.w
 	p := &roundProc{v: v, pending: make([][]waiting, len(w.nodes))}
-	p.m = protocol.NewRounds(protocol.RoundsConfig{Self: v.id, Worker: v.index, Deadline: w.params.deadline, Grace: w.params.grace, Detection: w.params.detection, Quorum: w.params.quorum,
-		Nonce: w.rng.Uint32()})
+	p.m = protocol.NewRounds(v.roundsConfig())
+	if w.unequal != nil {
+		p.unequal = &unequal{Unequal: w.unequal}
+	}
 	if w.opts.Tamper != nil {
 		w.opts.Tamper(p.m)
 	}
@@ -115,6 +118,10 @@ func (p *roundProc) join(own *state, patience time.Duration) {
 // train runs the inner steps; left is what remains of them, 0: all.
 func (p *roundProc) train(left time.Duration) {
 	w := p.v.w
+	if p.unequal != nil {
+		p.trainSteps()
+		return
+	}
 	if left == 0 {
 		left = time.Duration(float64(w.params.inner) * (1 + 0.1*w.rng.Float64()) * p.v.speed)
 	}
@@ -134,7 +141,7 @@ func (p *roundProc) average() {
 	p.calling, p.started, p.paused = true, w.now, 0
 	p.trains++
 	if p.own == nil || p.own.round != p.state.round || p.own.base != p.state.id {
-		p.own = w.contribute(p.v.index, p.state)
+		p.own = p.bring()
 	}
 	if p.have != nil && p.have.round != p.state.round {
 		p.have = nil
@@ -176,7 +183,7 @@ func (p *roundProc) step(f func(now time.Time)) {
 	p.acting = false
 	p.v.w.check.memory(p)
 	p.retry()
-	if !p.calling && p.state != nil && p.v.ready && p.inner > p.v.w.now && p.m.Over(p.state.round) {
+	if !p.calling && p.state != nil && p.v.ready && p.inner > p.v.w.now && p.m.Over(p.state.round, p.state.tokens) {
 		p.inner = p.v.w.now
 		p.v.w.tracef(string(p.v.id), "hears that round %d is over", p.state.round)
 		p.average()
@@ -235,6 +242,9 @@ func (p *roundProc) finish(f protocol.Finish) {
 			p.v.disk = p.state
 		}
 		p.v.done = p.state.round
+		if p.unequal != nil {
+			p.settle(1, f.Result.Workers)
+		}
 		p.train(0)
 		w.check.progress(p)
 	case f.Behind != "":
@@ -266,6 +276,9 @@ func (p *roundProc) resync() {
 			return
 		}
 		p.v.w.check.lost(p, s)
+		if p.unequal != nil {
+			p.settle(int(s.round-p.state.round), nil)
+		}
 		p.state = s
 		p.v.w.tracef(string(p.v.id), "takes over %v", s)
 		p.v.announce(true, s.round)

@@ -29,7 +29,8 @@ type Report struct {
 	Rounds   uint64 // committed by the worker that is furthest
 	Forks    int    // commits of rounds that two sides which could not reach each other both decided
 	Virtual  time.Duration
-	Err      error // the invariant that does not hold
+	Tokens   float64 // of the state of worker 0 at the end of an unequal run
+	Err      error   // the invariant that does not hold
 }
 
 // maxEvents ends a run that does not end by itself.
@@ -53,6 +54,7 @@ type world struct {
 	over    bool // the run's purpose is met
 	faults  []outage
 	repairs []func() // end the faults
+	unequal *Unequal // nil: a random schedule
 }
 
 // params is what the seed makes of a world.
@@ -61,6 +63,8 @@ type params struct {
 	quorum    int
 	blocks    int
 	grace     time.Duration
+	graceMin  time.Duration // 0: grace, nothing is learnt
+	cycle     int           // of late workers
 	deadline  time.Duration
 	detection time.Duration
 	latency   time.Duration
@@ -96,6 +100,12 @@ func Run(o Options) Report {
 func newWorld(o Options) *world {
 	w := &world{opts: o, rng: rand.New(rand.NewPCG(o.Seed, 0x10c0))}
 	w.draw()
+	w.build()
+	return w
+}
+
+// build makes the nodes and links, and starts a process on each.
+func (w *world) build() {
 	w.check = newChecker(w)
 	n := w.params.workers
 	for i := range n {
@@ -114,7 +124,6 @@ func newWorld(o Options) *world {
 	for _, v := range w.nodes {
 		v.boot(genesis(w.params.blocks), true)
 	}
-	return w
 }
 
 // draw makes the parameters.
@@ -134,6 +143,9 @@ func (w *world) draw() {
 		p.calm, p.sigma = true, min(p.sigma, 0.5)
 	case 1:
 		p.flips, p.sigma, p.loss, p.repeat = true, 0.2, 0, 0
+	}
+	if w.opts.Seed%8 == 6 { // impatient: who is a little late is left out
+		p.graceMin, p.cycle = p.grace/8, 1+int(w.opts.Seed/8%3)
 	}
 	w.params = p
 	w.tracef("world", "%+v", p)

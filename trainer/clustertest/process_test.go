@@ -31,7 +31,7 @@ type process struct {
 	index, life int
 	mesh        mesh.Mesh
 	averager    gossiper
-	over        func(uint64) bool
+	over        func(uint64, float64) bool
 	trainer     *trainer.Trainer
 	learner     *toy
 	ready       atomic.Bool // holds the run's state

@@ -100,6 +100,7 @@ func TestExperimentErrors(t *testing.T) {
 		{"base file", "base=\"bad.toml\"\n[[variant]]\nname=\"a\"", "exp.toml:2: variant a: " + filepath.Join(dir, "bad.toml") + ":2: run.rounds = 0: must be 1 to 10000000"},
 		{"seed", two("", `"run.seed=2"`), "exp.toml:4: variant b: run.seed = 2, variant a has 1: the seed must be the same"},
 		{"data", two("", `"data.heldout=0.1"`), "exp.toml:4: variant b: [data] and run.eval_tokens must be those of variant a, or the losses are of different texts"},
+		{"inner time", two("", `"sync.inner_time=1m"`), "exp.toml:4: variant b: sync.inner_time = 1m: how many tokens it trains depends on the machine, so no budget is equal; leave it at 0s"},
 		{"tokens", two("", `"run.rounds=999"`), fmt.Sprintf("exp.toml:4: variant b: trains %d tokens, variant a trains %d ", more(all), all) + "(budget = \"total\": workers x rounds x inner_steps x batch x context; change run.rounds or inner.batch)"},
 		{"share of a worker", two("", `"sync.strategy=alone","run.rounds=999"`), fmt.Sprintf("exp.toml:4: variant b: trains %d tokens, variant a trains %d ", more(each), all) + "(budget = \"total\": workers x rounds x inner_steps x batch x context; change run.rounds or inner.batch)"},
 		{"per worker", "budget=\"per-worker\"\n" + two("", `"inner.batch=999"`), fmt.Sprintf("exp.toml:5: variant b: trains %d tokens, variant a trains %d ", each/uint64(def.Inner.Batch)*999, each) + "(budget = \"per-worker\": workers x rounds x inner_steps x batch x context; change run.rounds or inner.batch)"},

@@ -19,7 +19,9 @@
 // budget: in total (workers × steps × batch × context), or, with budget =
 // "per-worker", for each worker. One exception: under a total budget a variant with
 // sync.strategy = alone may train one worker's share, because what a worker reaches by
-// itself is the line that the others must beat. Such a row is marked.
+// itself is the line that the others must beat. Such a row is marked. Runs whose rounds
+// have a time instead of a number of steps (sync.inner_time) have no budget of tokens, and
+// are refused.
 package compare
 
 import (
@@ -188,6 +190,10 @@ func (r *reader) fair(e *Experiment) {
 		}
 		if a.Data != b.Data || a.Run.EvalTokens != b.Run.EvalTokens {
 			unfair("[data] and run.eval_tokens must be those of variant %s, or the losses are of different texts", ref.Name)
+		}
+		if a.Sync.InnerTime > 0 {
+			unfair("sync.inner_time = %s: how many tokens it trains depends on the machine, so no budget is equal; leave it at 0s", a.Sync.InnerTime)
+			continue
 		}
 		got, want := tokens(v), tokens(ref)
 		if got == want {

@@ -138,6 +138,7 @@ type eval struct {
 	Event  string   `json:"event"`
 	Round  *uint64  `json:"round"`
 	Tokens *uint64  `json:"tokens"`
+	Run    float64  `json:"run_tokens"` // of all workers; 0 where the record does not say
 	Loss   *float64 `json:"heldout_loss"`
 }
 
@@ -147,7 +148,7 @@ func readPoints(dir string, workers int) ([]Point, error) {
 	if err != nil {
 		return nil, err
 	}
-	type sum struct{ tokens, loss, n float64 }
+	type sum struct{ tokens, run, loss, n float64 }
 	rounds := map[uint64]sum{}
 	for _, item := range items {
 		if !item.IsDir() || !strings.HasPrefix(item.Name(), "worker-") {
@@ -159,13 +160,16 @@ func readPoints(dir string, workers int) ([]Point, error) {
 		}
 		for round, e := range evals {
 			s := rounds[round]
-			rounds[round] = sum{s.tokens + float64(*e.Tokens), s.loss + orNaN(e.Loss), s.n + 1}
+			rounds[round] = sum{s.tokens + float64(*e.Tokens), max(s.run, e.Run), s.loss + orNaN(e.Loss), s.n + 1}
 		}
 	}
 	points := make([]Point, 0, len(rounds))
 	for _, s := range rounds {
-		// A worker counts its own tokens; the workers train alike.
-		points = append(points, Point{Tokens: uint64(math.Round(s.tokens / s.n * float64(workers))), Loss: s.loss / s.n})
+		tokens := s.run
+		if tokens == 0 { // a worker counts its own; the workers train alike
+			tokens = s.tokens / s.n * float64(workers)
+		}
+		points = append(points, Point{Tokens: uint64(math.Round(tokens)), Loss: s.loss / s.n})
 	}
 	sort.Slice(points, func(i, j int) bool { return points[i].Tokens < points[j].Tokens })
 	return points, nil

@@ -243,6 +243,8 @@ func TestErrors(t *testing.T) {
 			"run.toml:2: run.rounds = 10000000: run.workers x run.rounds x sync.inner_steps x inner.batch x model.context must be at most 1e18 tokens"}},
 		{"eval", "[run]\neval_tokens = 127\n[model]\ncontext = 128", nil, []string{"run.toml:2: run.eval_tokens = 127: must be at least one sequence, model.context = 128"}},
 		{"alone", "[run]\nworkers = 2\n[sync]\nstrategy = \"alone\"", nil, []string{"run.toml:2: run.workers = 2: sync.strategy = alone trains one worker: run.workers must be 1, it is 2"}},
+		{"inner time of ddp", "[sync]\nstrategy = \"ddp\"\ninner_time = \"1m\"", nil, []string{`run.toml:3: sync.inner_time = "1m": sync.inner_time = 1m has no meaning for ddp, which exchanges at every step: leave it at 0s`}},
+		{"cycle of noloco", "[sync]\nslow_cycle = 4\nstrategy = \"noloco\"", nil, []string{`run.toml:2: sync.slow_cycle = 4: sync.slow_cycle = 4 is for diloco, whose steps can be put on top of another state, not for noloco: leave it at 1`}},
 		{"grace", "[sync]\ngrace = \"2m\"", nil, []string{`run.toml:2: sync.grace = "2m": sync.grace = 2m must be at most sync.deadline = 1m`}},
 		{"heartbeat", "[mesh]\nheartbeat = \"5s\"", nil, []string{`run.toml:2: mesh.heartbeat = "5s": mesh.suspect_after = 5s must be longer than mesh.heartbeat = 5s, or every member is suspect`}},
 		{"dead", "[mesh]\ndead_after = \"5s\"", nil, []string{`run.toml:2: mesh.dead_after = "5s": mesh.dead_after = 5s must be longer than mesh.suspect_after = 5s`}},
@@ -305,9 +307,9 @@ func TestIdentity(t *testing.T) {
 		t.Error("the order of the extra lines matters")
 	}
 	same := []string{"run.name=x", "run.eval_every=3", "run.report_every=9", "run.restarts=1", "model.checkpointing=true", "data.source=/tmp", "inner.threads=3",
-		"inner.micro_batch=4", "sync.deadline=2m", "sync.grace=1s", "mesh.mdns=true", "checkpoint.keep=9", "metrics.listen=:1"}
+		"inner.micro_batch=4", "sync.deadline=2m", "sync.grace=1s", "sync.grace_min=0s", "mesh.mdns=true", "checkpoint.keep=9", "metrics.listen=:1"}
 	differ := []string{"run.seed=2", "run.rounds=16", "run.workers=5", "model.layers=7", "data.heldout=0.1", "data.max_bytes=9", "inner.lr=0.1", "inner.batch=16",
-		"sync.strategy=ddp", "sync.codec=bf16", "sync.inner_steps=21", "sync.max_lag=3", "sync.gamma=0.6"}
+		"sync.strategy=ddp", "sync.codec=bf16", "sync.inner_steps=21", "sync.inner_time=1m", "sync.slow_cycle=4", "sync.max_lag=3", "sync.gamma=0.6"}
 	for _, set := range append(same, differ...) {
 		c, err := Load("", []string{set})
 		if err != nil {

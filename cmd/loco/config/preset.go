@@ -55,7 +55,7 @@ func Default() Config {
 			// Of so few rounds the paper's memory of ten is too long (docs/log.md); NoLoCo's authors
 			// lowered it for their DiLoCo baseline too.
 			OuterLR: 0.7, OuterMomentum: 0.6, Beta: 0.7, Gamma: 0.7, // see strategyDefaults
-			Deadline: Duration(time.Minute), Grace: Duration(15 * time.Second), Quorum: AnySide, MaxLag: 2,
+			Deadline: Duration(time.Minute), Grace: Duration(15 * time.Second), GraceMin: Duration(5 * time.Second), SlowCycle: 1, Quorum: AnySide, MaxLag: 2,
 		},
 		Mesh: Mesh{
 			Listen:    []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"}, // nobody else's business

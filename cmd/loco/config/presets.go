@@ -30,6 +30,7 @@ func wide(checkpointEvery int) []setting {
 		{"data.max_bytes", 0, ours + ": all of it"},
 		{"sync.deadline", "15m", "about twice the 469 s of INTELLECT-1's median all-reduce around the world"},
 		{"sync.grace", "2m", ours},
+		{"sync.grace_min", "30s", ours},
 		{"mesh.listen", []any{"/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1"}, ours},
 		{"mesh.heartbeat", "15s", ours + ": 160 KB/s for 1000 members"},
 		{"mesh.probe_every", "5s", ours + ": 60 bytes a second; an answer may take 2.5 s"},

@@ -134,6 +134,12 @@ func syncRules() []rule {
 		{[]string{"sync.grace", "sync.deadline"}, func(c *Config) string {
 			return unless(c.Sync.Grace <= c.Sync.Deadline, "sync.grace = %s must be at most sync.deadline = %s", c.Sync.Grace, c.Sync.Deadline)
 		}},
+		{[]string{"sync.inner_time", "sync.strategy"}, func(c *Config) string {
+			return unless(c.Sync.InnerTime == 0 || c.Sync.Strategy != DDP, "sync.inner_time = %s has no meaning for ddp, which exchanges at every step: leave it at 0s", c.Sync.InnerTime)
+		}},
+		{[]string{"sync.slow_cycle", "sync.strategy"}, func(c *Config) string {
+			return unless(c.Sync.SlowCycle == 1 || c.Sync.Strategy == DiLoCo || c.Sync.Strategy == Alone, "sync.slow_cycle = %d is for diloco, whose steps can be put on top of another state, not for %s: leave it at 1", c.Sync.SlowCycle, c.Sync.Strategy)
+		}},
 		{[]string{"sync.quorum", "sync.strategy"}, func(c *Config) string {
 			return unless(c.Sync.Quorum != Majority || c.Sync.Strategy == DiLoCo || c.Sync.Strategy == DDP, "sync.quorum = majority is for strategies that average over everybody, not for %s", c.Sync.Strategy)
 		}},

@@ -1,0 +1,91 @@
+package trainer
+
+import (
+	"slices"
+
+	"loco/optim"
+)
+
+// pending is what this worker trained and has not given to the others yet: the steps of
+// the round at hand, and those of rounds that were averaged without it.
+type pending struct {
+	steps, tokens uint64
+	loss          float64 // Σ of the token losses
+	rounds        uint64  // that were averaged without it
+}
+
+// given is what became of all that this worker trained.
+type given struct{ steps, tokens uint64 }
+
+// contributed is this worker's part in the state at hand.
+func (t *Trainer) contributed() given {
+	return given{t.updates - t.pending.steps - t.lost.steps, t.tokens - t.pending.tokens - t.lost.tokens}
+}
+
+// carriesMax is how many rounds late a step may be when it is given to the others, in turns
+// of SlowCycle rounds: who misses two turns gives up.
+const carriesMax = 2
+
+// carries says that the steps at hand, which were left out of rounds more rounds, are kept
+// for a later one, if there is one.
+func (t *Trainer) carries(rounds uint64) bool {
+	return t.cfg.Strategy == "diloco" && t.cfg.SlowCycle > 1 && t.pending.rounds+rounds <= carriesMax*t.cfg.SlowCycle && t.round+rounds < t.cfg.Rounds
+}
+
+// leftOut says that the mean was formed without this worker.
+func (t *Trainer) leftOut(members []int) bool { return !slices.Contains(members, t.cfg.Worker) }
+
+// rebase moves θ along with φ from what it was, so that this worker's own steps since the
+// state it began from are on top of the others' newest: θ ← φ + (θ − from).
+func (t *Trainer) rebase(from []float32) {
+	t.learner.ReadParams(t.delta)
+	optim.Rebase(t.delta, from, t.slow)
+	t.learner.WriteParams(t.delta)
+}
+
+// settle says what became of the steps at hand when a round is averaged: they are in the
+// mean, or carried to a later round, or lost. It returns the tokens that were lost.
+func (t *Trainer) settle(members []int) (lost uint64) {
+	switch p := &t.pending; {
+	case !t.leftOut(members):
+	case t.carries(1):
+		p.rounds++
+		return 0
+	default:
+		lost = p.tokens
+		t.lose()
+	}
+	t.pending = pending{}
+	return lost
+}
+
+// lose gives up the steps at hand.
+func (t *Trainer) lose() {
+	t.lost.steps += t.pending.steps
+	t.lost.tokens += t.pending.tokens
+	t.pending = pending{}
+}
+
+// follows says that a state is further on in this worker's own lineage, and that its steps
+// are to be carried there.
+func (t *Trainer) follows(s *Snapshot) bool {
+	return t.pending.steps > 0 && s.Round > t.round && t.carries(s.Round-t.round) &&
+		slices.ContainsFunc(s.Past, func(m Mark) bool { return m.Digest == t.stateDigest })
+}
+
+// catchUp takes over a state that follows from this worker's, and puts its steps on top.
+func (t *Trainer) catchUp(s *Snapshot) error {
+	t.before = append(t.before[:0], t.slow...)
+	t.learner.ReadParams(t.delta)
+	mine, rounds, lost := t.pending, s.Round-t.round, t.lost
+	if err := t.Join(s); err != nil {
+		return err
+	}
+	optim.Rebase(t.delta, t.before, t.slow)
+	t.learner.WriteParams(t.delta)
+	t.pending, t.lost = mine, lost
+	t.pending.rounds += rounds
+	t.past = t.past[:0]
+	t.mark()
+	return nil
+}
