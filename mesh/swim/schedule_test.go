@@ -124,7 +124,7 @@ func TestSameSeedSameRun(t *testing.T) {
 }
 
 // TestThousand is the run of docs/protocol.md: a thousand members, of whom 5 % crash, 2 %
-// stand still for a minute, 1 % leave, 5 % join, and 30 % are cut off for 110 s.
+// stand still for a minute, 1 % leave, 5 % join, and 30 % are cut off for 150 s.
 func TestThousand(t *testing.T) {
 	n := 1000
 	if testing.Short() {
@@ -159,20 +159,20 @@ func thousand(n int, part uint64) plan {
 	const s = time.Second
 	switch part {
 	case 0:
-		p.end, p.settle = 60*s, 60*s
+		p.end, p.settle = 45*s, 45*s
 		return p
 	case 1:
-		take(0.05, func(a int) { p.crashes = append(p.crashes, fault{at: 60 * s, a: a}) })
-		take(0.01, func(a int) { p.leaves = append(p.leaves, fault{at: 60 * s, a: a}) })
+		take(0.05, func(a int) { p.crashes = append(p.crashes, fault{at: 45 * s, a: a}) })
+		take(0.01, func(a int) { p.leaves = append(p.leaves, fault{at: 45 * s, a: a}) })
 		take(0.05, func(a int) {
-			p.joins = append(p.joins, fault{at: 20*s + time.Duration(rng.Int64N(int64(40*s))), a: a, b: who[len(who)-1]})
+			p.joins = append(p.joins, fault{at: 15*s + time.Duration(rng.Int64N(int64(30*s))), a: a, b: who[len(who)-1]})
 		})
-		p.end = 60*s + p.settle
+		p.end = 45*s + p.settle
 		return p
 	}
 	take(0.02, func(a int) { p.pauses = append(p.pauses, fault{at: 30 * s, until: 90 * s, a: a}) })
-	p.splits = []fault{{at: 45 * s, until: 155 * s, a: n * 3 / 10}}
+	p.splits = []fault{{at: 45 * s, until: 195 * s, a: n * 3 / 10}}
 	p.settle = 100 * s
-	p.end = 155*s + p.settle
+	p.end = 195*s + p.settle
 	return p
 }
