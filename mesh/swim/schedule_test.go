@@ -162,12 +162,12 @@ func thousand(n int, part uint64) plan {
 		p.end, p.settle = 45*s, 45*s
 		return p
 	case 1:
-		take(0.05, func(a int) { p.crashes = append(p.crashes, fault{at: 45 * s, a: a}) })
-		take(0.01, func(a int) { p.leaves = append(p.leaves, fault{at: 45 * s, a: a}) })
+		take(0.05, func(a int) { p.crashes = append(p.crashes, fault{at: 75 * s, a: a}) }) // heartbeats have shown what is usual
+		take(0.01, func(a int) { p.leaves = append(p.leaves, fault{at: 75 * s, a: a}) })
 		take(0.05, func(a int) {
-			p.joins = append(p.joins, fault{at: 15*s + time.Duration(rng.Int64N(int64(30*s))), a: a, b: who[len(who)-1]})
+			p.joins = append(p.joins, fault{at: 5*s + time.Duration(rng.Int64N(int64(20*s))), a: a, b: who[len(who)-1]})
 		})
-		p.end = 45*s + p.settle
+		p.end = 75*s + p.settle
 		return p
 	}
 	take(0.02, func(a int) { p.pauses = append(p.pauses, fault{at: 30 * s, until: 90 * s, a: a}) })

@@ -576,4 +576,3 @@ func (w *world) judge() {
 		}
 	}
 }
-
