@@ -176,3 +176,32 @@ func thousand(n int, part uint64) plan {
 	p.end = 195*s + p.settle
 	return p
 }
+
+// On one network a member that falls silent, with nobody to refuse for it, is suspect
+// for all within three periods and dead within ten seconds. Members that are 20 to 200 ms away, with
+// that jitter, are never suspect.
+func TestNearAndFar(t *testing.T) {
+	tiny := Config{
+		Heartbeat: time.Second, ProbeEvery: time.Second, SuspectMin: 2 * time.Second, SuspectAfter: 5 * time.Second,
+		DeadMin: 5 * time.Second, DeadAfter: 15 * time.Second, DeadAfterRefused: time.Second, Forget: time.Hour,
+	}
+	for seed := range uint64(20) {
+		p := plan{seed: seed, nodes: 4, cfg: tiny, end: 60 * time.Second, settle: 30 * time.Second, tick: 100 * time.Millisecond}
+		p.crashes = []fault{{at: 30 * time.Second, a: int(seed % 4)}}
+		if r, err := run(p); err != nil || r.suspectAll > 3*time.Second || r.deadAll > 10*time.Second || r.falseSuspect > 0 {
+			t.Errorf("seed %d: near: suspect after %v, dead after %v, %d others suspect, %v", seed, r.suspectAll, r.deadAll, r.falseSuspect, err)
+		} else if seed == 0 {
+			t.Logf("near: suspect for all after %v, dead after %v", r.suspectAll, r.deadAll)
+		}
+		p = plan{seed: seed, nodes: 8, cfg: wide(), end: 10 * time.Minute, settle: time.Minute, tick: 500 * time.Millisecond}
+		if r, err := run(p); err != nil || r.falseSuspect > 0 || r.suspicions > 0 {
+			t.Errorf("seed %d: far: %d suspect, %v", seed, r.falseSuspect, err)
+		}
+		p.crashes = []fault{{at: 5 * time.Minute, a: int(seed % 8)}}
+		if r, err := run(p); err != nil || r.suspectAll > 45*time.Second || r.deadAll > 2*time.Minute {
+			t.Errorf("seed %d: far: suspect after %v, dead after %v, %v", seed, r.suspectAll, r.deadAll, err)
+		} else if seed == 0 {
+			t.Logf("far: suspect for all after %v, dead after %v", r.suspectAll, r.deadAll)
+		}
+	}
+}
