@@ -79,9 +79,12 @@ func randomPlan(seed uint64) plan {
 	return p
 }
 
+// slowed says that the race detector is on: there is no goroutine to watch here.
+var slowed bool
+
 func TestRandomSchedules(t *testing.T) {
 	schedules := uint64(250)
-	if testing.Short() {
+	if testing.Short() || slowed {
 		schedules = 60
 	}
 	for seed := uint64(1); seed <= schedules; seed++ {
@@ -127,7 +130,7 @@ func TestSameSeedSameRun(t *testing.T) {
 // stand still for a minute, 1 % leave, 5 % join, and 30 % are cut off for 150 s.
 func TestThousand(t *testing.T) {
 	n := 1000
-	if testing.Short() {
+	if testing.Short() || slowed {
 		n = 200
 	}
 	for part, name := range []string{"calm", "crashes and joins", "pauses and a partition"} {
