@@ -17,12 +17,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"loco/mesh"
+	"loco/mesh/p2p"
 	"loco/trainer"
 )
 
 // meters are the Prometheus metrics of one worker, documented in docs/metrics.md.
 type meters struct {
 	registry *prometheus.Registry
+	labelled prometheus.Registerer
 
 	loss, heldout, lr, gradNorm, deltaNorm      prometheus.Gauge
 	tokens                                      prometheus.Counter
@@ -52,6 +54,7 @@ func newMeters(spec *spec, worker int, peakFLOPs float64, view func() []mesh.Mem
 		flopsPerToken: spec.model.FLOPsPerToken(spec.cfg.Model.Context), peakFLOPs: peakFLOPs, tokensPerStep: spec.cfg.TokensPerStep()}
 	labels := prometheus.Labels{"run": spec.cfg.Run.Name, "worker": strconv.Itoa(worker)}
 	reg := prometheus.WrapRegistererWith(labels, m.registry)
+	m.labelled = reg
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	f := factory{reg}
 	m.loss = f.gauge("loco_train_loss", "Training loss of the last inner step, nats per token.")
@@ -174,6 +177,25 @@ func (c *peerCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for s := mesh.Joining; s <= mesh.Left; s++ {
 		ch <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(count[s]), s.String())
+	}
+}
+
+// watchMesh adds what the mesh's detection of failures costs and finds.
+func (m *meters) watchMesh(counts func() p2p.LifeCounts) {
+	for _, c := range []struct {
+		name, help, direction string
+		value                 func(p2p.LifeCounts) uint64
+	}{
+		{"loco_membership_bytes_total", "Bytes of probes and of rumors of life and death, by direction.", "sent", func(c p2p.LifeCounts) uint64 { return c.Sent }},
+		{"loco_membership_bytes_total", "Bytes of probes and of rumors of life and death, by direction.", "received", func(c p2p.LifeCounts) uint64 { return c.Received }},
+		{"loco_membership_suspicions_total", "Probes that neither the member nor others in its place answered.", "", func(c p2p.LifeCounts) uint64 { return c.Suspicions }},
+		{"loco_membership_refutations_total", "Times that this worker was called suspect or dead and refuted it.", "", func(c p2p.LifeCounts) uint64 { return c.Refutations }},
+	} {
+		o := prometheus.CounterOpts{Name: c.name, Help: c.help}
+		if c.direction != "" {
+			o.ConstLabels = prometheus.Labels{"direction": c.direction}
+		}
+		m.labelled.MustRegister(prometheus.NewCounterFunc(o, func() float64 { return float64(c.value(counts())) }))
 	}
 }
 

@@ -171,6 +171,7 @@ func (w *worker) open(ctx context.Context, number int) (err error) {
 		members, _ := w.mesh.View()
 		return members
 	})
+	w.meters.watchMesh(w.mesh.LifeCounts)
 	addr, stopMetrics, err := serveMetrics(w.spec.cfg.Metrics.Listen, w.meters, w.health)
 	if err != nil {
 		return err

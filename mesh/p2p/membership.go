@@ -33,6 +33,21 @@ func (m *Mesh) known() []Known {
 	return list
 }
 
+// LifeCounts are what the detection of failures has come to since the start.
+type LifeCounts struct {
+	Sent, Received uint64 // bytes of probes and rumors
+	Suspicions     uint64 // probes that neither the member nor others in its place answered
+	Refutations    uint64 // of what others said of this member
+}
+
+// LifeCounts returns them.
+func (m *Mesh) LifeCounts() LifeCounts {
+	m.mu.Lock()
+	c := m.members.Counts()
+	m.mu.Unlock()
+	return LifeCounts{Sent: m.lifeSent.Load(), Received: m.lifeReceived.Load(), Suspicions: c.Suspicions, Refutations: c.Refutations}
+}
+
 // note does what the members want since the last time: it logs, wakes those who wait
 // for a change, sends and dials. m.mu is held.
 func (m *Mesh) note() {

@@ -11,7 +11,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	corep "github.com/libp2p/go-libp2p/core/protocol"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"loco/mesh"
 	"loco/mesh/meshtest"
@@ -113,11 +112,7 @@ func TestReachedByOthersOnly(t *testing.T) {
 
 // What others say of a member is refuted by itself.
 func TestRefutes(t *testing.T) {
-	last := prometheus.NewRegistry()
-	a, b := pair(t, func(c *Config) {
-		last = prometheus.NewRegistry()
-		c.Registerer = last
-	})
+	a, b := pair(t, func(*Config) {})
 	a.mu.Lock()
 	k, _ := a.members.Find(b.Self())
 	a.post(swim.Envelope{To: b.Self(), Message: swim.Message{
@@ -140,9 +135,8 @@ func TestRefutes(t *testing.T) {
 			t.Fatalf("the accused is in incarnation %+v", now.Beat.Incarnation)
 		}
 	}
-	got := gather(t, last)
-	if got["loco_membership_refutations_total"] != 1 || got["loco_membership_bytes_total sent"] == 0 || got["loco_membership_bytes_total received"] == 0 {
-		t.Errorf("the metrics are %v", got)
+	if c := b.LifeCounts(); c.Refutations != 1 || c.Sent == 0 || c.Received == 0 {
+		t.Errorf("the accused counts %+v", c)
 	}
 }
 

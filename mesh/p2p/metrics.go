@@ -10,9 +10,8 @@ import (
 
 // metrics exports what the mesh knows, read when Prometheus asks.
 type metrics struct {
-	mesh                       *Mesh
-	peers, bytes               *prometheus.Desc
-	life, suspicions, refutals *prometheus.Desc
+	mesh         *Mesh
+	peers, bytes *prometheus.Desc
 }
 
 func (m *Mesh) startMetrics() error {
@@ -20,12 +19,9 @@ func (m *Mesh) startMetrics() error {
 		return nil
 	}
 	c := &metrics{
-		mesh:       m,
-		peers:      prometheus.NewDesc("loco_mesh_peers", "Other members of the run as this worker sees them, by state.", []string{"state"}, nil),
-		bytes:      prometheus.NewDesc("loco_mesh_bytes_total", "Bytes of the run's streams, by direction.", []string{"direction"}, nil),
-		life:       prometheus.NewDesc("loco_membership_bytes_total", "Bytes of probes and of rumors of life and death, by direction.", []string{"direction"}, nil),
-		suspicions: prometheus.NewDesc("loco_membership_suspicions_total", "Probes of this worker that neither the member nor others in its place answered.", nil, nil),
-		refutals:   prometheus.NewDesc("loco_membership_refutations_total", "Times that this worker was called suspect or dead and refuted it.", nil, nil),
+		mesh:  m,
+		peers: prometheus.NewDesc("loco_mesh_peers", "Other members of the run as this worker sees them, by state.", []string{"state"}, nil),
+		bytes: prometheus.NewDesc("loco_mesh_bytes_total", "Bytes of the run's streams, by direction.", []string{"direction"}, nil),
 	}
 	if err := m.cfg.Registerer.Register(c); err != nil {
 		return fmt.Errorf("p2p: metrics (give each mesh a registry of its own): %w", err)
@@ -44,9 +40,6 @@ func (c *metrics) close() {
 func (c *metrics) Describe(ch chan<- *prometheus.Desc) {
 	ch <- c.peers
 	ch <- c.bytes
-	ch <- c.life
-	ch <- c.suspicions
-	ch <- c.refutals
 }
 
 // Collect implements [prometheus.Collector].
@@ -63,11 +56,4 @@ func (c *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	ch <- prometheus.MustNewConstMetric(c.bytes, prometheus.CounterValue, float64(c.mesh.BytesSent()), "sent")
 	ch <- prometheus.MustNewConstMetric(c.bytes, prometheus.CounterValue, float64(c.mesh.BytesReceived()), "received")
-	ch <- prometheus.MustNewConstMetric(c.life, prometheus.CounterValue, float64(c.mesh.lifeSent.Load()), "sent")
-	ch <- prometheus.MustNewConstMetric(c.life, prometheus.CounterValue, float64(c.mesh.lifeReceived.Load()), "received")
-	c.mesh.mu.Lock()
-	counts := c.mesh.members.Counts()
-	c.mesh.mu.Unlock()
-	ch <- prometheus.MustNewConstMetric(c.suspicions, prometheus.CounterValue, float64(counts.Suspicions))
-	ch <- prometheus.MustNewConstMetric(c.refutals, prometheus.CounterValue, float64(counts.Refutations))
 }

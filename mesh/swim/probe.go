@@ -162,17 +162,19 @@ func (m *Members) trip(r *record) time.Duration {
 	return min(max(limit, m.cfg.ProbeEvery/10), m.cfg.ProbeEvery/2)
 }
 
+// askOthers asks the next live members from random places in the list.
 func (m *Members) askOthers(of *record, number uint64) {
-	var able []*record
-	for _, r := range m.all {
-		if r != m.self && r != of && r.live() {
-			able = append(able, r)
+	asked := []*record{m.self, of}
+	for range helpers {
+		start := m.rng.below(len(m.all))
+		for i := range m.all {
+			r := m.all[(start+i)%len(m.all)]
+			if r.live() && !slices.Contains(asked, r) {
+				asked = append(asked, r)
+				m.send(r, Message{Kind: Ask, Number: number, Target: of.id})
+				break
+			}
 		}
-	}
-	for range min(helpers, len(able)) {
-		i := m.rng.below(len(able))
-		m.send(able[i], Message{Kind: Ask, Number: number, Target: of.id})
-		able = slices.Delete(able, i, i+1)
 	}
 }
 

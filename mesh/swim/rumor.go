@@ -93,6 +93,9 @@ func (m *Members) hearsay(g Rumor, now time.Duration) {
 		return
 	}
 	r.said, r.saidOf = g.Say, g.Incarnation
+	if r.beat.Incarnation.Before(g.Incarnation) {
+		r.beat.Incarnation = g.Incarnation // which it must have refuted up to
+	}
 	if now-r.heard < m.cfg.ProbeEvery {
 		m.ping(r, now) // it was heard since: it shall refute, and few need to hear of it
 		return

@@ -66,6 +66,7 @@ type report struct {
 	bytes, hellos           int64 // of life and death; of hellos
 	beats                   int64
 	falseSuspect, falseDead int // of members that were there, ran and could be reached by most
+	deaths                  int // of members that could not be reached, in the views of others
 	suspicions, refutals    uint64
 	suspectAll, deadAll     time.Duration // from a crash until the last sees it so
 	rightAfter              time.Duration // from the last fault until every view is right
@@ -437,6 +438,7 @@ func (n *node) news(t Transition) {
 			w.report.suspectAll = max(w.report.suspectAll, w.now-o.endedAt)
 		}
 	case mesh.Dead:
+		w.report.deaths++
 		if there {
 			w.report.falseDead++
 			w.fail("%s sees %s dead, which runs and can be reached", nodeID(n.i), t.ID)
