@@ -33,7 +33,8 @@ var allowed = map[string][]string{
 	// Above what it measures, below the command; the benchmarks of kernels use it as a test may.
 	"bench":           {"loco/kernels", "loco/optim", "loco/trainer/model"},
 	"gossip/codec":    {"loco/kernels"}, // its loops, which have assembly
-	"gossip":          {"loco/mesh", "loco/gossip/codec", "loco/gossip/protocol"},
+	"gossip":          {"loco/mesh", "loco/gossip/codec", "loco/gossip/protocol", "loco/gossip/transfer"},
+	"gossip/transfer": {"loco/mesh"},                                              // a mesh's IDs
 	"gossip/protocol": {"loco/mesh", "loco/gossip/codec"},                         // a mesh's members, a codec's block
 	"gossip/protosim": {"loco/mesh", "loco/gossip/codec", "loco/gossip/protocol"}, // the protocol alone, in virtual time: no shell, no goroutine
 	"mesh":            {},
@@ -57,6 +58,7 @@ var pure = map[string][]string{
 	// It is given times and never asks for one: TestProtocolAsksNoClock.
 	"gossip/protosim": {"net", "os", "context", "sync"},
 	"gossip/protocol": {"net", "os", "context", "sync", "math/rand", "math/rand/v2"},
+	"gossip/transfer": {"net", "os", "context", "sync", "math/rand", "math/rand/v2"},
 	"trainer/model":   {"time", "net", "os", "math/rand", "math/rand/v2"},
 }
 
@@ -135,6 +137,8 @@ func checkImports(t *testing.T, dir, name string, f *ast.File) {
 // with the times that they are given, and start nothing.
 func TestProtocolAsksNoClock(t *testing.T) {
 	names, err := filepath.Glob("gossip/protocol/*.go")
+	more, _ := filepath.Glob("gossip/transfer/*.go")
+	names = append(names, more...)
 	if err != nil || len(names) == 0 {
 		t.Fatal(names, err)
 	}

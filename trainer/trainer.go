@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"loco/optim"
@@ -21,7 +22,7 @@ type Config struct {
 	OuterLR, OuterMomentum float64 // diloco's η and μ; noloco's α is OuterMomentum
 	Beta, Gamma            float64 // noloco
 	FastOnly               bool    // noloco with β = γ: only θ crosses the network
-	InnerLR                func(step uint64) float64
+	InnerLR                func(step, updates uint64) float64
 
 	EvalEvery uint64 // rounds between evaluations; 0 = only at the end
 	SaveEvery uint64 // rounds between checkpoints; 0 = only when it stops
@@ -73,6 +74,7 @@ type Trainer struct {
 	delta, mean             []float32 // scratch: what is exchanged; noloco's mean φ
 	slowDigest, stateDigest [32]byte
 	past                    []Mark // newest last; never empty
+	head                    atomic.Pointer[Head]
 
 	prefetch *prefetch
 }
@@ -128,6 +130,9 @@ func (t *Trainer) outer() bool { return t.slow != nil }
 // Position returns the rounds completed, the schedule's step and the tokens trained
 // by this worker. Call it between runs, or from a hook.
 func (t *Trainer) Position() (round, step, tokens uint64) { return t.round, t.step, t.tokens }
+
+// Updates is the number of steps that the inner moments have seen. Call it as Position.
+func (t *Trainer) Updates() uint64 { return t.updates }
 
 // Rounds is the length of the run in exchanges: in ddp every inner step is one.
 func (t *Trainer) Rounds() uint64 { return t.cfg.Rounds }

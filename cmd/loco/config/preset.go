@@ -56,11 +56,14 @@ func Default() Config {
 			// lowered it for their DiLoCo baseline too.
 			OuterLR: 0.7, OuterMomentum: 0.6, Beta: 0.7, Gamma: 0.7, // see strategyDefaults
 			Deadline: Duration(time.Minute), Grace: Duration(15 * time.Second), Quorum: AnySide, MaxLag: 2,
+			JoinMoments: "fresh", JoinWarmup: 20,
 		},
 		Mesh: Mesh{
 			Listen:    []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"}, // nobody else's business
 			Heartbeat: Duration(time.Second), SuspectAfter: Duration(5 * time.Second),
 			DeadAfter: Duration(15 * time.Second), JoinTimeout: Duration(time.Minute),
+			StateUpload:  50 << 20,                 // on loopback; the inner steps need the cores more
+			ReplayRounds: 32, ReplayBytes: 1 << 30, // a worker that was away for the length of mesh.dead_after, and more
 		},
 		Checkpoint: Checkpoint{Every: 5, Keep: 2, Tmpfs: "/dev/shm"},
 		Metrics:    Metrics{Listen: "127.0.0.1:0"},
