@@ -118,7 +118,7 @@ func (p *Plan) steal(id mesh.ID) int {
 			continue
 		}
 		for _, c := range slices.Backward(s.asked) {
-			if !p.have[c] && p.asked[c] == 1 {
+			if !p.have[c] && (p.asked[c] == 1 || p.given[id] > 0) && !slices.Contains(p.sources[id].asked, c) {
 				best, most = c, len(s.asked)
 				break
 			}
