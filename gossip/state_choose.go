@@ -16,16 +16,15 @@ func (f *fetching) choose(lineage []transfer.Voice) (*transfer.Manifest, []mesh.
 	if m, sources := f.resume(lineage); m != nil {
 		return m, sources, nil
 	}
-	var errs []error
 	for _, mark := range candidates(lineage) {
-		m, sources, err := f.offers(lineage, transfer.Take{Kind: transfer.State, Exact: true, Round: mark.Round, Digest: mark.Digest})
+		m, sources, _ := f.offers(lineage, transfer.Take{Kind: transfer.State, Exact: true, Round: mark.Round, Digest: mark.Digest})
 		if m != nil {
 			return m, sources, nil
 		}
-		errs = append(errs, err)
 	}
 	// Rounds are shorter than a question takes: whatever one member has, if the others
 	// know it.
+	var errs []error
 	for _, v := range lineage {
 		m, _, err := f.offers([]transfer.Voice{v}, transfer.Take{Kind: transfer.State})
 		if m == nil {

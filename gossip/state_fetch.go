@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"loco/gossip/transfer"
 	"loco/mesh"
@@ -16,6 +17,8 @@ const (
 	fetchTries    = 8 // of a state, when its sources went away or moved on
 	catchUpsMax   = 3 // before the others are asked to wait in their round
 	catchUpsClose = 1 // rounds that a joiner may lack when it says that it comes
+	resultsAtOnce = 8
+	followMin     = 5 * time.Millisecond
 )
 
 // errMoved is for a fetch that must begin anew from a newer state.
@@ -27,9 +30,10 @@ type fetching struct {
 	want    Want
 	fetched Fetched
 	next    uint64 // the round whose result is lacking next
-	size    int64  // bytes of the results
+	kept    uint64 // rounds that the member furthest on keeps
 
 	notes     sync.Mutex
+	size      int64            // bytes of the results
 	distrusts map[mesh.ID]bool // served what is not what the group agreed on
 }
 
@@ -131,10 +135,8 @@ func (f *fetching) fetchAndFollow(lineage []transfer.Voice) error {
 	defer cancel(nil)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		for pause(ctx, f.cfg.Grace/2) {
-			if _, err := f.catchUp(ctx, transfer.Ask{}); errors.Is(err, errMoved) {
-				cancel(err)
-			}
+		if err := f.follow(ctx); err != nil {
+			cancel(err)
 		}
 	})
 	o, err := f.gather(ctx, m, sources)
@@ -151,6 +153,25 @@ func (f *fetching) fetchAndFollow(lineage []transfer.Voice) error {
 		f.fetched.State = o.state()
 	}
 	return err
+}
+
+// follow fetches results as they are committed, several times in the time in which as many
+// rounds pass as are kept. It returns when a round is not kept any more, or ctx ends.
+func (f *fetching) follow(ctx context.Context) error {
+	every := f.cfg.Grace / 64
+	for pause(ctx, every) {
+		lacking, err := f.catchUp(ctx, transfer.Ask{})
+		switch {
+		case errors.Is(err, errMoved):
+			return err
+		case err != nil: // nobody can be reached now
+		case 4*lacking > f.kept:
+			every = max(every/2, followMin)
+		case 16*lacking < f.kept:
+			every = min(2*every, f.cfg.Grace/2)
+		}
+	}
+	return nil
 }
 
 // comeIn fetches the results that are lacking, tells the others to wait for this worker,
@@ -179,13 +200,14 @@ func (f *fetching) catchUp(ctx context.Context, ask transfer.Ask) (lacking uint6
 	}
 	from := f.next
 	for f.next < newest.Round {
-		r, err := f.fetchResult(ctx, lineage, f.next)
+		results, err := f.fetchResults(ctx, lineage, f.next, min(newest.Round, f.next+resultsAtOnce))
 		if err != nil {
 			return 0, err
 		}
-		f.fetched.Results = append(f.fetched.Results, r)
-		f.next++
+		f.fetched.Results = append(f.fetched.Results, results...)
+		f.next += uint64(len(results))
 	}
+	f.kept = lineage[0].Round - lineage[0].Oldest
 	f.place(lineage[0], newest)
 	return f.next - from, nil
 }
@@ -195,6 +217,17 @@ func (f *fetching) place(v transfer.Voice, newest Mark) {
 	f.fetched.GroupRound, f.fetched.GroupStep = v.Round, v.Step
 	f.fetched.Past = slices.DeleteFunc(slices.Clone(v.Marks), func(m Mark) bool { return m.Round >= newest.Round })
 	f.fetched.Past = append(f.fetched.Past, newest)
+}
+
+// fetchResults gets the results of the rounds [from, to) at the same time.
+func (f *fetching) fetchResults(ctx context.Context, lineage []transfer.Voice, from, to uint64) ([]Result, error) {
+	results, errs := make([]Result, to-from), make([]error, to-from)
+	var wg sync.WaitGroup
+	for i := range results {
+		wg.Go(func() { results[i], errs[i] = f.fetchResult(ctx, lineage, from+uint64(i)) })
+	}
+	wg.Wait()
+	return results, errors.Join(errs...)
 }
 
 // fetchResult gets the result of a round from all that keep it.
@@ -208,8 +241,12 @@ func (f *fetching) fetchResult(ctx context.Context, lineage []transfer.Voice, ro
 		}
 		file.close()
 	}
-	if f.size += int64(m.Bytes()); f.size > f.cfg.ReplayBytes {
-		return Result{}, fmt.Errorf("the results of rounds %d to %d have more than %d bytes: %w; allow more", f.next, round, f.cfg.ReplayBytes, errMoved)
+	f.notes.Lock()
+	f.size += int64(m.Bytes())
+	size := f.size
+	f.notes.Unlock()
+	if size > f.cfg.ReplayBytes {
+		return Result{}, fmt.Errorf("the results up to round %d have more than %d bytes: %w; allow more", round, f.cfg.ReplayBytes, errMoved)
 	}
 	o, err := f.gather(ctx, m, sources)
 	if err != nil {

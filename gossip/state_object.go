@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"loco/gossip/transfer"
+	"loco/mesh"
 )
 
 // resultPart is the name of the only part of a result.
@@ -23,7 +24,19 @@ type object struct {
 	vectors [][]float32
 	bytes   []byte
 	born    time.Time
-	used    time.Time
+	users   map[mesh.ID]time.Time // when each joiner last asked for some of it
+}
+
+// use notes that a joiner asked for some of it.
+func (o *object) use(from mesh.ID) { o.users[from] = time.Now() }
+
+// idle is how long nobody has asked for any of it.
+func (o *object) idle() time.Duration {
+	idle := time.Since(o.born)
+	for _, at := range o.users {
+		idle = min(idle, time.Since(at))
+	}
+	return idle
 }
 
 // describeState hashes a copy of a state, which nobody writes to any more.
@@ -60,8 +73,7 @@ func (o *object) seal() {
 	}
 	o.raw = o.Append(nil)
 	o.id = sha256.Sum256(o.raw)
-	o.born = time.Now()
-	o.used = o.born
+	o.born, o.users = time.Now(), map[mesh.ID]time.Time{}
 }
 
 // gather prepares an object whose bytes are to come.

@@ -66,7 +66,7 @@ func (s *states) answer(from mesh.ID, r, w *paced) error {
 			if err != nil {
 				return err
 			}
-			o, err := s.take(take)
+			o, err := s.take(from, take)
 			if err != nil {
 				scratch = transfer.AppendRefuse(scratch[:0], err.Error())
 				out = transfer.AppendFrame(out[:0], transfer.TypeRefuse, scratch)
@@ -78,7 +78,7 @@ func (s *states) answer(from mesh.ID, r, w *paced) error {
 			if err != nil {
 				return err
 			}
-			out, scratch = s.chunk(out[:0], scratch, get)
+			out, scratch = s.chunk(from, out[:0], scratch, get)
 		default:
 			return fmt.Errorf("frame of type %d is no request", typ)
 		}
@@ -137,8 +137,8 @@ func (s *states) stand(from mesh.ID, ask transfer.Ask) transfer.Answer {
 }
 
 // chunk appends the frame of a chunk, or of a refusal.
-func (s *states) chunk(dst, scratch []byte, get transfer.Get) (frame, again []byte) {
-	o := s.find(get.ID)
+func (s *states) chunk(from mesh.ID, dst, scratch []byte, get transfer.Get) (frame, again []byte) {
+	o := s.find(from, get.ID)
 	if o == nil || int(get.Chunk) >= len(o.Chunks) {
 		scratch = transfer.AppendRefuse(scratch[:0], fmt.Sprintf("chunk %d of %x is not served here any more", get.Chunk, get.ID[:8]))
 		return transfer.AppendFrame(dst, transfer.TypeRefuse, scratch), scratch
@@ -151,12 +151,12 @@ func (s *states) chunk(dst, scratch []byte, get transfer.Get) (frame, again []by
 }
 
 // find returns what is served under an ID, and notes that it is in use.
-func (s *states) find(id [32]byte) *object {
+func (s *states) find(from mesh.ID, id [32]byte) *object {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, o := range s.held {
 		if o.id == id {
-			o.used = time.Now()
+			o.use(from)
 			return o
 		}
 	}
@@ -165,7 +165,7 @@ func (s *states) find(id [32]byte) *object {
 
 // take returns what a joiner asks for. A state is copied at most once at a time: who
 // comes while one is served and can be brought up to date by results gets the same.
-func (s *states) take(t transfer.Take) (*object, error) {
+func (s *states) take(from mesh.ID, t transfer.Take) (*object, error) {
 	if t.Kind == transfer.Result {
 		if o := s.log.take(t.Round); o != nil {
 			return o, nil
@@ -182,7 +182,7 @@ func (s *states) take(t transfer.Take) (*object, error) {
 	if !ok {
 		return nil, errors.New("this worker does not hold the run's state yet")
 	}
-	if o := s.reuse(t, head); o != nil {
+	if o := s.reuse(from, t, head); o != nil {
 		return o, nil
 	}
 	if t.Exact && head.Round != t.Round {
@@ -195,7 +195,7 @@ func (s *states) take(t transfer.Take) (*object, error) {
 	if capture == nil {
 		return nil, errors.New("this worker serves none")
 	}
-	if t.Kind == transfer.State && s.busy() {
+	if t.Kind == transfer.State && s.busy(from) {
 		return nil, errors.New("the state of another round is being served; ask again later")
 	}
 	st, err := capture()
@@ -203,7 +203,7 @@ func (s *states) take(t transfer.Take) (*object, error) {
 		return nil, err
 	}
 	o := describeState(t.Kind, st)
-	s.hold(t.Kind, o)
+	s.hold(from, t.Kind, o)
 	if t.Exact && (o.Round != t.Round || o.Digest != t.Digest) {
 		return nil, fmt.Errorf("round %d starts from state %x", o.Round, o.Digest[:8])
 	}
@@ -212,7 +212,7 @@ func (s *states) take(t transfer.Take) (*object, error) {
 
 // reuse returns what is held if it will do: the very state, one from which the log leads
 // to the present, or moments, which need not be new.
-func (s *states) reuse(t transfer.Take, head Head) *object {
+func (s *states) reuse(from mesh.ID, t transfer.Take, head Head) *object {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o := s.held[t.Kind]
@@ -223,30 +223,40 @@ func (s *states) reuse(t transfer.Take, head Head) *object {
 		// Replicas that differ need not be up to date, but a copy that nobody uses is made anew.
 		use := o.Round >= s.log.oldest(head.Round)
 		if !s.replicas {
-			use = o.Round == head.Round || s.inUse(o)
+			use = o.Round == head.Round || s.inUse(o, "")
 		}
 		if !use {
 			return nil
 		}
 	}
-	o.used = time.Now()
+	o.use(from)
 	return o
 }
 
-// busy says whether a joiner works on the state that is held.
-func (s *states) busy() bool {
+// busy says whether another joiner works on the state that is held.
+func (s *states) busy(from mesh.ID) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o := s.held[transfer.State]
-	return o != nil && s.inUse(o)
+	return o != nil && s.inUse(o, from)
 }
 
-func (s *states) inUse(o *object) bool {
-	return time.Since(o.used) < 2*s.cfg.Grace && time.Since(o.born) < s.cfg.StateHold
+// inUse says whether somebody but except works on a copy. s.mu is held.
+func (s *states) inUse(o *object, except mesh.ID) bool {
+	if time.Since(o.born) >= s.cfg.StateHold {
+		return false
+	}
+	for id, at := range o.users {
+		if id != except && time.Since(at) < 2*s.cfg.Grace {
+			return true
+		}
+	}
+	return false
 }
 
 // hold replaces what is served, and sees to it that it is given back.
-func (s *states) hold(kind transfer.Kind, o *object) {
+func (s *states) hold(from mesh.ID, kind transfer.Kind, o *object) {
+	o.use(from)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -266,7 +276,7 @@ func (s *states) expire() {
 	s.expiry = nil
 	next := s.cfg.Deadline
 	for kind, o := range s.held {
-		left := min(s.cfg.Deadline-time.Since(o.used), s.cfg.StateHold-time.Since(o.born))
+		left := min(s.cfg.Deadline-o.idle(), s.cfg.StateHold-time.Since(o.born))
 		if left <= 0 {
 			delete(s.held, kind)
 		}

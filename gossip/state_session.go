@@ -21,7 +21,7 @@ type session struct {
 	stop   func() bool
 }
 
-// sessions keeps a stream to each source that is not in use. Whoever gets one has it
+// sessions keeps the streams to sources that are not in use. Whoever gets one has it
 // alone until put or drop.
 type sessions struct {
 	*states
@@ -29,12 +29,12 @@ type sessions struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // questions whose answers came too late
 	mu     sync.Mutex
-	idle   map[mesh.ID]*session
+	idle   map[mesh.ID][]*session
 	closed bool
 }
 
 func (s *states) newSessions(ctx context.Context) *sessions {
-	ss := &sessions{states: s, idle: map[mesh.ID]*session{}}
+	ss := &sessions{states: s, idle: map[mesh.ID][]*session{}}
 	ss.ctx, ss.cancel = context.WithCancel(ctx)
 	return ss
 }
@@ -42,19 +42,20 @@ func (s *states) newSessions(ctx context.Context) *sessions {
 // get returns a stream to a source.
 func (ss *sessions) get(id mesh.ID) (*session, error) {
 	ss.mu.Lock()
-	c := ss.idle[id]
-	delete(ss.idle, id)
-	ss.mu.Unlock()
-	if c != nil {
+	if n := len(ss.idle[id]); n > 0 {
+		c := ss.idle[id][n-1]
+		ss.idle[id] = ss.idle[id][:n-1]
+		ss.mu.Unlock()
 		return c, nil
 	}
+	ss.mu.Unlock()
 	open, cancel := context.WithTimeout(ss.ctx, ss.cfg.Grace)
 	defer cancel()
 	stream, err := ss.cfg.Mesh.Open(open, id, stateID)
 	if err != nil {
 		return nil, err
 	}
-	c = &session{id: id, stream: stream, rw: &paced{stream: stream, grace: ss.cfg.Grace}}
+	c := &session{id: id, stream: stream, rw: &paced{stream: stream, grace: ss.cfg.Grace}}
 	c.stop = context.AfterFunc(ss.ctx, func() { _ = stream.Reset() })
 	return c, nil
 }
@@ -63,12 +64,12 @@ func (ss *sessions) get(id mesh.ID) (*session, error) {
 func (ss *sessions) put(c *session) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	if ss.closed || ss.idle[c.id] != nil {
+	if ss.closed {
 		c.stop()
 		_ = c.stream.Close()
 		return
 	}
-	ss.idle[c.id] = c
+	ss.idle[c.id] = append(ss.idle[c.id], c)
 }
 
 // drop ends a stream.
@@ -81,9 +82,11 @@ func (ss *sessions) drop(c *session) {
 func (ss *sessions) close() {
 	ss.mu.Lock()
 	ss.closed = true
-	for _, c := range ss.idle {
-		c.stop()
-		_ = c.stream.Close()
+	for _, idle := range ss.idle {
+		for _, c := range idle {
+			c.stop()
+			_ = c.stream.Close()
+		}
 	}
 	clear(ss.idle)
 	ss.mu.Unlock()

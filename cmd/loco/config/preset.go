@@ -62,8 +62,9 @@ func Default() Config {
 			Listen:    []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"}, // nobody else's business
 			Heartbeat: Duration(time.Second), SuspectAfter: Duration(5 * time.Second),
 			DeadAfter: Duration(15 * time.Second), JoinTimeout: Duration(time.Minute),
-			StateUpload:  50 << 20,                 // on loopback; the inner steps need the cores more
-			ReplayRounds: 32, ReplayBytes: 1 << 30, // a worker that was away for the length of mesh.dead_after, and more
+			StateUpload: 50 << 20, // on loopback; the inner steps need the cores more
+			// Of its 0.33 MB rounds two hundred. A worker that was away for mesh.dead_after misses ten.
+			ReplayRounds: 256, ReplayBytes: 64 << 20,
 		},
 		Checkpoint: Checkpoint{Every: 5, Keep: 2, Tmpfs: "/dev/shm"},
 		Metrics:    Metrics{Listen: "127.0.0.1:0"},

@@ -36,6 +36,7 @@ func wide(checkpointEvery int) []setting {
 		{"mesh.dead_after", "3m", ours},
 		{"mesh.join_timeout", "2h", "INTELLECT-1's joiners took 30 to 60 minutes"},
 		{"mesh.state_upload", 2500000, ours + ": half of a home line's 40 Mb/s"},
+		{"mesh.replay_bytes", 1 << 30, ours + ": of home-60m's rounds of 58 MB eighteen, half an hour or more"},
 		{"checkpoint.every", checkpointEvery, ours},
 		{"checkpoint.keep", 3, ours},
 	}
