@@ -22,7 +22,7 @@ const (
 )
 
 // errMoved is for a fetch that must begin anew from a newer state.
-var errMoved = errors.New("the rounds since are not kept any more")
+var errMoved = errors.New("its result is not kept any more: keep more of them, or give joiners more upload")
 
 // fetching is one fetch of a state.
 type fetching struct {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -620,4 +621,77 @@ func FuzzPartialHead(f *testing.F) {
 			t.Fatal("verified what has another hash")
 		}
 	})
+}
+
+// TestRandomJoins fetches under random caps and lengths of rounds while sources die, pause or
+// send wrong chunks between rounds. The joiner ends with the bits of those who are left.
+func TestRandomJoins(t *testing.T) {
+	seeds := uint64(25)
+	if testing.Short() {
+		seeds = 5
+	}
+	for seed := range seeds {
+		if !t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { synctest.Test(t, func(t *testing.T) { randomJoin(t, seed) }) }) {
+			return
+		}
+	}
+}
+
+func randomJoin(t *testing.T, seed uint64) {
+	r := rand.New(rand.NewPCG(seed, 44))
+	n := 2 + r.IntN(4)
+	every := time.Duration(600+r.IntN(3000)) * time.Millisecond
+	// One source alone can give more than the results of the rounds.
+	upload := int64(toyLength / every.Seconds() * (1.2 + 4*r.Float64()))
+	var on atomic.Bool
+	on.Store(r.IntN(2) == 0)
+	k := newToys(t, sim.Options{Peers: n + 1, Latency: time.Duration(r.IntN(40)) * time.Millisecond}, func(i int, c *Config) {
+		c.StateUpload = upload
+		if i == 1 {
+			c.Mesh = garbler{c.Mesh, &on}
+		}
+	})
+	defer k.close()
+	k.joining(n)
+	live := upTo(n)
+	k.step(live)
+	var f Fetched
+	var err error
+	fetched := make(chan struct{})
+	go func() {
+		defer close(fetched)
+		f, err = k.peers[n].FetchState(context.Background(), Want{Moments: r.IntN(2) == 0})
+	}()
+	for done := false; !done; {
+		select {
+		case <-fetched:
+			done = true
+		case <-time.After(every):
+			if victim := live[r.IntN(len(live))]; r.IntN(4) == 0 && len(live) > 1 && (victim != 0 || !on.Load()) {
+				live = slices.DeleteFunc(live, func(i int) bool { return i == victim })
+				if r.IntN(2) == 0 {
+					k.net.Kill(victim)
+				} else {
+					k.net.Pause(victim)
+				}
+			}
+			k.step(live)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.toys[n].join(t, k.codec, f)
+	k.same(t, live...)
+	group, _ := k.toys[live[0]].head()
+	own, _ := k.toys[n].head()
+	// A round may have ended between the last question and now: its Commit is still told.
+	if own.Round+1 < group.Round || own.Digest != group.Past[own.Round].Digest {
+		t.Errorf("the joiner is in round %d with digest %x, the group in %d and was then at %x", own.Round, own.Digest[:4], group.Round, group.Past[own.Round].Digest[:4])
+	}
+	for _, i := range live {
+		if y := k.toys[i]; y.copies > int(y.round)+1 {
+			t.Errorf("worker %d copied its state %d times in %d rounds", i, y.copies, y.round)
+		}
+	}
 }
