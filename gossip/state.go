@@ -71,7 +71,7 @@ var ErrNobody = errors.New("no other member is ready")
 
 const (
 	stateID       = "/loco/gossip/state/2"
-	stateServeMax = 32 // streams of joiners that are served at a time
+	stateServeMax = 128 // streams of joiners that are served at a time
 	stateBurst    = 64 << 10
 	stateSlice    = 16 << 10 // written at a time when the rate is limited
 	stateWindow   = 8        // chunks asked of a source at a time

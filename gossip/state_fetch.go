@@ -177,14 +177,18 @@ func (f *fetching) follow(ctx context.Context) error {
 // comeIn fetches the results that are lacking, tells the others to wait for this worker,
 // and fetches those of the moment in between.
 func (f *fetching) comeIn() error {
+	coming, failures := false, 0
 	for n := 1; ; n++ {
-		lacking, err := f.catchUp(f.ctx, transfer.Ask{})
-		if err != nil {
+		lacking, err := f.catchUp(f.ctx, transfer.Ask{Coming: coming})
+		switch {
+		case err == nil && coming:
+			return nil
+		case err == nil:
+			coming = lacking <= catchUpsClose || n >= catchUpsMax
+		case errors.Is(err, errMoved) || failures == fetchTries || !pause(f.ctx, f.cfg.Grace/8):
 			return err
-		}
-		if lacking <= catchUpsClose || n == catchUpsMax {
-			_, err = f.catchUp(f.ctx, transfer.Ask{Coming: true})
-			return err
+		default: // a source went away; what has come stays
+			failures++
 		}
 	}
 }
@@ -233,13 +237,19 @@ func (f *fetching) fetchResults(ctx context.Context, lineage []transfer.Voice, f
 // fetchResult gets the result of a round from all that keep it.
 func (f *fetching) fetchResult(ctx context.Context, lineage []transfer.Voice, round uint64) (Result, error) {
 	keep := slices.DeleteFunc(slices.Clone(lineage), func(v transfer.Voice) bool { return v.Oldest > round || round >= v.Round })
-	m, sources, _ := f.offers(keep, transfer.Take{Kind: transfer.Result, Exact: true, Round: round})
+	m, sources, err := f.offers(keep, transfer.Take{Kind: transfer.Result, Exact: true, Round: round})
 	if m == nil {
 		var file *partial
-		if m, file = loadPartial(f.cfg.StateDir, transfer.Result, round, uint64(f.cfg.MaxState)); file == nil {
+		var refused refusal
+		m, file = loadPartial(f.cfg.StateDir, transfer.Result, round, uint64(f.cfg.MaxState))
+		switch {
+		case file != nil:
+			file.close()
+		case len(keep) == 0 || errors.As(err, &refused):
 			return Result{}, fmt.Errorf("round %d: %w", round, errMoved)
+		default:
+			return Result{}, fmt.Errorf("round %d: %w", round, err)
 		}
-		file.close()
 	}
 	f.notes.Lock()
 	f.size += int64(m.Bytes())

@@ -198,6 +198,9 @@ func (s *states) take(from mesh.ID, t transfer.Take) (*object, error) {
 	if t.Kind == transfer.State && s.busy(from) {
 		return nil, errors.New("the state of another round is being served; ask again later")
 	}
+	s.mu.Lock()
+	delete(s.held, t.Kind) // before there is another copy
+	s.mu.Unlock()
 	st, err := capture()
 	if err != nil {
 		return nil, err
