@@ -56,7 +56,7 @@ func Default() Config {
 			// lowered it for their DiLoCo baseline too.
 			OuterLR: 0.7, OuterMomentum: 0.6, Beta: 0.7, Gamma: 0.7, // see strategyDefaults
 			Deadline: Duration(time.Minute), Grace: Duration(15 * time.Second), Quorum: AnySide, MaxLag: 2,
-			JoinMoments: "fresh", JoinWarmup: 10, // docs/results.md: fetched moments gain 0.001 nats for twice the bytes
+			JoinMoments: "fresh", JoinWarmup: 10, // docs/results.md: fetched moments gain 0.0006 nats for twice the bytes
 		},
 		Mesh: Mesh{
 			Listen:    []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"}, // nobody else's business
