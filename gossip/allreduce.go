@@ -27,7 +27,6 @@ type AllReduce struct {
 	have    *result // complete, of the round at hand
 	kept    *result // of the last committed round
 	spare   []byte  // a result's bytes to use again
-	source  mesh.ID // who said that this worker is behind: it has the state
 	closed  bool
 }
 
@@ -61,7 +60,7 @@ func NewAllReduce(cfg Config) (*AllReduce, error) {
 		Quorum: cfg.Quorum, Nonce: rand.Uint32()})
 	a.links = newLinks(cfg.Mesh, cfg.Logger, cfg.Grace, "/allreduce")
 	a.links.onFrame, a.links.onBad = a.onFrame, a.onBad
-	a.states = newStates(&a.cfg, a.links, func(joiner mesh.ID, round uint64) {
+	a.states = newStates(&a.cfg, true, func(joiner mesh.ID, round uint64) {
 		a.step(func(_ time.Time, m *protocol.Rounds) { m.Expect(joiner, round+1) })
 	})
 	a.links.listen()
@@ -80,13 +79,9 @@ func (a *AllReduce) Close() error {
 	return nil
 }
 
-// FetchState gets the state of the run from a ready member: the one that said that this
-// worker is behind, then those furthest on.
-func (a *AllReduce) FetchState(ctx context.Context) (State, error) {
-	a.mu.Lock()
-	first := a.source
-	a.mu.Unlock()
-	return a.states.fetch(ctx, first)
+// FetchState gets the state of the run: that of the members' heaviest lineage.
+func (a *AllReduce) FetchState(ctx context.Context, want Want) (Fetched, error) {
+	return a.states.fetch(ctx, want)
 }
 
 // Average replaces vec by the weighted mean over the group of the round. Unless the
@@ -192,7 +187,6 @@ func (a *AllReduce) conclude(ctx context.Context, c *call, round uint64, start t
 	out.Attempts, out.Rejected, out.Late = a.rounds.Tries(), a.rounds.Rejected(), a.rounds.Late()
 	waitEnd := a.rounds.WaitEnd()
 	how := c.how
-	a.source = how.Source
 	switch {
 	case how.Err != nil:
 		return out, fmt.Errorf("gossip: all-reduce: %w", how.Err)
@@ -281,10 +275,11 @@ func (a *AllReduce) end() {
 func (a *AllReduce) finish(f protocol.Finish) {
 	a.end()
 	if f.Result != nil {
-		if old := a.kept; old != nil && old.serving == 0 {
+		if old := a.kept; old != nil && old.serving == 0 && !a.states.log.holds(old.round) {
 			a.spare = old.bytes
 		}
 		a.kept, a.have = a.have, nil
+		a.states.log.add(Result{Round: f.Result.Round, Tokens: f.Result.Tokens, Bytes: a.kept.bytes})
 	}
 	a.call.how = f
 	close(a.call.finished)

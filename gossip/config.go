@@ -41,13 +41,36 @@ type Config struct {
 	MaxLag int
 	// MaxState bounds the bytes of a state that FetchState accepts; 0: 64 GiB.
 	MaxState int64
-	// State returns what a joiner needs, a copy; nil when this worker serves none.
-	State  func() (State, error)
-	Logger *slog.Logger // nil: no log
+	// State returns what a joiner needs, a copy; nil when this worker serves none. Moments
+	// does so of the inner moments, and may be nil.
+	State, Moments func() (State, error)
+	// Head says where this worker stands, and whether it holds the run's state. It does not
+	// block. It goes with State.
+	Head func() (Head, bool)
+	// StateRoot is the digest of a state of these SHA-256 of its vectors, by name; nil: a
+	// joiner believes its sources.
+	StateRoot func(round uint64, sums map[string][32]byte) [32]byte
+	// StateUpload bounds the bytes a second that all joiners together are given; 0: no bound.
+	StateUpload int64
+	StateSent   func(bytes int) // counts them; nil: nobody does
+	// StateHold bounds how long one copy of a state is served; 0: an hour. It is given back
+	// earlier when nobody asks for it during Deadline.
+	StateHold time.Duration
+	// StateDir keeps what an interrupted fetch has got; "": it begins anew.
+	StateDir string
+	// ReplayRounds and ReplayBytes bound the results of past rounds that are kept for
+	// joiners, and the bytes of those that a joiner gathers. 0 rounds: none are kept. 0 bytes: 1 GiB.
+	ReplayRounds int
+	ReplayBytes  int64
+	Logger       *slog.Logger // nil: no log
 }
 
-// maxStateDefault is the bound where Config.MaxState is 0.
-const maxStateDefault = 64 << 30
+// The bounds where the configuration has 0.
+const (
+	maxStateDefault    = 64 << 30
+	stateHoldDefault   = time.Hour
+	replayBytesDefault = 1 << 30
+)
 
 func (c *Config) validate() error {
 	switch {
@@ -63,12 +86,22 @@ func (c *Config) validate() error {
 		return fmt.Errorf("gossip: configuration: GraceMin %v and SlowCycle %d must not be negative", c.GraceMin, c.SlowCycle)
 	case c.MaxLag < 0 || c.MaxState < 0 || c.Quorum < 0 || c.Detection < 0:
 		return fmt.Errorf("gossip: configuration: MaxLag %d, MaxState %d, Quorum %d and Detection %v must not be negative", c.MaxLag, c.MaxState, c.Quorum, c.Detection)
+	case c.State != nil && c.Head == nil:
+		return errors.New("gossip: configuration: Head is missing, State needs it")
+	case c.StateUpload < 0 || c.StateHold < 0 || c.ReplayRounds < 0 || c.ReplayBytes < 0:
+		return fmt.Errorf("gossip: configuration: StateUpload %d, StateHold %v, ReplayRounds %d and ReplayBytes %d must not be negative", c.StateUpload, c.StateHold, c.ReplayRounds, c.ReplayBytes)
 	}
 	if c.StateCodec == nil {
 		c.StateCodec = c.Codec
 	}
 	if c.MaxState == 0 {
 		c.MaxState = maxStateDefault
+	}
+	if c.StateHold == 0 {
+		c.StateHold = stateHoldDefault
+	}
+	if c.ReplayBytes == 0 {
+		c.ReplayBytes = replayBytesDefault
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -21,19 +21,12 @@
 //
 // # State
 //
-// A joiner opens a stream and writes one byte. The answer, little-endian:
-//
-//	8   magic "locoST01"
-//	8   round
-//	8   step
-//	32  digest
-//	4   bytes of meta, at most 64 MiB
-//	4   vectors, at most 4096
-//	    for each: 2 bytes of length, name (at most 256 bytes), 8 bytes: values
-//	4   CRC-32C of everything before
-//	    meta, then the vectors as binary32, each cut in chunks of at most 262144
-//	    bytes that are followed by their CRC-32C
-//	32  SHA-256 of everything before
+// A joiner fetches φ and momentum in hashed chunks from all members that hold the same
+// bits, follows the rounds that are committed meanwhile, and replays their results. What
+// crosses and who decides is in loco/gossip/transfer, which is as pure as the protocol;
+// docs/protocol.md, "Joining", has the whole. Of the files here state_serve.go is a
+// source, state_log.go the results it keeps, state_fetch.go the joiner, state_gather.go
+// one object from many sources, and state_partial.go what an interruption leaves.
 //
 // # Differences from the papers
 //

@@ -47,7 +47,7 @@ func NewPairs(cfg Config) (*Pairs, error) {
 	p.pairing = protocol.NewPairing(cfg.Mesh.Self(), cfg.Worker, cfg.Seed, uint64(cfg.MaxLag), cfg.Deadline, cfg.Grace)
 	p.links = newLinks(cfg.Mesh, cfg.Logger, cfg.Grace, "/pairs")
 	p.links.onFrame, p.links.onBad = p.onFrame, p.onBad
-	p.states = newStates(&p.cfg, p.links, func(mesh.ID, uint64) {})
+	p.states = newStates(&p.cfg, false, func(mesh.ID, uint64) {})
 	p.links.listen()
 	return p, nil
 }
@@ -64,8 +64,10 @@ func (p *Pairs) Close() error {
 	return nil
 }
 
-// FetchState gets the state of a ready member.
-func (p *Pairs) FetchState(ctx context.Context) (State, error) { return p.states.fetch(ctx, "") }
+// FetchState gets the state of a ready member; each has its own.
+func (p *Pairs) FetchState(ctx context.Context, want Want) (Fetched, error) {
+	return p.states.fetch(ctx, want)
+}
 
 // Average replaces vec by the weighted mean of this worker's and its partner's. A
 // worker without one goes on with vec as it is, the only member of its outcome. The

@@ -62,3 +62,17 @@ func TestClipScale(t *testing.T) {
 		}
 	}
 }
+
+// The rate of a worker that joined late rises again, and that of one that did not is the
+// schedule's.
+func TestRewarm(t *testing.T) {
+	a := AdamW{LR: 0.4, Schedule: Schedule{Kind: "constant", Total: 1000}, Rewarm: 4}
+	for _, c := range []struct {
+		step, updates uint64
+		want          float64
+	}{{0, 0, 0.4}, {2, 2, 0.4}, {100, 0, 0.1}, {101, 1, 0.2}, {103, 3, 0.4}, {104, 4, 0.4}, {900, 800, 0.4}} {
+		if got := a.Rate(c.step, c.updates); math.Abs(got-c.want) > 1e-12 {
+			t.Errorf("step %d after %d updates: rate %v, want %v", c.step, c.updates, got, c.want)
+		}
+	}
+}

@@ -197,7 +197,7 @@ func TestRatesFollowTheRounds(t *testing.T) {
 	q, _ := timed(clock, 4*time.Second)
 	cfg := diloco(100, 4)
 	cfg.InnerTime = 20 * time.Second
-	cfg.InnerLR = func(step uint64) float64 { return float64(step) }
+	cfg.InnerLR = func(step, _ uint64) float64 { return float64(step) }
 	var rates []float64
 	tr := start(t, cfg, q, Hooks{Average: newExact(1).worker(0), Now: clock.now, Report: func(e any) {
 		if r, ok := e.(*RoundEvent); ok {

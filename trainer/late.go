@@ -19,7 +19,8 @@ type given struct{ steps, tokens uint64 }
 
 // contributed is this worker's part in the state at hand.
 func (t *Trainer) contributed() given {
-	return given{t.updates - t.pending.steps - t.lost.steps, t.tokens - t.pending.tokens - t.lost.tokens}
+	// Moments that were fetched count another worker's updates.
+	return given{t.updates - min(t.updates, t.pending.steps+t.lost.steps), t.tokens - t.pending.tokens - t.lost.tokens}
 }
 
 // carriesMax is how many rounds late a step may be when it is given to the others, in turns
@@ -69,20 +70,23 @@ func (t *Trainer) lose() {
 // follows says that a state is further on in this worker's own lineage, and that its steps
 // are to be carried there.
 func (t *Trainer) follows(s *Snapshot) bool {
-	return t.pending.steps > 0 && s.Round > t.round && t.carries(s.Round-t.round) &&
+	round, _ := s.End()
+	return t.pending.steps > 0 && round > t.round && t.carries(round-t.round) &&
 		slices.ContainsFunc(s.Past, func(m Mark) bool { return m.Digest == t.stateDigest })
 }
 
 // catchUp takes over a state that follows from this worker's, and puts its steps on top.
 func (t *Trainer) catchUp(s *Snapshot) error {
 	t.before = append(t.before[:0], t.slow...)
-	t.learner.ReadParams(t.delta)
-	mine, rounds, lost := t.pending, s.Round-t.round, t.lost
+	fast := make([]float32, len(t.slow)) // Join may use every scratch
+	t.learner.ReadParams(fast)
+	round, _ := s.End()
+	mine, rounds, lost := t.pending, round-t.round, t.lost
 	if err := t.Join(s); err != nil {
 		return err
 	}
-	optim.Rebase(t.delta, t.before, t.slow)
-	t.learner.WriteParams(t.delta)
+	optim.Rebase(fast, t.before, t.slow)
+	t.learner.WriteParams(fast)
 	t.pending, t.lost = mine, lost
 	t.pending.rounds += rounds
 	t.past = t.past[:0]

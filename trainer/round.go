@@ -49,7 +49,7 @@ func (t *Trainer) oneRound(ctx context.Context) error {
 		RunTokens: t.runTokens, Steps: done.steps, LostTokens: lost, CarriedTokens: t.pending.tokens,
 		TrainLoss: done.loss / float64(max(1, done.tokens)), Group: len(out.Members), Members: out.Members,
 		Digest: t.SlowDigest(), BytesSent: out.BytesSent, BytesReceived: out.BytesReceived,
-		Attempts: out.Attempts, LR: t.lr(last), GradNorm: t.lastNorm, DeltaNorm: delta, ReplicaStd: std,
+		Attempts: out.Attempts, LR: t.lr(last, max(t.updates, 1)-1), GradNorm: t.lastNorm, DeltaNorm: delta, ReplicaStd: std,
 		Seconds: Seconds{
 			Inner: t.innerSeconds, Wait: out.Seconds.Wait, Encode: out.Seconds.Encode,
 			Transfer: out.Seconds.Transfer, Decode: out.Seconds.Decode,
@@ -188,7 +188,7 @@ func (t *Trainer) update(loss float64, n int, began time.Time) error {
 	t.lastNorm = t.learner.Update(t.step, t.updates)
 	mean := loss / float64(max(1, n))
 	if math.IsNaN(mean+t.lastNorm) || math.IsInf(mean+t.lastNorm, 0) {
-		return fmt.Errorf("trainer: step %d: loss %v, gradient norm %v: %w; a smaller inner.lr (now %.3g) or a longer inner.warmup helps, and the last checkpoint is from before", t.step, mean, t.lastNorm, ErrDiverged, t.lr(t.step))
+		return fmt.Errorf("trainer: step %d: loss %v, gradient norm %v: %w; a smaller inner.lr (now %.3g) or a longer inner.warmup helps, and the last checkpoint is from before", t.step, mean, t.lastNorm, ErrDiverged, t.lr(t.step, t.updates))
 	}
 	t.step++
 	t.batch++
@@ -197,12 +197,13 @@ func (t *Trainer) update(loss float64, n int, began time.Time) error {
 	t.pending.steps++
 	t.pending.tokens += uint64(n)
 	t.pending.loss += loss
+	t.publish()
 	t.clock.step = t.hooks.Now().Sub(began)
 	seconds := t.clock.step.Seconds()
 	t.innerSeconds += seconds
 	t.hooks.Report(&StepEvent{
 		Event: "step", Worker: t.cfg.Worker, Round: t.round, Step: t.step, Tokens: t.tokens,
-		Loss: mean, LR: t.lr(t.step - 1), GradNorm: t.lastNorm, Seconds: seconds,
+		Loss: mean, LR: t.lr(t.step-1, t.updates-1), GradNorm: t.lastNorm, Seconds: seconds,
 	})
 	return nil
 }
@@ -256,13 +257,14 @@ func (t *Trainer) resync(ctx context.Context, why string) error {
 	if err != nil {
 		return fmt.Errorf("trainer: round %d: take over the others' state (%s): %w", t.round, why, err)
 	}
-	if s.RunTokens < t.runTokens {
+	round, tokens := s.End()
+	if tokens < t.runTokens {
 		return nil // who outweighed this worker's state is gone: its own counts
 	}
 	fork := t.fork(s.Past)
 	e := &ResyncEvent{Event: "resync", Worker: t.cfg.Worker, Why: why, FromRound: t.round}
-	if s.Round < t.round && s.RunTokens == t.runTokens {
-		return fmt.Errorf("trainer: round %d (%s): the state that was fetched is of round %d, which is older", t.round, why, s.Round)
+	if round < t.round && tokens == t.runTokens {
+		return fmt.Errorf("trainer: round %d (%s): the state that was fetched is of round %d, which is older", t.round, why, round)
 	}
 	if t.follows(s) {
 		if err := t.catchUp(s); err != nil {
@@ -310,11 +312,12 @@ func (t *Trainer) fetch(ctx context.Context) (s *Snapshot, err error) {
 	return s, err
 }
 
-func (t *Trainer) lr(step uint64) float64 {
+// lr is the inner learning rate of a step, for moments of so many updates.
+func (t *Trainer) lr(step, updates uint64) float64 {
 	if t.cfg.InnerLR == nil {
 		return 0
 	}
-	return t.cfg.InnerLR(step)
+	return t.cfg.InnerLR(step, updates)
 }
 
 // finite returns the norm of this worker's own contribution, or an error: nothing

@@ -25,16 +25,36 @@ type Snapshot struct {
 	RoundSteps, RoundTokens uint64
 	RoundLoss               float64
 	Carried                 uint64
-	RoundTime               time.Duration // since the last round
+	RoundTime               time.Duration // since the last round; of a state that was fetched, the group's
 
 	RunTokens float64 // trained by all workers to get to round Round
-	Past      []Mark  // states on the way, oldest first; only of a shared state
+	Past      []Mark  // states on the way, oldest first; only of a state that was fetched
 
 	Digest   [32]byte  // of what workers share, as its source said; zero where not known
 	Slow     []float32 // φ; in ddp and alone the parameters
 	Momentum []float32 // δ or b; nil in ddp and alone
 	Fast     []float32 // θ; empty at a round's boundary, where it equals φ
 	M, V     []float32 // inner moments
+
+	// Of a state that was fetched: the rounds since, and where the group is by now. Where
+	// Slow is nil the trainer goes on from its own state, whose digest Digest is.
+	Replay                []Replay
+	GroupRound, GroupStep uint64
+}
+
+// Replay is the mean of a round that others have committed.
+type Replay struct {
+	Tokens float64                   // Σ of the weights in it
+	Mean   func(dst []float32) error // fills in the mean
+}
+
+// End returns the round and the tokens of the state that the replay leads to.
+func (s *Snapshot) End() (round uint64, tokens float64) {
+	round, tokens = s.Round, s.RunTokens
+	for _, r := range s.Replay {
+		round, tokens = round+1, tokens+r.Tokens
+	}
+	return round, tokens
 }
 
 // Capture copies the whole state into s, reusing its vectors, so that training can
@@ -50,6 +70,7 @@ func (t *Trainer) Capture(ctx context.Context, s *Snapshot) error {
 
 func (t *Trainer) capture(s *Snapshot) {
 	t.captureShared(s)
+	s.RoundTime = t.roundTime()
 	n := t.learner.Parameters()
 	s.Tokens, s.Updates, s.Batch = t.tokens, t.updates, t.batch
 	s.RoundSteps, s.RoundTokens, s.RoundLoss, s.Carried = t.pending.steps, t.pending.tokens, t.pending.loss, t.pending.rounds
@@ -71,18 +92,31 @@ func (t *Trainer) CaptureShared(ctx context.Context, s *Snapshot) (digest [32]by
 	defer t.unlock()
 	t.captureShared(s)
 	if t.cfg.Strategy == "ddp" {
-		n := t.learner.Parameters()
-		s.M, s.V, s.Updates = sized(s.M, n), sized(s.V, n), t.updates
-		t.learner.ReadMoments(s.M, s.V)
+		t.captureMoments(s)
 	}
 	return t.stateDigest, nil
+}
+
+// CaptureMoments copies the inner moments for a joiner.
+func (t *Trainer) CaptureMoments(ctx context.Context, s *Snapshot) error {
+	if err := t.lock(ctx); err != nil {
+		return fmt.Errorf("trainer: capture the moments for a joiner: %w", err)
+	}
+	defer t.unlock()
+	s.Round = t.round
+	t.captureMoments(s)
+	return nil
+}
+
+func (t *Trainer) captureMoments(s *Snapshot) {
+	n := t.learner.Parameters()
+	s.M, s.V, s.Updates = sized(s.M, n), sized(s.V, n), t.updates
+	t.learner.ReadMoments(s.M, s.V)
 }
 
 func (t *Trainer) captureShared(s *Snapshot) {
 	n := t.learner.Parameters()
 	s.Round, s.Step, s.RunTokens = t.round, t.step, t.runTokens
-	s.RoundTime = t.roundTime()
-	s.Past = append(s.Past[:0], t.past...)
 	s.Slow = sized(s.Slow, n)
 	if t.outer() {
 		copy(s.Slow, t.slow)
@@ -115,31 +149,119 @@ func (t *Trainer) Restore(s *Snapshot) error {
 	return nil
 }
 
-// Join takes over the state that another worker shared. The inner moments stay as
-// they are, but for ddp, where every worker's are the same. It begins at the
-// source's place in the round, so that it is ready when the others are.
+// Join takes over the state that others shared and replays the rounds since: the same
+// means through the same outer step give the group's bits, which each digest in Past is
+// compared with. In ddp the inner moments are part of the state; otherwise they are taken
+// over where there are some, and stay as they are where there are none. It begins at the
+// group's place in the round, so that it is ready when the others are.
 func (t *Trainer) Join(s *Snapshot) error {
-	if err := t.check(s); err != nil {
+	if s.Slow == nil {
+		if s.Round != t.round || s.Digest != t.stateDigest {
+			return fmt.Errorf("trainer: the rounds to replay begin at round %d with digest %x, this worker is at round %d with %x", s.Round, s.Digest[:8], t.round, t.stateDigest[:8])
+		}
+	} else if err := t.joinState(s); err != nil {
+		return err
+	} else {
+		t.past = t.past[:0] // of another lineage, or of a state without the rounds between
+	}
+	if err := t.joinMoments(s); err != nil {
 		return err
 	}
-	if t.cfg.Strategy == "ddp" {
-		if n := t.learner.Parameters(); len(s.M) != n || len(s.V) != n {
-			return fmt.Errorf("trainer: shared state of round %d has moments of %d and %d values for %d parameters", s.Round, len(s.M), len(s.V), n)
+	t.lose()
+	known, mine := map[uint64][32]byte{}, t.contributed()
+	for _, m := range s.Past {
+		known[m.Round] = m.Digest
+		if m.Round < t.round && len(s.Slow) > 0 {
+			t.past = append(t.past, Mark{m.Round, m.Digest, mine.tokens, mine.steps}) // what it trained before counts for nothing
 		}
-		t.learner.WriteMoments(s.M, s.V)
-		t.updates = s.Updates
+	}
+	if s.Slow != nil {
+		t.mark()
+	}
+	for _, r := range s.Replay {
+		if err := t.replay(r); err != nil {
+			return err
+		}
+		if want, ok := known[t.round]; ok && want != t.stateDigest {
+			return fmt.Errorf("trainer: the state of round %d has digest %x after a replay, the group's is %x", t.round, t.stateDigest[:8], want[:8])
+		}
+		t.mark()
+	}
+	t.enterRound(s)
+	return nil
+}
+
+// joinState takes over the vectors of a state.
+func (t *Trainer) joinState(s *Snapshot) error {
+	if s.Step == 0 && s.Round <= t.cfg.Rounds {
+		s.Step = s.Round * t.cfg.InnerSteps // the group's place comes later
+	}
+	if err := t.check(s); err != nil {
+		return err
 	}
 	t.adopt(s)
 	if s.Digest != ([32]byte{}) && s.Digest != t.stateDigest {
 		return fmt.Errorf("trainer: shared state of round %d has digest %x, its source says %x", s.Round, t.stateDigest[:8], s.Digest[:8])
 	}
-	t.step = min(s.Step, (s.Round+1)*t.cfg.InnerSteps-1)
+	if t.cfg.Strategy == "ddp" && len(s.M) == 0 {
+		return fmt.Errorf("trainer: shared state of round %d is without the moments", s.Round)
+	}
+	return nil
+}
+
+// joinMoments takes over inner moments, where there are some.
+func (t *Trainer) joinMoments(s *Snapshot) error {
+	n := t.learner.Parameters()
+	if len(s.M) == 0 && len(s.V) == 0 {
+		return nil
+	}
+	if len(s.M) != n || len(s.V) != n {
+		return fmt.Errorf("trainer: shared state of round %d has moments of %d and %d values for %d parameters", s.Round, len(s.M), len(s.V), n)
+	}
+	t.learner.WriteMoments(s.M, s.V)
+	t.updates = s.Updates
+	return nil
+}
+
+// replay takes the outer step of a round from its mean; in ddp that is the inner step.
+func (t *Trainer) replay(r Replay) error {
+	if err := r.Mean(t.delta); err != nil {
+		return fmt.Errorf("trainer: replay round %d: %w", t.round, err)
+	}
+	switch t.cfg.Strategy {
+	case "diloco":
+		t.nesterov().Step(t.slow, t.momentum, t.delta)
+		t.learner.WriteParams(t.slow)
+	case "ddp":
+		t.learner.WriteGradient(t.delta)
+		t.learner.Update(t.round, t.updates)
+		t.updates++
+	default:
+		return fmt.Errorf("trainer: round %d: strategy %q has no rounds to replay", t.round, t.cfg.Strategy)
+	}
+	t.round++
+	t.runTokens += r.Tokens
+	t.updateDigest()
+	return nil
+}
+
+// enterRound takes the group's place in the round.
+func (t *Trainer) enterRound(s *Snapshot) {
+	if t.outer() {
+		t.learner.WriteParams(t.slow) // whatever was trained is lost
+	}
+	h := t.cfg.InnerSteps
+	step := max(s.Step, s.GroupStep)
+	if t.cfg.Strategy == "noloco" && s.GroupRound > t.round {
+		// A replica that is some rounds old is one more that differs: pairs pull it in.
+		t.round = min(s.GroupRound, t.cfg.Rounds-1)
+		t.updateDigest()
+		t.mark()
+	}
+	t.step = min(max(step, t.round*h), (t.round+1)*h-1)
 	t.batch = max(t.batch, t.step) // a former process of this worker may have read as many
 	t.clock.begin(t.hooks.Now(), s.RoundTime)
-	t.lose()
-	t.past = t.past[:0] // tokens of its own from before count for nothing in this lineage
-	t.mark()
-	return nil
+	t.publish()
 }
 
 // adopt takes over φ and momentum and sets θ to φ.
@@ -175,14 +297,23 @@ func (t *Trainer) updateDigest() {
 		t.learner.ReadParams(slow)
 	}
 	t.slowDigest = Digest(slow)
-	h := sha256.New()
-	h.Write(binary.LittleEndian.AppendUint64(nil, t.round))
-	h.Write(t.slowDigest[:])
+	sums := [][32]byte{t.slowDigest}
 	if t.outer() {
-		d := Digest(t.momentum)
-		h.Write(d[:])
+		sums = append(sums, Digest(t.momentum))
 	}
-	h.Sum(t.stateDigest[:0])
+	t.stateDigest = StateDigest(t.round, sums...)
+}
+
+// StateDigest is what workers that average agree on: the SHA-256 of the round (8 bytes,
+// little-endian) and the SHA-256 of φ and, with an outer optimiser, of its momentum.
+func StateDigest(round uint64, sums ...[32]byte) (digest [32]byte) {
+	h := sha256.New()
+	h.Write(binary.LittleEndian.AppendUint64(nil, round))
+	for _, s := range sums {
+		h.Write(s[:])
+	}
+	h.Sum(digest[:0])
+	return digest
 }
 
 // SlowDigest is the SHA-256 of φ after the last round, in hex.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"loco/optim"
@@ -29,7 +30,7 @@ type Config struct {
 	OuterLR, OuterMomentum float64 // diloco's η and μ; noloco's α is OuterMomentum
 	Beta, Gamma            float64 // noloco
 	FastOnly               bool    // noloco with β = γ: only θ crosses the network
-	InnerLR                func(step uint64) float64
+	InnerLR                func(step, updates uint64) float64
 
 	EvalEvery uint64 // rounds between evaluations; 0 = only at the end
 	SaveEvery uint64 // rounds between checkpoints; 0 = only when it stops
@@ -86,6 +87,7 @@ type Trainer struct {
 	before                  []float32 // scratch of a worker that carries its steps: φ before the round's end
 	slowDigest, stateDigest [32]byte
 	past                    []Mark // newest last; never empty
+	head                    atomic.Pointer[Head]
 
 	prefetch *prefetch
 }
@@ -151,6 +153,9 @@ func (t *Trainer) Position() (round, step, tokens uint64) { return t.round, t.st
 // Pending returns the inner steps and tokens that this worker has trained and not
 // contributed yet. Call it as Position.
 func (t *Trainer) Pending() (steps, tokens uint64) { return t.pending.steps, t.pending.tokens }
+
+// Updates is the number of steps that the inner moments have seen. Call it as Position.
+func (t *Trainer) Updates() uint64 { return t.updates }
 
 // Rounds is the length of the run in exchanges: in ddp every inner step is one.
 func (t *Trainer) Rounds() uint64 { return t.cfg.Rounds }

@@ -94,6 +94,7 @@ func (s *spec) adamw() optim.AdamW {
 	return optim.AdamW{
 		LR: in.LR, Beta1: in.Beta1, Beta2: in.Beta2, Eps: in.Eps, WeightDecay: in.WeightDecay, Clip: in.Clip,
 		Schedule: optim.Schedule{Kind: in.Schedule, Warmup: in.Warmup, Total: int(s.cfg.TotalSteps()), Decay: in.Decay, MinRatio: in.MinLRRatio},
+		Rewarm:   s.cfg.Sync.JoinWarmup,
 	}
 }
 

@@ -120,8 +120,9 @@ func (r *rogue) average(t *testing.T) {
 	t.Cleanup(func() { a.Close() })
 	go func() {
 		for t.Context().Err() == nil {
-			if st, err := a.FetchState(t.Context()); err == nil {
-				a.Average(t.Context(), st.Round, gossip.Delta, make([]float32, r.spec.parameters()), 100, gossip.Base{Digest: st.Digest})
+			if st, err := a.FetchState(t.Context(), gossip.Want{}); err == nil {
+				m := st.Past[len(st.Past)-1]
+				a.Average(t.Context(), m.Round, gossip.Delta, make([]float32, r.spec.parameters()), 100, gossip.Base{Digest: m.Digest})
 			}
 		}
 	}()

@@ -30,7 +30,7 @@ const deadlinesMax = 20
 // gossiper is what the all-reduce and the pair exchange have in common.
 type gossiper interface {
 	Average(ctx context.Context, round uint64, part gossip.Part, vec []float32, weight float64, from gossip.Base) (gossip.Outcome, error)
-	FetchState(ctx context.Context) (gossip.State, error)
+	FetchState(ctx context.Context, want gossip.Want) (gossip.Fetched, error)
 	Close() error
 }
 
@@ -40,16 +40,17 @@ type exchange struct {
 	over              func(round uint64, tokens float64) bool // the trainer's Over hook; nil for pairs
 	awaited           func(round uint64) bool                 // and its Awaited
 	late              lateWatch
-	codec, stateCodec string        // of pseudo-gradients and of weights
-	planned           int           // workers
-	deadline          time.Duration // of taking over a state
+	codec, stateCodec string             // of pseudo-gradients and of weights
+	results           codec.Codec        // of the all-reduce
+	own               func() gossip.Want // what this worker holds; set with the trainer
+	planned           int                // workers
 	meters            *meters
 	log               *slog.Logger
 }
 
-// newExchange makes the averager of the run's strategy. share copies the trainer's
-// state for a joiner, report takes the exchange's events.
-func newExchange(cfg *config.Config, m mesh.Mesh, worker int, share func() (gossip.State, error), report func(any), meters *meters, log *slog.Logger) (*exchange, error) {
+// newExchange makes the averager of the run's strategy. share has the trainer's state for
+// joiners; what an interrupted fetch has got is kept in dir. report takes the exchange's events.
+func newExchange(cfg *config.Config, m mesh.Mesh, worker int, share *sharer, dir string, report func(any), meters *meters, log *slog.Logger) (*exchange, error) {
 	c, err := codec.ByName(cfg.Sync.Codec)
 	if err != nil {
 		return nil, usageError{err}
@@ -63,12 +64,19 @@ func newExchange(cfg *config.Config, m mesh.Mesh, worker int, share func() (goss
 		Deadline: cfg.Sync.Deadline.Std(), Grace: cfg.Sync.Grace.Std(), GraceMin: cfg.Sync.GraceMin.Std(), SlowCycle: cfg.Sync.SlowCycle,
 		Detection: cfg.Mesh.DeadAfter.Std(),
 		MaxState:  64 + 4*4*int64(modelConfig(cfg).Parameters()) + 1<<16, // four vectors and their names
-		Seed:      cfg.Run.Seed, MaxLag: cfg.Sync.MaxLag, State: share, Logger: log,
+		Seed:      cfg.Run.Seed, MaxLag: cfg.Sync.MaxLag, Logger: log,
+		State: share.share, Head: share.head, StateRoot: stateRoot, StateDir: dir,
+		StateUpload: cfg.Mesh.StateUpload, StateHold: cfg.Mesh.JoinTimeout.Std(),
+		StateSent:    func(n int) { meters.stateBytes.WithLabelValues("sent").Add(float64(n)) },
+		ReplayRounds: cfg.Mesh.ReplayRounds, ReplayBytes: cfg.Mesh.ReplayBytes,
+	}
+	if cfg.Sync.Strategy != config.DDP { // whose moments are part of the state
+		g.Moments = share.moments
 	}
 	if cfg.Sync.Quorum == config.Majority {
 		g.Quorum = cfg.Run.Workers
 	}
-	x := &exchange{codec: c.Name(), stateCodec: state.Name(), planned: cfg.Run.Workers, deadline: cfg.Sync.Deadline.Std(), meters: meters, log: log}
+	x := &exchange{codec: c.Name(), stateCodec: state.Name(), results: c, planned: cfg.Run.Workers, meters: meters, log: log}
 	x.late = lateWatch{worker: worker, meters: meters, log: log, report: report}
 	if cfg.Sync.Strategy == config.NoLoCo {
 		x.gossiper, err = gossip.NewPairs(g)
@@ -119,42 +127,44 @@ func (x *exchange) Average(ctx context.Context, round uint64, part trainer.Part,
 	}, err
 }
 
-// takeOver is the trainer's Fetch hook: it gets the others' state. What it is fetched from may
-// be cut off meanwhile, so it tries again as long as somebody is there to ask, until
-// sync.deadline.
-func (x *exchange) takeOver(ctx context.Context) (*trainer.Snapshot, error) {
-	ctx, cancel := context.WithTimeout(ctx, x.deadline)
-	defer cancel()
-	for {
-		snap, err := x.fetch(ctx)
-		if err == nil {
-			return snap, nil
-		}
-		x.log.Warn("the others' state was not fetched", "error", err)
-		// Where there is nobody, the round begins anew, and somebody may say at once again
-		// that this worker is behind.
-		if !pause(ctx, fetchPause) || errors.Is(err, trainer.ErrNobody) {
-			return nil, err
-		}
+// stateRoot is the digest of a state by the sums of its vectors.
+func stateRoot(round uint64, sums map[string][32]byte) [32]byte {
+	if momentum, ok := sums[sharedMomentum]; ok {
+		return trainer.StateDigest(round, sums[sharedSlow], momentum)
 	}
+	return trainer.StateDigest(round, sums[sharedSlow])
 }
 
-// fetch gets the others' state.
+// fetch is the trainer's Fetch hook: it gets the others' state.
 func (x *exchange) fetch(ctx context.Context) (*trainer.Snapshot, error) {
 	began := time.Now()
-	st, err := x.FetchState(ctx)
+	st, err := x.FetchState(ctx, x.own())
 	if errors.Is(err, gossip.ErrNobody) {
 		return nil, trainer.ErrNobody
 	}
 	if err != nil {
 		return nil, err
 	}
-	x.meters.stateSeconds.Observe(time.Since(began).Seconds())
-	snap := &trainer.Snapshot{Round: st.Round, Step: st.Step, Digest: st.Digest}
-	if err := snap.ParseLineage(st.Meta); err != nil {
-		return nil, fmt.Errorf("state of round %d: %w", st.Round, err)
+	seconds := time.Since(began).Seconds()
+	x.meters.stateSeconds.Observe(seconds)
+	x.meters.stateBytes.WithLabelValues("received").Add(float64(st.Bytes))
+	x.log.Info("fetched the run's state", "round", st.Round, "results", len(st.Results), "group_round", st.GroupRound, "bytes", st.Bytes, "seconds", seconds)
+	for _, b := range st.Blame {
+		x.log.Warn("a source of the state was dropped", "who", b)
 	}
-	for _, v := range st.Vectors {
+	snap := &trainer.Snapshot{Round: st.Round, Digest: st.Digest, RunTokens: st.Tokens, Updates: st.Updates, GroupRound: st.GroupRound, GroupStep: st.GroupStep, RoundTime: st.GroupSince}
+	for _, m := range st.Past {
+		snap.Past = append(snap.Past, trainer.Mark{Round: m.Round, Digest: m.Digest})
+	}
+	for _, r := range st.Results {
+		snap.Replay = append(snap.Replay, trainer.Replay{Tokens: r.Tokens, Mean: func(dst []float32) error { return x.results.Decode(dst, r.Bytes) }})
+	}
+	vectors := st.Vectors
+	if st.Moments != nil {
+		vectors = append(vectors, st.Moments.Vectors...)
+		snap.Updates = st.Moments.Updates
+	}
+	for _, v := range vectors {
 		switch v.Name {
 		case sharedSlow:
 			snap.Slow = v.Data
@@ -167,21 +177,54 @@ func (x *exchange) fetch(ctx context.Context) (*trainer.Snapshot, error) {
 		default:
 			return nil, fmt.Errorf("state of round %d has an unknown vector %q", st.Round, v.Name)
 		}
-		x.meters.stateBytes.WithLabelValues("received").Add(float64(4 * len(v.Data)))
 	}
-	snap.RoundTime += time.Since(began) // it was copied when the transfer began, or later
-	snap.Updates = st.Step              // ddp: every step updated the moments
 	return snap, nil
+}
+
+// wants says what a fetch is for: the moments only where this worker has none of its own.
+func (w *worker) wants() gossip.Want {
+	h := w.trainer.Head()
+	want := gossip.Want{Own: gossip.Mark{Round: h.Round, Digest: h.Digest}, Length: w.spec.parameters()}
+	if c := w.spec.cfg.Sync; c.JoinMoments == config.FetchMoments && c.Strategy != config.DDP && w.trainer.Updates() == 0 {
+		want.Moments = true
+	}
+	return want
 }
 
 // sharer copies a trainer's state for joiners.
 type sharer struct {
 	trainer atomic.Pointer[trainer.Trainer] // set when this worker holds the run's state
-	meters  *meters
 	wait    time.Duration
 }
 
+// head says where the trainer stands.
+func (s *sharer) head() (gossip.Head, bool) {
+	t := s.trainer.Load()
+	if t == nil {
+		return gossip.Head{}, false
+	}
+	h := t.Head()
+	head := gossip.Head{Round: h.Round, Step: h.Step, Since: h.Since, Digest: h.Digest, Tokens: h.RunTokens}
+	for _, m := range h.Past {
+		head.Past = append(head.Past, gossip.Mark{Round: m.Round, Digest: m.Digest})
+	}
+	return head, true
+}
+
 func (s *sharer) share() (gossip.State, error) {
+	return s.capture(func(ctx context.Context, t *trainer.Trainer, snap *trainer.Snapshot) (err error) {
+		snap.Digest, err = t.CaptureShared(ctx, snap)
+		return err
+	})
+}
+
+func (s *sharer) moments() (gossip.State, error) {
+	return s.capture(func(ctx context.Context, t *trainer.Trainer, snap *trainer.Snapshot) error {
+		return t.CaptureMoments(ctx, snap)
+	})
+}
+
+func (s *sharer) capture(f func(context.Context, *trainer.Trainer, *trainer.Snapshot) error) (gossip.State, error) {
 	t := s.trainer.Load()
 	if t == nil {
 		return gossip.State{}, errors.New("this worker does not hold the run's state yet")
@@ -189,15 +232,13 @@ func (s *sharer) share() (gossip.State, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), s.wait)
 	defer cancel()
 	var snap trainer.Snapshot
-	digest, err := t.CaptureShared(ctx, &snap)
-	if err != nil {
+	if err := f(ctx, t, &snap); err != nil {
 		return gossip.State{}, err
 	}
-	st := gossip.State{Round: snap.Round, Step: snap.Step, Digest: digest, Meta: snap.AppendLineage(nil)}
+	st := gossip.State{Round: snap.Round, Digest: snap.Digest, Tokens: snap.RunTokens, Updates: snap.Updates}
 	for _, v := range []gossip.NamedVector{{Name: sharedSlow, Data: snap.Slow}, {Name: sharedMomentum, Data: snap.Momentum}, {Name: sharedM, Data: snap.M}, {Name: sharedV, Data: snap.V}} {
 		if len(v.Data) > 0 {
 			st.Vectors = append(st.Vectors, v)
-			s.meters.stateBytes.WithLabelValues("sent").Add(float64(4 * len(v.Data)))
 		}
 	}
 	return st, nil

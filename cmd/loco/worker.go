@@ -282,15 +282,16 @@ func (w *worker) buildTrainer() error {
 		return err
 	}
 	c := w.spec.cfg
-	share := &sharer{meters: w.meters, wait: c.Sync.Deadline.Std()}
+	share := &sharer{wait: c.Sync.Deadline.Std()}
 	w.sharer = share
 	hooks := trainer.Hooks{Report: w.report}
 	if c.Sync.Strategy != config.Alone {
-		if w.exchange, err = newExchange(c, w.mesh, w.seat.number, share.share, w.report, w.meters, w.log); err != nil {
+		if w.exchange, err = newExchange(c, w.mesh, w.seat.number, share, w.seat.dir, w.report, w.meters, w.log); err != nil {
 			return err
 		}
 		w.closers = append(w.closers, w.exchange.Close)
-		hooks.Average, hooks.Fetch, hooks.Over, hooks.Awaited = w.exchange, w.exchange.takeOver, w.exchange.over, w.exchange.awaited
+		hooks.Average, hooks.Fetch, hooks.Over, hooks.Awaited = w.exchange, w.exchange.fetch, w.exchange.over, w.exchange.awaited
+		w.exchange.own = w.wants
 	}
 	if w.saver, err = w.spec.newSaver(w.seat, w.runID, w.checkpointConfig()); err != nil {
 		return err

@@ -112,10 +112,11 @@ func (c *checker) ends(p *process) {
 }
 
 // joins and resyncs take in that a process went over to the state of others.
-func (c *checker) joins(p *process, s *trainer.Snapshot) {
+func (c *checker) joins(p *process) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.last[p] = &progress{round: s.Round}
+	round, _, _ := p.trainer.Position()
+	c.last[p] = &progress{round: round}
 }
 
 func (c *checker) resyncs(p *process, e *trainer.ResyncEvent) {

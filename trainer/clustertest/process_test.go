@@ -20,7 +20,7 @@ import (
 // gossiper is what the all-reduce and the pair exchange have in common.
 type gossiper interface {
 	Average(ctx context.Context, round uint64, part gossip.Part, vec []float32, weight float64, from gossip.Base) (gossip.Outcome, error)
-	FetchState(ctx context.Context) (gossip.State, error)
+	FetchState(ctx context.Context, want gossip.Want) (gossip.Fetched, error)
 	Close() error
 }
 
@@ -107,7 +107,8 @@ func (p *process) build() error {
 	}
 	cfg := gossip.Config{
 		Mesh: p.mesh, Worker: p.index, Codec: c, Deadline: p.w.params.deadline, Grace: p.w.params.grace,
-		Quorum: p.w.params.quorum, Seed: 7, MaxLag: p.w.params.maxLag, State: p.share, Logger: slog.New(slog.NewTextHandler(p, nil)),
+		Quorum: p.w.params.quorum, Seed: 7, MaxLag: p.w.params.maxLag, Logger: slog.New(slog.NewTextHandler(p, nil)),
+		State: p.share, Head: p.head, StateRoot: stateRoot, ReplayRounds: 8, ReplayBytes: 1 << 20,
 	}
 	if p.w.params.strategy == "noloco" {
 		p.averager, err = gossip.NewPairs(cfg)
@@ -172,17 +173,26 @@ func (p *process) Average(ctx context.Context, round uint64, part trainer.Part, 
 // fetch is the trainer's Fetch hook.
 func (p *process) fetch(ctx context.Context) (*trainer.Snapshot, error) {
 	begun := time.Now()
-	st, err := p.averager.FetchState(ctx)
-	p.w.tracef(p.name(), "fetched the state of round %d in %v: %v", st.Round, time.Since(begun), err)
+	h := p.trainer.Head()
+	st, err := p.averager.FetchState(ctx, gossip.Want{Own: gossip.Mark{Round: h.Round, Digest: h.Digest}, Length: p.w.params.parameters})
+	p.w.tracef(p.name(), "fetched the state of round %d and %d results in %v: %v", st.Round, len(st.Results), time.Since(begun), err)
 	if errors.Is(err, gossip.ErrNobody) {
 		return nil, trainer.ErrNobody
 	}
 	if err != nil {
 		return nil, err
 	}
-	snap := &trainer.Snapshot{Round: st.Round, Step: st.Step, Digest: st.Digest}
-	if err := snap.ParseLineage(st.Meta); err != nil {
+	snap := &trainer.Snapshot{Round: st.Round, Digest: st.Digest, RunTokens: st.Tokens,
+		GroupRound: st.GroupRound, GroupStep: st.GroupStep, RoundTime: st.GroupSince}
+	for _, m := range st.Past {
+		snap.Past = append(snap.Past, trainer.Mark{Round: m.Round, Digest: m.Digest})
+	}
+	c, err := codec.ByName(p.w.params.codec)
+	if err != nil {
 		return nil, err
+	}
+	for _, r := range st.Results {
+		snap.Replay = append(snap.Replay, trainer.Replay{Tokens: r.Tokens, Mean: func(dst []float32) error { return c.Decode(dst, r.Bytes) }})
 	}
 	for _, v := range st.Vectors {
 		switch v.Name {
@@ -195,6 +205,24 @@ func (p *process) fetch(ctx context.Context) (*trainer.Snapshot, error) {
 	return snap, nil
 }
 
+// stateRoot is the digest of a state by the sums of its vectors.
+func stateRoot(round uint64, sums map[string][32]byte) [32]byte {
+	return trainer.StateDigest(round, sums["slow"], sums["momentum"])
+}
+
+// head says where the trainer stands.
+func (p *process) head() (gossip.Head, bool) {
+	if !p.ready.Load() {
+		return gossip.Head{}, false
+	}
+	h := p.trainer.Head()
+	head := gossip.Head{Round: h.Round, Step: h.Step, Since: h.Since, Digest: h.Digest, Tokens: h.RunTokens}
+	for _, m := range h.Past {
+		head.Past = append(head.Past, gossip.Mark{Round: m.Round, Digest: m.Digest})
+	}
+	return head, true
+}
+
 // share copies the state for a joiner.
 func (p *process) share() (gossip.State, error) {
 	if !p.ready.Load() {
@@ -204,7 +232,7 @@ func (p *process) share() (gossip.State, error) {
 	defer cancel()
 	var snap trainer.Snapshot
 	digest, err := p.trainer.CaptureShared(ctx, &snap)
-	return gossip.State{Round: snap.Round, Step: snap.Step, Digest: digest, Meta: snap.AppendLineage(nil),
+	return gossip.State{Round: snap.Round, Digest: digest, Tokens: snap.RunTokens,
 		Vectors: []gossip.NamedVector{{Name: "slow", Data: snap.Slow}, {Name: "momentum", Data: snap.Momentum}}}, err
 }
 
@@ -286,14 +314,14 @@ func (p *process) catchUp(round uint64) error {
 	if err != nil {
 		return fmt.Errorf("join: %w", err)
 	}
-	if snap.Round < round {
+	if end, _ := snap.End(); end < round {
 		return nil
 	}
 	if err := p.trainer.Join(snap); err != nil {
 		return err
 	}
 	p.at()
-	p.w.check.joins(p, snap)
+	p.w.check.joins(p)
 	return nil
 }
 

@@ -102,6 +102,8 @@ type Sync struct {
 	SlowCycle     int      `toml:"slow_cycle" range:"1..1000" doc:"DiLoCo: rounds that a worker which comes too late trains for one contribution. It takes over the rounds in between with its own steps on top, and brings all of them in every slow_cycle-th round, where it ends its inner steps once half of the others are ready. After two turns that it misses its steps are lost. 1: steps that come too late are lost at once, and counted. Where workers are unequal inner_time is the better choice."`
 	Quorum        string   `toml:"quorum" oneof:"any|majority" doc:"Who may go on when the network splits. any: every side, and the side that trained fewer tokens takes over the other's state when they meet again. majority: only more than half of run.workers; others wait. Workers that were started anew count once a round has taken them in, or when all are there. Not for noloco."`
 	MaxLag        int      `toml:"max_lag" range:"0..1000" doc:"NoLoCo: rounds that a partner may be ahead or behind."`
+	JoinMoments   string   `toml:"join_moments" id:"-" oneof:"fresh|fetch" doc:"AdamW's moments of a worker that joins a run under way and has none of its own. fresh: zero, and the rate rises again over join_warmup steps. fetch: those of another worker, which is as many bytes as the state. ddp always fetches them. A worker's own choice."`
+	JoinWarmup    int      `toml:"join_warmup" id:"-" range:"0..1000000" doc:"Inner steps in which the learning rate of a worker with fresh moments rises to that of the others. 0: at once. A worker's own choice."`
 }
 
 // Mesh is the table [mesh].
@@ -119,7 +121,10 @@ type Mesh struct {
 	Forget       Duration `toml:"forget" id:"-" range:"1s..8760h" doc:"How long a member that is dead is dialed, and shown. After that it has to join anew."`
 	DialTimeout  Duration `toml:"dial_timeout" id:"-" range:"100ms..10m" doc:"Longest that one attempt to reach a member takes."`
 	RedialMax    Duration `toml:"redial_max" id:"-" range:"50ms..1h" doc:"Longest time between two attempts to reach a lost member."`
-	JoinTimeout  Duration `toml:"join_timeout" id:"-" range:"1s..168h" doc:"Longest that a worker tries to reach the run and to fetch its state."`
+	JoinTimeout  Duration `toml:"join_timeout" id:"-" range:"1s..168h" doc:"Longest that a worker tries to reach the run and to fetch its state, and that others serve one copy of theirs."`
+	StateUpload  int64    `toml:"state_upload" id:"-" range:"0..1000000000000" doc:"Bytes a second that this worker gives to all joiners together. 0: as many as the network takes."`
+	ReplayRounds int      `toml:"replay_rounds" id:"-" range:"0..100000" doc:"Results of past rounds that this worker keeps in memory, so that who was away or is still fetching a state is brought up to date. 0: none, and a joiner must fetch the whole state within a round. Not for noloco."`
+	ReplayBytes  int64    `toml:"replay_bytes" id:"-" range:"1..1000000000000000" doc:"Most bytes of those results, and of the ones that a joiner gathers while it fetches."`
 }
 
 // Checkpoint is the table [checkpoint].
@@ -143,6 +148,9 @@ const (
 	DDP    = "ddp"
 	Alone  = "alone"
 )
+
+// FetchMoments is a value of sync.join_moments.
+const FetchMoments = "fetch"
 
 // Quorums, the values of sync.quorum.
 const (

@@ -41,6 +41,8 @@ func wide(checkpointEvery int) []setting {
 		{"mesh.dial_timeout", "15s", ours},
 		{"mesh.redial_max", "30s", ours},
 		{"mesh.join_timeout", "2h", "INTELLECT-1's joiners took 30 to 60 minutes"},
+		{"mesh.state_upload", 2500000, ours + ": half of a home line's 40 Mb/s"},
+		{"mesh.replay_bytes", 1 << 30, ours + ": of home-60m's rounds of 58 MB eighteen, half an hour or more"},
 		{"checkpoint.every", checkpointEvery, ours},
 		{"checkpoint.keep", 3, ours},
 	}
@@ -145,6 +147,8 @@ func openDiLoCo1B() preset {
 			{"inner.micro_batch", 16, ours},
 			{"sync.inner_steps", 125, openPaper + ": within 0.24 perplexity of data-parallel; 500 is worse"},
 			{"sync.codec", "bf16", openPaper + " sends fp16, which loses nothing; bf16 is loco's 16-bit codec"},
+			{"mesh.state_upload", 50000000, ours + ": 8.8 GB from three sources in a minute"},
+			{"mesh.replay_bytes", 1 << 35, ours + ": 15 rounds of 2.2 GB"},
 			{"sync.outer_lr", 0.7, open},
 			{"sync.outer_momentum", 0.9, open},
 		})}
@@ -175,5 +179,7 @@ func intellect1() preset {
 			{"sync.outer_lr", 0.7, intellect},
 			{"sync.outer_momentum", 0.9, intellect},
 			{"sync.deadline", "30m", "its all-reduce took up to 1400 s"},
+			{"mesh.state_upload", 50000000, ours + ": 82 GB from four sources in seven minutes, a tenth of a node's 4 Gb/s from each"},
+			{"mesh.replay_bytes", 1 << 37, ours + ": 13 rounds of 10.4 GB, in nodes with a terabyte of memory"},
 		})}
 }

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+
+	"loco/cmd/loco/config"
+	"loco/kernels"
+	"loco/trainer"
+	"loco/trainer/data"
+)
+
+var joinSeeds = flag.Int("joins", 0, "measure the inner moments of a joiner with so many seeds; minutes each")
+
+// gatherer averages among workers of one process in fp32, in worker order.
+type gatherer struct {
+	mu    sync.Mutex
+	n     int
+	vecs  map[int][]float32
+	round chan struct{}
+}
+
+func newGatherer(n int) *gatherer {
+	return &gatherer{n: n, vecs: map[int][]float32{}, round: make(chan struct{})}
+}
+
+// seatOf is the averager of one worker.
+type seatOf struct {
+	*gatherer
+	worker int
+}
+
+func (s seatOf) Average(_ context.Context, _ uint64, _ trainer.Part, vec []float32, weight float64, _ trainer.Base) (trainer.Outcome, error) {
+	s.mu.Lock()
+	s.vecs[s.worker] = vec
+	done := s.round
+	if len(s.vecs) == s.n {
+		mean := make([]float32, len(vec))
+		for k := range s.n {
+			for i, x := range s.vecs[k] {
+				mean[i] += x / float32(s.n)
+			}
+		}
+		for k := range s.n {
+			copy(s.vecs[k], mean)
+		}
+		clear(s.vecs)
+		s.round = make(chan struct{})
+		close(done)
+	}
+	s.mu.Unlock()
+	<-done
+	out := trainer.Outcome{Attempts: 1, Tokens: weight * float64(s.n)}
+	for k := range s.n {
+		out.Members = append(out.Members, k)
+	}
+	return out, nil
+}
+
+// joinRun is four workers of the preset tiny in one process.
+type joinRun struct {
+	t        *testing.T
+	learners []*trainer.Llama
+	spec     *spec
+}
+
+// session trains from snapshots to a round, and returns each worker's state, its training
+// loss by round, and the held-out loss by round.
+func (r *joinRun) session(from []*trainer.Snapshot, until uint64) (snaps []*trainer.Snapshot, loss []map[uint64]float64, heldout map[uint64]float64) {
+	n := len(r.learners)
+	g := newGatherer(n)
+	snaps, heldout = make([]*trainer.Snapshot, n), map[uint64]float64{}
+	loss = make([]map[uint64]float64, n)
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for k := range n {
+		loss[k] = map[uint64]float64{}
+		tr, err := trainer.New(r.spec.trainerConfig(k, until), r.learners[k], trainer.Hooks{Average: seatOf{g, k}, Report: func(event any) {
+			mu.Lock()
+			defer mu.Unlock()
+			switch e := event.(type) {
+			case *trainer.RoundEvent:
+				loss[k][e.Round] = e.TrainLoss
+			case *trainer.EvalEvent:
+				heldout[e.Round] = e.HeldoutLoss
+			}
+		}})
+		if err == nil && from != nil {
+			err = tr.Restore(from[k])
+		}
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		wg.Go(func() {
+			if err := tr.Run(r.t.Context(), nil); err != nil && !errors.Is(err, trainer.ErrStopped) {
+				r.t.Error(err)
+			}
+			snaps[k] = new(trainer.Snapshot)
+			if err := tr.Capture(r.t.Context(), snaps[k]); err != nil {
+				r.t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	return snaps, loss, heldout
+}
+
+// TestJoinersMomentsMeasured compares a worker that joins at half of a run of 40 rounds with one
+// that never left: everything else is the same to the bit. docs/results.md has the table.
+func TestJoinersMomentsMeasured(t *testing.T) {
+	if *joinSeeds == 0 {
+		t.Skip("a measurement: -joins SEEDS")
+	}
+	const rounds, half, joiner = 40, 20, 3
+	for seed := 1; seed <= *joinSeeds; seed++ {
+		cfg, err := config.Load("", []string{"run.rounds=40", "run.eval_every=1", fmt.Sprint("run.seed=", seed), "inner.precision=fp32"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		set, err := data.Prepare(t.Context(), dataOptions(&cfg, dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		build := func(warmup int) *joinRun {
+			cfg := cfg
+			cfg.Sync.JoinWarmup = warmup
+			s, err := newSpec(&cfg, dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := &joinRun{t: t, spec: s}
+			for k := range cfg.Run.Workers {
+				dev, err := kernels.NewCPU(1, kernels.Precision(cfg.Inner.Precision))
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { dev.Close() })
+				l, err := s.newLearner(dev, set, k)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.learners = append(r.learners, l)
+			}
+			return r
+		}
+		middle, _, _ := build(0).session(nil, half)
+		var never []map[uint64]float64
+		var neverHeld map[uint64]float64
+		for _, c := range []struct {
+			name    string
+			warmup  int
+			moments func(s *trainer.Snapshot)
+		}{
+			{"never left", 0, func(*trainer.Snapshot) {}},
+			{"fetched", 0, func(s *trainer.Snapshot) { s.M, s.V, s.Updates = middle[0].M, middle[0].V, middle[0].Updates }},
+			{"fresh, at once", 0, fresh}, {"fresh, 10 steps", 10, fresh}, {"fresh, 20 steps", 20, fresh},
+			{"fresh, 40 steps", 40, fresh}, {"fresh, 80 steps", 80, fresh},
+		} {
+			from := slices.Clone(middle)
+			s := *middle[joiner]
+			c.moments(&s)
+			from[joiner] = &s
+			_, loss, held := build(c.warmup).session(from, rounds)
+			if never == nil {
+				never, neverHeld = loss, held
+			}
+			row := fmt.Sprintf("seed %d | %s |", seed, c.name)
+			for _, span := range [][2]uint64{{21, 21}, {22, 22}, {23, 25}, {26, 40}} {
+				sum := 0.0
+				for round := span[0]; round <= span[1]; round++ {
+					sum += loss[joiner][round] - never[joiner][round]
+				}
+				row += fmt.Sprintf(" %+.4f |", sum/float64(span[1]-span[0]+1))
+			}
+			for _, round := range []uint64{21, 22, 25, 40} {
+				row += fmt.Sprintf(" %.4f (%+.4f) |", held[round], held[round]-neverHeld[round])
+			}
+			t.Log(row)
+		}
+	}
+}
+
+func fresh(s *trainer.Snapshot) {
+	s.M, s.V, s.Updates = make([]float32, len(s.M)), make([]float32, len(s.V)), 0
+}

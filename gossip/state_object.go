@@ -1,0 +1,173 @@
+package gossip
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"hash"
+	"math"
+	"time"
+
+	"loco/gossip/transfer"
+	"loco/mesh"
+)
+
+// resultPart is the name of the only part of a result.
+const resultPart = "result"
+
+// object is something that a worker serves, or gathers: vectors, or the bytes of a
+// result.
+type object struct {
+	*transfer.Manifest
+	id      [32]byte
+	raw     []byte // the manifest
+	vectors [][]float32
+	bytes   []byte
+	born    time.Time
+	users   map[mesh.ID]time.Time // when each joiner last asked for some of it
+}
+
+// use notes that a joiner asked for some of it.
+func (o *object) use(from mesh.ID) { o.users[from] = time.Now() }
+
+// idle is how long nobody has asked for any of it.
+func (o *object) idle() time.Duration {
+	idle := time.Since(o.born)
+	for _, at := range o.users {
+		idle = min(idle, time.Since(at))
+	}
+	return idle
+}
+
+// describeState hashes a copy of a state, which nobody writes to any more.
+func describeState(kind transfer.Kind, st State) *object {
+	m := &transfer.Manifest{Kind: kind, Round: st.Round, Digest: st.Digest, Tokens: st.Tokens, Updates: st.Updates}
+	o := &object{Manifest: m}
+	for _, v := range st.Vectors {
+		m.Parts = append(m.Parts, transfer.Part{Name: v.Name, Bytes: 4 * uint64(len(v.Data))})
+		o.vectors = append(o.vectors, v.Data)
+	}
+	o.seal()
+	return o
+}
+
+func describeResult(r Result) *object {
+	sum := sha256.Sum256(r.Bytes)
+	m := &transfer.Manifest{Kind: transfer.Result, Round: r.Round, Digest: sum, Tokens: r.Tokens,
+		Parts: []transfer.Part{{Name: resultPart, Bytes: uint64(len(r.Bytes))}}}
+	o := &object{Manifest: m, bytes: r.Bytes}
+	o.seal()
+	return o
+}
+
+// seal fills in the hashes.
+func (o *object) seal() {
+	o.ChunkBytes = transfer.ChunkBytes(o.Bytes())
+	var buf []byte
+	for at := uint64(0); at < o.Bytes(); at += uint64(o.ChunkBytes) {
+		buf = o.read(buf[:0], at, min(at+uint64(o.ChunkBytes), o.Bytes()))
+		o.Chunks = append(o.Chunks, sha256.Sum256(buf))
+	}
+	for i, sum := range o.sums() {
+		o.Parts[i].Sum = sum
+	}
+	o.raw = o.Append(nil)
+	o.id = sha256.Sum256(o.raw)
+	o.born, o.users = time.Now(), map[mesh.ID]time.Time{}
+}
+
+// gather prepares an object whose bytes are to come.
+func gather(m *transfer.Manifest) *object {
+	o := &object{Manifest: m, raw: m.Append(nil)}
+	o.id = sha256.Sum256(o.raw)
+	if m.Kind == transfer.Result {
+		o.bytes = make([]byte, m.Bytes())
+		return o
+	}
+	for _, p := range m.Parts {
+		o.vectors = append(o.vectors, make([]float32, p.Bytes/4))
+	}
+	return o
+}
+
+// each calls f for the values [lo, hi) of each vector that lie in the bytes [lo, hi).
+// Chunks begin and end between values, for their length is a multiple of 4.
+func (o *object) each(lo, hi uint64, f func(values []float32)) {
+	at := uint64(0)
+	for _, v := range o.vectors {
+		end := at + 4*uint64(len(v))
+		if a, b := max(lo, at), min(hi, end); a < b {
+			f(v[(a-at)/4 : (b-at)/4])
+		}
+		at = end
+	}
+}
+
+// read appends the bytes [lo, hi).
+func (o *object) read(dst []byte, lo, hi uint64) []byte {
+	if o.vectors == nil {
+		return append(dst, o.bytes[lo:hi]...)
+	}
+	o.each(lo, hi, func(values []float32) {
+		for _, x := range values {
+			dst = binary.LittleEndian.AppendUint32(dst, math.Float32bits(x))
+		}
+	})
+	return dst
+}
+
+// put stores a chunk that has the right hash.
+func (o *object) put(chunk int, b []byte) {
+	lo, hi := o.Span(chunk)
+	if o.vectors == nil {
+		copy(o.bytes[lo:hi], b)
+		return
+	}
+	o.each(lo, hi, func(values []float32) {
+		for i := range values {
+			values[i] = math.Float32frombits(binary.LittleEndian.Uint32(b))
+			b = b[4:]
+		}
+	})
+}
+
+// sums returns the SHA-256 of each part.
+func (o *object) sums() (sums [][32]byte) {
+	var buf []byte
+	at := uint64(0)
+	for _, p := range o.Parts {
+		h := sha256.New()
+		for end := at + p.Bytes; at < end; {
+			step := min(end-at, 64<<10)
+			buf = o.read(buf[:0], at, at+step)
+			h.Write(buf)
+			at += step
+		}
+		sums = append(sums, sum256(h))
+	}
+	return sums
+}
+
+func sum256(h hash.Hash) (sum [32]byte) {
+	h.Sum(sum[:0])
+	return sum
+}
+
+// verify compares the whole with what its manifest says.
+func (o *object) verify() error {
+	for i, sum := range o.sums() {
+		if p := o.Parts[i]; sum != p.Sum {
+			return fmt.Errorf("part %q of round %d has SHA-256 %x, its manifest says %x", p.Name, o.Round, sum[:8], p.Sum[:8])
+		}
+	}
+	return nil
+}
+
+// state returns the vectors of a whole object.
+func (o *object) state() State {
+	st := State{Round: o.Round, Digest: o.Digest, Tokens: o.Tokens, Updates: o.Updates}
+	for i, p := range o.Parts {
+		st.Vectors = append(st.Vectors, NamedVector{p.Name, o.vectors[i]})
+	}
+	return st
+}

@@ -1,0 +1,143 @@
+package trainer
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// recorder keeps the mean of each round, as the log of results does.
+type recorder struct {
+	Averager
+	means []Replay
+}
+
+func (r *recorder) Average(ctx context.Context, round uint64, part Part, vec []float32, w float64, from Base) (Outcome, error) {
+	out, err := r.Averager.Average(ctx, round, part, vec, w, from)
+	out.Tokens = w
+	mean := slices.Clone(vec)
+	r.means = append(r.means, Replay{Tokens: w, Mean: func(dst []float32) error { copy(dst, mean); return nil }})
+	return out, err
+}
+
+// A state of round 2 and the means of rounds 2 to 4 lead to the state of round 5, to the
+// bit: with vectors that were fetched, and from a worker's own state.
+func TestReplayLeadsToTheGroupsState(t *testing.T) {
+	for _, strategy := range []string{"diloco", "ddp"} {
+		cfg := diloco(3, 9)
+		if cfg.Strategy = strategy; strategy == "ddp" {
+			cfg.InnerSteps = 1
+		}
+		rec := &recorder{Averager: newExact(1).worker(0)}
+		source := start(t, cfg, newQuadratic(5, drift(1)), Hooks{Average: rec})
+		var shared, own Snapshot
+		for _, until := range []uint64{2, 5} {
+			source.cfg.StopAfter = until
+			if err := source.Run(t.Context(), nil); !errors.Is(err, ErrStopped) {
+				t.Fatal(err)
+			}
+			if until == 2 {
+				var err error
+				if shared.Digest, err = source.CaptureShared(t.Context(), &shared); err != nil {
+					t.Fatal(err)
+				}
+				if err := source.Capture(t.Context(), &own); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		fetched := shared
+		fetched.Step = 0
+		fetched.Replay, fetched.Past = rec.means[2:], source.Head().Past
+		fetched.GroupRound, fetched.GroupStep = 5, 5*cfg.InnerSteps+1
+		q := newQuadratic(5, drift(0))
+		joiner := start(t, cfg, q, Hooks{Average: newExact(1).worker(0)})
+		if err := joiner.Join(&fetched); err != nil {
+			t.Fatalf("%s: %v", strategy, err)
+		}
+		away := start(t, cfg, newQuadratic(5, drift(1)), Hooks{Average: newExact(1).worker(0)})
+		if err := away.Restore(&own); err != nil {
+			t.Fatal(err)
+		}
+		since := Snapshot{Round: 2, Digest: away.Head().Digest, Replay: rec.means[2:], Past: source.Head().Past, GroupStep: fetched.GroupStep}
+		if err := away.Join(&since); err != nil {
+			t.Fatalf("%s: %v", strategy, err)
+		}
+		want := source.Head()
+		for name, tr := range map[string]*Trainer{"joiner": joiner, "away": away} {
+			h := tr.Head()
+			if h.Round != 5 || h.Digest != want.Digest || h.RunTokens != want.RunTokens || !slices.Equal(tr.momentum, source.momentum) {
+				t.Errorf("%s, %s: round %d, digest equal %v, %v tokens of %v", strategy, name, h.Round, h.Digest == want.Digest, h.RunTokens, want.RunTokens)
+			}
+			if wantStep := min(fetched.GroupStep, 6*cfg.InnerSteps-1); h.Step != wantStep {
+				t.Errorf("%s, %s: begins at step %d, want the group's place %d", strategy, name, h.Step, wantStep)
+			}
+			if i := slices.IndexFunc(h.Past, func(m Mark) bool { return m.Round == 4 }); i < 0 || h.Past[i].Digest != want.Past[4].Digest {
+				t.Errorf("%s, %s does not know the states on the way", strategy, name)
+			}
+		}
+		if strategy == "ddp" && (!slices.Equal(q.m, source.learner.(*quadratic).m) || q.v[0] != 5) {
+			t.Errorf("the replay left other moments than the group's")
+		}
+		fetched.Replay = slices.Concat(rec.means[2:3], rec.means[2:4]) // a wrong mean
+		if err := joiner.Join(&fetched); err == nil || !strings.Contains(err.Error(), "after a replay") {
+			t.Errorf("%s: a wrong replay: %v", strategy, err)
+		}
+		since.Digest[0]++
+		if err := away.Join(&since); err == nil {
+			t.Errorf("%s: went on from a state that it does not have", strategy)
+		}
+	}
+}
+
+// A joiner of noloco takes its place beside its source, which went on meanwhile.
+func TestNoLoCoJoinerGoesWhereItsSourceIs(t *testing.T) {
+	cfg := Config{Strategy: "noloco", Rounds: 20, InnerSteps: 3, OuterMomentum: 0.5, Beta: 0.7, Gamma: 0.7}
+	source := start(t, cfg, newQuadratic(5, drift(1)), Hooks{Average: newExact(1).worker(0)})
+	var s Snapshot
+	digest, err := source.CaptureShared(t.Context(), &s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Digest, s.GroupRound, s.GroupStep = digest, 7, 22
+	tr := start(t, cfg, newQuadratic(5, drift(0)), Hooks{Average: newExact(1).worker(0)})
+	if err := tr.Join(&s); err != nil {
+		t.Fatal(err)
+	}
+	if h := tr.Head(); h.Round != 7 || h.Step != 22 || !slices.Equal(tr.slow, source.slow) {
+		t.Errorf("round %d, step %d", h.Round, h.Step)
+	}
+}
+
+// Inner moments are taken over with the number of their updates, and stay where none came.
+func TestJoinersMoments(t *testing.T) {
+	source := start(t, diloco(4, 9), newQuadratic(5, drift(1)), Hooks{Average: newExact(1).worker(0)})
+	source.cfg.StopAfter = 2
+	if err := source.Run(t.Context(), nil); !errors.Is(err, ErrStopped) {
+		t.Fatal(err)
+	}
+	var s, moments Snapshot
+	digest, err := source.CaptureShared(t.Context(), &s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Digest = digest
+	if err := source.CaptureMoments(t.Context(), &moments); err != nil || moments.Updates != 8 {
+		t.Fatalf("%d updates, %v", moments.Updates, err)
+	}
+	q := newQuadratic(5, drift(0))
+	fresh := start(t, diloco(4, 9), q, Hooks{Average: newExact(1).worker(0)})
+	if err := fresh.Join(&s); err != nil || fresh.Updates() != 0 || q.v[0] != 0 {
+		t.Errorf("fresh: %d updates, %v", fresh.Updates(), err)
+	}
+	s.M, s.V, s.Updates = moments.M, moments.V, moments.Updates
+	if err := fresh.Join(&s); err != nil || fresh.Updates() != 8 || q.v[0] != 8 || !slices.Equal(q.m, moments.M) {
+		t.Errorf("fetched: %d updates, %v", fresh.Updates(), err)
+	}
+	s.V = s.V[:3]
+	if err := fresh.Join(&s); err == nil {
+		t.Error("took over moments of another length")
+	}
+}
