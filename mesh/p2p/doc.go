@@ -27,7 +27,9 @@
 // <run> is the first 16 hex digits of the run ID. Any byte read from a member
 // counts as being heard too. A lost connection is dialed again at once; when every
 // TCP address refuses, the process is gone and the member is suspect immediately
-// and dead after Config.DeadAfterRefused. Otherwise silence decides. Each machine
+// and dead after Config.DeadAfterRefused. Otherwise silence decides. A member that is
+// dead and heard of again, by gossip over a connection that survived or by others, is
+// asked for another hello. Each machine
 // measures with its own monotonic clock: no time crosses the network. The rules
 // are in [members], which has neither clock nor goroutine.
 //

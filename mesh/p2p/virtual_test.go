@@ -82,7 +82,7 @@ func awaitAll(t *testing.T, all []*Mesh, n int) {
 	}
 }
 
-// Members that were taken for dead while they were paused, or were cut off, are members
+// Members that were taken for dead while they were cut off, alone or not, are members
 // again soon afterwards, whether or not the connections survived.
 func TestTheDeadComeBack(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -90,8 +90,8 @@ func TestTheDeadComeBack(t *testing.T) {
 		begin func(net *sim.Net)
 		end   func(net *sim.Net)
 	}{
-		"paused for longer than DeadAfter":  {10 * time.Second, func(net *sim.Net) { net.Pause(1) }, func(net *sim.Net) { net.Resume(1) }},
-		"paused until connections break":    {2 * time.Minute, func(net *sim.Net) { net.Pause(1) }, func(net *sim.Net) { net.Resume(1) }},
+		"alone for longer than DeadAfter":   {10 * time.Second, func(net *sim.Net) { net.Partition([]int{1}) }, func(net *sim.Net) { net.Partition() }},
+		"alone until connections break":     {2 * time.Minute, func(net *sim.Net) { net.Partition([]int{1}) }, func(net *sim.Net) { net.Partition() }},
 		"cut off for longer than DeadAfter": {10 * time.Second, func(net *sim.Net) { net.Partition([]int{0, 1}) }, func(net *sim.Net) { net.Partition() }},
 		"cut off until connections break":   {2 * time.Minute, func(net *sim.Net) { net.Partition([]int{0, 1}) }, func(net *sim.Net) { net.Partition() }},
 		"the first cut off":                 {2 * time.Minute, func(net *sim.Net) { net.Partition([]int{0}) }, func(net *sim.Net) { net.Partition() }},
