@@ -157,7 +157,11 @@ func (a *AllReduce) clock() {
 			members, changed = a.cfg.Mesh.View()
 			a.step(func(now time.Time, m *protocol.Rounds) { m.View(now, members) })
 		case <-ticker.C:
+			// The view says more than its channel tells of, and where the mesh stands still no
+			// time passes here either: the machine takes a late tick for having stood still.
+			members, changed = a.cfg.Mesh.View()
 			a.step(func(now time.Time, m *protocol.Rounds) {
+				m.View(now, members)
 				m.Tick(now)
 				if work := a.now; work != nil {
 					if who, why := work.stalled(now, a.cfg.Grace); who != "" {

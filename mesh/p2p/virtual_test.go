@@ -3,7 +3,6 @@ package p2p
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,11 +13,9 @@ import (
 	"loco/mesh/sim"
 )
 
-// virtualConfig is testConfig for the process on a machine of a simulated network, whose
-// identity is kept in dir.
-func virtualConfig(t *testing.T, net *sim.Net, i int, dir string) Config {
+// virtualConfig is testConfig for the process on a machine of a simulated network.
+func virtualConfig(t *testing.T, net *sim.Net, i int) Config {
 	c := testConfig(t)
-	c.IdentityFile = filepath.Join(dir, "identity.key")
 	c.Network, c.Listen = p2ptest.On(net, i), []string{p2ptest.Listen(i)}
 	return c
 }
@@ -31,7 +28,7 @@ func TestConformanceInVirtualTime(t *testing.T) {
 		peers := make([]meshtest.Peer, n)
 		var first []string
 		for i := range peers {
-			c := virtualConfig(t, net, i, t.TempDir())
+			c := virtualConfig(t, net, i)
 			c.Bootstrap = first
 			m := mustNew(t, c)
 			if i == 0 {
@@ -57,7 +54,7 @@ func TestConformanceInVirtualTime(t *testing.T) {
 func runVirtual(t *testing.T, net *sim.Net, n int) []*Mesh {
 	var all []*Mesh
 	for i := range n {
-		c := virtualConfig(t, net, i, t.TempDir())
+		c := virtualConfig(t, net, i)
 		c.Heartbeat = time.Second
 		if i > 0 {
 			c.Bootstrap = all[0].Addrs()
@@ -85,7 +82,7 @@ func awaitAll(t *testing.T, all []*Mesh, n int) {
 	}
 }
 
-// Members that were taken for dead while they were paused, or were cut off, are members
+// Members that were taken for dead while they were cut off, alone or not, are members
 // again soon afterwards, whether or not the connections survived.
 func TestTheDeadComeBack(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -93,8 +90,8 @@ func TestTheDeadComeBack(t *testing.T) {
 		begin func(net *sim.Net)
 		end   func(net *sim.Net)
 	}{
-		"paused for longer than DeadAfter":  {10 * time.Second, func(net *sim.Net) { net.Pause(1) }, func(net *sim.Net) { net.Resume(1) }},
-		"paused until connections break":    {2 * time.Minute, func(net *sim.Net) { net.Pause(1) }, func(net *sim.Net) { net.Resume(1) }},
+		"alone for longer than DeadAfter":   {10 * time.Second, func(net *sim.Net) { net.Partition([]int{1}) }, func(net *sim.Net) { net.Partition() }},
+		"alone until connections break":     {2 * time.Minute, func(net *sim.Net) { net.Partition([]int{1}) }, func(net *sim.Net) { net.Partition() }},
 		"cut off for longer than DeadAfter": {10 * time.Second, func(net *sim.Net) { net.Partition([]int{0, 1}) }, func(net *sim.Net) { net.Partition() }},
 		"cut off until connections break":   {2 * time.Minute, func(net *sim.Net) { net.Partition([]int{0, 1}) }, func(net *sim.Net) { net.Partition() }},
 		"the first cut off":                 {2 * time.Minute, func(net *sim.Net) { net.Partition([]int{0}) }, func(net *sim.Net) { net.Partition() }},

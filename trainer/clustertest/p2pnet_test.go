@@ -86,11 +86,20 @@ func (n *p2pNet) stop(i int, on bool) {
 	switch {
 	case on && goOn == nil:
 		n.still[i] = make(chan struct{})
-		n.Pause(i)
+		n.unplug(i, true)
 	case !on && goOn != nil:
 		delete(n.still, i)
 		close(goOn)
-		n.Resume(i)
+		n.unplug(i, false)
+	}
+}
+
+func (n *p2pNet) unplug(i int, on bool) {
+	for k := range n.params.workers {
+		if k != i {
+			n.Cut(i, k, on)
+			n.Cut(k, i, on)
+		}
 	}
 }
 

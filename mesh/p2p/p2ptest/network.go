@@ -7,8 +7,8 @@
 // across a wait: an end that is closed here fails its Read and Write at once, for libp2p
 // closes connections with locks held. Keep-alives go on for ever, so a deadlock is no
 // deadlock to synctest but a run without an end: give every test a deadline in virtual
-// time. For the same reason a machine is stopped by [sim.Net.Pause]: what [sim.Net.Stop]
-// holds up does not end at a deadline, and libp2p waits for that with locks held.
+// time. For the same reason a machine is stopped by cutting its links, not by [sim.Net.Stop]
+// or [sim.Net.Pause]: libp2p waits with locks held until a write that waits is over.
 package p2ptest
 
 import (
