@@ -33,6 +33,7 @@ type AllReduce struct {
 // call is one Average.
 type call struct {
 	vec      []float32
+	base     [32]byte     // the digest of the state that the round starts from
 	works    []*reduction // of all attempts
 	finished chan struct{}
 	how      protocol.Finish
@@ -99,7 +100,7 @@ func (a *AllReduce) Average(ctx context.Context, round uint64, part Part, vec []
 		return Outcome{}, fmt.Errorf("gossip: all-reduce: round %d: %w", round, err)
 	}
 	start := time.Now()
-	c := &call{vec: vec, finished: make(chan struct{})}
+	c := &call{vec: vec, base: from.Digest, finished: make(chan struct{})}
 	members, _ := a.cfg.Mesh.View()
 	a.mu.Lock()
 	if a.closed || a.call != nil {
@@ -283,7 +284,7 @@ func (a *AllReduce) finish(f protocol.Finish) {
 			a.spare = old.bytes
 		}
 		a.kept, a.have = a.have, nil
-		a.states.log.add(Result{Round: f.Result.Round, Tokens: f.Result.Tokens, Bytes: a.kept.bytes})
+		a.states.log.add(Result{Round: f.Result.Round, Base: a.call.base, Tokens: f.Result.Tokens, Bytes: a.kept.bytes})
 	}
 	a.call.how = f
 	close(a.call.finished)

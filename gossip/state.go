@@ -43,7 +43,8 @@ type NamedVector struct {
 // Result is the committed mean of a round, as the codec has it.
 type Result struct {
 	Round  uint64
-	Tokens float64 // Σ of the weights in it
+	Base   [32]byte // the digest of the state that it is a step from
+	Tokens float64  // Σ of the weights in it
 	Bytes  []byte
 }
 

@@ -50,7 +50,7 @@ func (s *states) fetch(ctx context.Context, want Want) (Fetched, error) {
 		again, tryErr := f.try()
 		f.close()
 		if tryErr == nil {
-			s.log.reset(f.fetched.Results)
+			s.log.reset(f.fetched.based())
 			if err := removePartials(s.cfg.StateDir); err != nil {
 				s.cfg.Logger.Warn("gossip: remove what was fetched", "error", err)
 			}
@@ -62,6 +62,18 @@ func (s *states) fetch(ctx context.Context, want Want) (Fetched, error) {
 		s.cfg.Logger.Warn("gossip: fetch the state again", "error", err)
 	}
 	return Fetched{}, fmt.Errorf("gossip: fetch the state: %w", err)
+}
+
+// based returns the results with the states that they are steps from.
+func (f *Fetched) based() []Result {
+	for i, r := range f.Results {
+		for _, m := range append([]Mark{{Round: f.Round, Digest: f.Digest}}, f.Past...) {
+			if m.Round == r.Round {
+				f.Results[i].Base = m.Digest
+			}
+		}
+	}
+	return f.Results
 }
 
 // try is one try. It may help to try again once somebody has answered.

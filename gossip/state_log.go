@@ -76,15 +76,20 @@ func (l *resultLog) holds(round uint64) bool {
 	return slices.ContainsFunc(l.entries, func(e *logged) bool { return e.Round == round })
 }
 
-// oldest returns the first round from which on everything up to head can be replayed.
-func (l *resultLog) oldest(head uint64) uint64 {
+// oldest returns the first round from which on everything up to head can be replayed: the
+// results are steps of the head's own lineage, not of one that was given up or not taken.
+func (l *resultLog) oldest(head Head) uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := len(l.entries)
-	if n == 0 || l.entries[n-1].Round+1 < head || l.entries[0].Round > head {
-		return head
+	oldest := head.Round
+	for i := slices.IndexFunc(l.entries, func(e *logged) bool { return e.Round+1 == head.Round }); i >= 0; i-- {
+		e := l.entries[i]
+		if !slices.Contains(head.Past, Mark{Round: e.Round, Digest: e.Base}) {
+			break
+		}
+		oldest = e.Round
 	}
-	return l.entries[0].Round
+	return oldest
 }
 
 // take returns the object of a round's result, or nil.

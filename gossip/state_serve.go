@@ -121,7 +121,7 @@ func (s *states) stand(from mesh.ID, ask transfer.Ask) transfer.Answer {
 		return transfer.Answer{}
 	}
 	a := transfer.Answer{Ready: true, Round: head.Round, Step: head.Step, Since: head.Since, Tokens: head.Tokens, Digest: head.Digest,
-		Oldest: s.log.oldest(head.Round), Marks: head.Past}
+		Oldest: s.log.oldest(head), Marks: head.Past}
 	for n := len(a.Marks); n > 0 && a.Marks[n-1].Round >= head.Round; n-- {
 		a.Marks = a.Marks[:n-1] // the newest is the head itself
 	}
@@ -224,7 +224,7 @@ func (s *states) reuse(from mesh.ID, t transfer.Take, head Head) *object {
 	}
 	if t.Kind == transfer.State && !t.Exact {
 		// Replicas that differ need not be up to date, but a copy that nobody uses is made anew.
-		use := o.Round >= s.log.oldest(head.Round)
+		use := o.Round >= s.log.oldest(head)
 		if !s.replicas {
 			use = o.Round == head.Round || s.inUse(o, "")
 		}

@@ -579,7 +579,11 @@ func TestResultLogIsBoundedAndConsecutive(t *testing.T) {
 	add := func(round uint64, n int) { l.add(Result{Round: round, Bytes: make([]byte, n)}) }
 	check := func(what string, head, oldest uint64, entries int) {
 		t.Helper()
-		if got := l.oldest(head); got != oldest || len(l.entries) != entries || l.bytes > 100 {
+		h := Head{Round: head}
+		for r := range head {
+			h.Past = append(h.Past, Mark{Round: r})
+		}
+		if got := l.oldest(h); got != oldest || len(l.entries) != entries || l.bytes > 100 {
 			t.Errorf("%s: oldest %d, %d entries of %d bytes, want %d and %d", what, got, len(l.entries), l.bytes, oldest, entries)
 		}
 	}
@@ -596,6 +600,9 @@ func TestResultLogIsBoundedAndConsecutive(t *testing.T) {
 	check("a round again", 6, 4, 2)
 	add(7, 20)
 	check("a gap", 8, 7, 1)
+	if got := l.oldest(Head{Round: 8, Past: []Mark{{Round: 7, Digest: [32]byte{1}}}}); got != 8 {
+		t.Errorf("a result of another lineage is served to who is in round %d of this one", got)
+	}
 	add(8, 101)
 	check("too large", 9, 9, 0)
 	l.reset([]Result{{Round: 3, Bytes: make([]byte, 5)}})

@@ -187,6 +187,7 @@ func TestBehindCarriesWhereTheLineageIsItsOwn(t *testing.T) {
 		if _, err := source.CaptureShared(t.Context(), &shared); err != nil {
 			t.Fatal(err)
 		}
+		shared.Past = source.Head().Past
 		if !tc.past {
 			shared.Past = shared.Past[2:]
 		}

@@ -20,15 +20,21 @@ type Head struct {
 	RunTokens   float64
 	Digest      [32]byte      // of the state that the round starts from
 	Past        []Mark        // oldest first, the present state last; not to be written to
-	Since       time.Duration // the round began, when the last step ended
+	Since       time.Duration // the round began
+
+	clock roundClock
 }
 
 // Head may be called at any time.
-func (t *Trainer) Head() Head { return *t.head.Load() }
+func (t *Trainer) Head() Head {
+	h := *t.head.Load()
+	h.Since = h.clock.elapsed(t.hooks.Now())
+	return h
+}
 
 // publish renews what Head returns.
 func (t *Trainer) publish() {
-	h := Head{Round: t.round, Step: t.step, RunTokens: t.runTokens, Digest: t.stateDigest, Since: t.roundTime()}
+	h := Head{Round: t.round, Step: t.step, RunTokens: t.runTokens, Digest: t.stateDigest, clock: t.clock}
 	if was := t.head.Load(); was != nil && len(was.Past) > 0 && was.Past[len(was.Past)-1] == t.past[len(t.past)-1] && len(was.Past) == len(t.past) {
 		h.Past = was.Past // only the step is new
 	} else {

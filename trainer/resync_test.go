@@ -29,7 +29,6 @@ func TestBehindAsksAgain(t *testing.T) {
 		"a source that breaks":  {3, errors.New("stream reset"), ""},
 		"a source that is away": {3, ErrNobody, ""},
 		"no source that serves": {1000, errors.New("stream reset"), "take over the others' state (round 3 is under way): stream reset"},
-		"no source at all":      {1000, ErrNobody, "start this worker again"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -257,6 +257,9 @@ func (t *Trainer) resync(ctx context.Context, why string) error {
 	if err != nil {
 		return fmt.Errorf("trainer: round %d: take over the others' state (%s): %w", t.round, why, err)
 	}
+	if s.Slow == nil {
+		s.RunTokens = t.runTokens // it goes on from this worker's own state
+	}
 	round, tokens := s.End()
 	if tokens < t.runTokens {
 		return nil // who outweighed this worker's state is gone: its own counts
@@ -266,19 +269,23 @@ func (t *Trainer) resync(ctx context.Context, why string) error {
 	if round < t.round && tokens == t.runTokens {
 		return fmt.Errorf("trainer: round %d (%s): the state that was fetched is of round %d, which is older", t.round, why, round)
 	}
+	take := t.Join
 	if t.follows(s) {
-		if err := t.catchUp(s); err != nil {
-			return err
-		}
+		take = t.catchUp
 	} else {
 		mine := t.contributed()
 		e.LostRounds, e.LostSteps, e.LostTokens = t.round-fork.Round, mine.steps-fork.steps+t.pending.steps, mine.tokens-fork.Tokens+t.pending.tokens
 		if t.cfg.Strategy == "ddp" {
 			e.LostSteps++ // the gradient just computed
 		}
-		if err := t.Join(s); err != nil {
-			return err
-		}
+	}
+	// Where the rounds since do not fit, what precedes them does, and the others say again that
+	// this worker is behind.
+	if err := take(s); err != nil && !errors.Is(err, errReplay) {
+		return err
+	}
+	if s.Slow == nil && t.round == e.FromRound {
+		return nil
 	}
 	e.CarriedTokens = t.pending.tokens
 	e.Round, e.Digest = t.round, t.SlowDigest()
@@ -289,8 +296,9 @@ func (t *Trainer) resync(ctx context.Context, why string) error {
 // How a worker that is behind asks for the others' state: sources die and links break just
 // when rounds fail, so it asks again, half a minute in all.
 const (
-	fetchTries = 7
-	fetchPause = time.Second / 2 // doubles after each
+	fetchTries  = 7
+	nobodyTries = 4               // where nobody is there to ask
+	fetchPause  = time.Second / 2 // doubles after each
 )
 
 // fetch gets the others' state. This worker's own does not change meanwhile, so Capture may
@@ -299,7 +307,8 @@ func (t *Trainer) fetch(ctx context.Context) (s *Snapshot, err error) {
 	t.unlock()
 	defer func() { t.sem <- struct{}{} }()
 	for try := range fetchTries {
-		if s, err = t.hooks.Fetch(ctx); err == nil || ctx.Err() != nil || try == fetchTries-1 {
+		s, err = t.hooks.Fetch(ctx)
+		if err == nil || ctx.Err() != nil || try == fetchTries-1 || errors.Is(err, ErrNobody) && try == nobodyTries-1 {
 			break
 		}
 		again := time.NewTimer(fetchPause << try)

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -70,7 +71,6 @@ func (t *Trainer) Capture(ctx context.Context, s *Snapshot) error {
 
 func (t *Trainer) capture(s *Snapshot) {
 	t.captureShared(s)
-	s.RoundTime = t.roundTime()
 	n := t.learner.Parameters()
 	s.Tokens, s.Updates, s.Batch = t.tokens, t.updates, t.batch
 	s.RoundSteps, s.RoundTokens, s.RoundLoss, s.Carried = t.pending.steps, t.pending.tokens, t.pending.loss, t.pending.rounds
@@ -116,7 +116,7 @@ func (t *Trainer) captureMoments(s *Snapshot) {
 
 func (t *Trainer) captureShared(s *Snapshot) {
 	n := t.learner.Parameters()
-	s.Round, s.Step, s.RunTokens = t.round, t.step, t.runTokens
+	s.Round, s.Step, s.RunTokens, s.RoundTime = t.round, t.step, t.runTokens, t.roundTime()
 	s.Slow = sized(s.Slow, n)
 	if t.outer() {
 		copy(s.Slow, t.slow)
@@ -178,18 +178,46 @@ func (t *Trainer) Join(s *Snapshot) error {
 	if s.Slow != nil {
 		t.mark()
 	}
-	for _, r := range s.Replay {
-		if err := t.replay(r); err != nil {
-			return err
-		}
-		if want, ok := known[t.round]; ok && want != t.stateDigest {
-			return fmt.Errorf("trainer: the state of round %d has digest %x after a replay, the group's is %x", t.round, t.stateDigest[:8], want[:8])
-		}
-		t.mark()
+	if err := t.replayAll(s.Replay, known); err != nil {
+		return err
 	}
 	t.enterRound(s)
 	return nil
 }
+
+// replayAll replays rounds whose digests are known. Where it fails the trainer is as before.
+func (t *Trainer) replayAll(rounds []Replay, known map[uint64][32]byte) error {
+	if len(rounds) == 0 {
+		return nil
+	}
+	var before Snapshot
+	marks := len(t.past)
+	t.captureShared(&before)
+	if t.cfg.Strategy == "ddp" {
+		t.captureMoments(&before)
+	}
+	for _, r := range rounds {
+		err := t.replay(r)
+		if want, ok := known[t.round]; err == nil && ok && want != t.stateDigest {
+			err = fmt.Errorf("trainer: the state of round %d has digest %x after a replay, the group's is %x", t.round, t.stateDigest[:8], want[:8])
+		}
+		if err != nil {
+			t.adopt(&before)
+			if t.cfg.Strategy == "ddp" {
+				t.learner.WriteMoments(before.M, before.V)
+				t.updates = before.Updates
+			}
+			t.past = t.past[:min(len(t.past), marks)]
+			t.enterRound(&before)
+			return fmt.Errorf("%w: %w", errReplay, err)
+		}
+		t.mark()
+	}
+	return nil
+}
+
+// errReplay is wrapped where the rounds that were fetched do not lead to the group's state.
+var errReplay = errors.New("the rounds that were fetched do not fit this worker's state")
 
 // joinState takes over the vectors of a state.
 func (t *Trainer) joinState(s *Snapshot) error {

@@ -29,47 +29,55 @@ func (v *Voice) at(round uint64) ([32]byte, bool) {
 // Agree returns the members of the lineage that a joiner belongs into, those furthest on
 // first. Two members are of one lineage where they know the same digest of the older's
 // state. Of two lineages the one of more tokens wins; of equal ones the one of more
-// members, then that of the lowest worker: the order of docs/protocol.md, "States".
+// members in it, then that of the lowest worker: the order of docs/protocol.md, "States".
 func Agree(voices []Voice) []Voice {
 	voices = slices.DeleteFunc(slices.Clone(voices), func(v Voice) bool { return !v.Ready })
 	slices.SortFunc(voices, func(a, b Voice) int {
 		return cmp.Or(cmp.Compare(b.Tokens, a.Tokens), cmp.Compare(b.Round, a.Round), cmp.Compare(a.Worker, b.Worker), cmp.Compare(a.ID, b.ID))
 	})
-	var lineages [][]Voice
-next:
-	for _, v := range voices {
-		for i, l := range lineages {
-			if d, ok := l[0].at(v.Round); ok && d == v.Digest {
-				lineages[i] = append(l, v)
-				continue next
+	if len(voices) == 0 {
+		return nil
+	}
+	best, votes := voices[0], 0
+	for _, v := range voices { // by tokens, then by the lowest worker
+		n := 0
+		for _, o := range voices {
+			if o.Round == v.Round && o.Digest == v.Digest {
+				n++
 			}
 		}
-		lineages = append(lineages, []Voice{v})
-	}
-	var best []Voice
-	for _, l := range lineages { // by tokens, then by the lowest worker
-		if best == nil || l[0].Tokens == best[0].Tokens && len(l) > len(best) {
-			best = l
+		if v.Tokens == best.Tokens && n > votes {
+			best, votes = v, n
 		}
 	}
-	return best
+	return slices.DeleteFunc(voices, func(v Voice) bool {
+		d, ok := best.at(v.Round)
+		return !ok || d != v.Digest
+	})
 }
 
-// Agreed returns the digest of the state that round starts from, when more than half of a
-// lineage's members say it.
+// Agreed returns the digest of the state that round starts from, when more than half of
+// those members of a lineage say it who are in that round or past it. Who is behind has no
+// word: of a round that the others have lost, the one who finished it may be the last.
 func Agreed(lineage []Voice, round uint64) (digest [32]byte, ok bool) {
-	votes := map[[32]byte]int{}
+	votes, voters := map[[32]byte]int{}, 0
 	for i := range lineage {
+		if lineage[i].Round >= round {
+			voters++
+		}
 		if d, ok := lineage[i].at(round); ok {
-			if votes[d]++; 2*votes[d] > len(lineage) {
-				return d, true
-			}
+			votes[d]++
+		}
+	}
+	for d, n := range votes {
+		if 2*n > voters {
+			return d, true
 		}
 	}
 	return digest, false
 }
 
-// Newest returns the newest state that more than half of a lineage's members know.
+// Newest returns the newest state that a lineage agrees on.
 func Newest(lineage []Voice) (m Mark, ok bool) {
 	for _, v := range lineage {
 		if d, agreed := Agreed(lineage, v.Round); agreed && (!ok || v.Round > m.Round) {

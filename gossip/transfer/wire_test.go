@@ -138,12 +138,12 @@ func TestAgree(t *testing.T) {
 		ok     bool
 	}{
 		{"all alike", []Voice{voice(0, 5, 50, 5), voice(1, 5, 50, 5), voice(2, 5, 50, 5)}, []int{0, 1, 2}, Mark{5, d(5)}, true},
-		{"some a round behind", []Voice{voice(0, 5, 50, 5), voice(1, 6, 60, 6, Mark{5, d(5)}), voice(2, 5, 50, 5)}, []int{1, 0, 2}, Mark{5, d(5)}, true},
+		{"some a round behind", []Voice{voice(0, 5, 50, 5), voice(1, 6, 60, 6, Mark{5, d(5)}), voice(2, 5, 50, 5)}, []int{1, 0, 2}, Mark{6, d(6)}, true},
 		{"most a round ahead", []Voice{voice(0, 5, 50, 5), voice(1, 6, 60, 6, Mark{5, d(5)}), voice(2, 6, 60, 6, Mark{5, d(5)})}, []int{1, 2, 0}, Mark{6, d(6)}, true},
 		{"wrong bits in one", []Voice{voice(0, 5, 50, 9), voice(1, 5, 50, 5), voice(2, 5, 50, 5)}, []int{1, 2}, Mark{5, d(5)}, true},
 		{"a heavier fork of fewer", []Voice{voice(0, 5, 50, 5), voice(1, 5, 50, 5), voice(2, 4, 90, 9, Mark{3, d(3)})}, []int{2}, Mark{4, d(9)}, true},
 		{"two of equal weight", []Voice{voice(0, 5, 50, 9), voice(1, 5, 50, 5)}, []int{0}, Mark{5, d(9)}, true},
-		{"one alone is ahead with wrong bits", []Voice{voice(0, 6, 60, 9, Mark{5, d(5)}), voice(1, 5, 50, 5), voice(2, 5, 50, 5)}, []int{0, 1, 2}, Mark{5, d(5)}, true},
+		{"three ahead, one of them with wrong bits", []Voice{voice(0, 6, 60, 9, Mark{5, d(5)}), voice(1, 6, 60, 6, Mark{5, d(5)}), voice(2, 6, 60, 6, Mark{5, d(5)}), voice(3, 5, 50, 5)}, []int{1, 2, 3}, Mark{6, d(6)}, true},
 		{"not ready", []Voice{{ID: "x", Worker: 3}}, nil, Mark{}, false},
 	} {
 		lineage := Agree(c.voices)
