@@ -3,6 +3,7 @@ package gossip
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -44,7 +45,8 @@ func NewPairs(cfg Config) (*Pairs, error) {
 		return nil, err
 	}
 	p := &Pairs{cfg: cfg, changed: make(chan struct{})}
-	p.pairing = protocol.NewPairing(cfg.Mesh.Self(), cfg.Worker, cfg.Seed, uint64(cfg.MaxLag), cfg.Deadline, cfg.Grace)
+	p.pairing = protocol.NewPairing(protocol.PairingConfig{Self: cfg.Mesh.Self(), Worker: cfg.Worker, Seed: cfg.Seed, Lag: uint64(cfg.MaxLag),
+		Deadline: cfg.Deadline, Grace: cfg.Grace, Nonce: rand.Uint32()})
 	p.links = newLinks(cfg.Mesh, cfg.Logger, cfg.Grace, "/pairs")
 	p.links.onFrame, p.links.onBad = p.onFrame, p.onBad
 	p.states = newStates(&p.cfg, p.links, func(mesh.ID, uint64) {})
@@ -54,10 +56,10 @@ func NewPairs(cfg Config) (*Pairs, error) {
 
 // Close ends the exchange; an Average under way returns alone.
 func (p *Pairs) Close() error {
-	p.step(func(_ time.Time, m *protocol.Pairing) {
+	p.step(func(now time.Time, m *protocol.Pairing) {
 		p.closed = true
-		m.Abort(Delta)
-		m.Abort(Slow)
+		m.Abort(now, Delta)
+		m.Abort(now, Slow)
 	})
 	p.states.close()
 	p.links.close()
@@ -115,9 +117,9 @@ func (p *Pairs) drive(ctx context.Context, c *pairCall, part Part, changed <-cha
 			return nil
 		case <-cancelled:
 			cancelled = nil
-			p.step(func(_ time.Time, m *protocol.Pairing) {
+			p.step(func(now time.Time, m *protocol.Pairing) {
 				if !m.Exchanges(part) {
-					m.Abort(part)
+					m.Abort(now, part)
 				}
 			})
 		case <-changed:
@@ -125,7 +127,10 @@ func (p *Pairs) drive(ctx context.Context, c *pairCall, part Part, changed <-cha
 			members, changed = p.cfg.Mesh.View()
 			p.step(func(now time.Time, m *protocol.Pairing) { m.View(now, members) })
 		case <-ticker.C:
+			var members []mesh.Member
+			members, changed = p.cfg.Mesh.View() // a round that a member has finished is no change
 			p.step(func(now time.Time, m *protocol.Pairing) {
+				m.View(now, members)
 				if work := c.now; work != nil && work.stalled(now, p.cfg.Grace) {
 					m.Fail(now, part, work.Number, fmt.Sprintf("silent: sent nothing for %v", p.cfg.Grace))
 				}
@@ -138,7 +143,7 @@ func (p *Pairs) drive(ctx context.Context, c *pairCall, part Part, changed <-cha
 // conclude applies the mean, once nothing reads vec any more.
 func (p *Pairs) conclude(c *pairCall, part Part, start time.Time, err error) (Outcome, error) {
 	how := c.how
-	out := Outcome{Attempts: how.Tries, Rejected: how.Reject, Behind: how.Behind != "", Why: how.Behind}
+	out := Outcome{Attempts: how.Tries, Rejected: how.Reject, Behind: how.Behind != "", Why: how.Behind, Torn: how.Torn}
 	var encode, decode time.Duration
 	for _, work := range c.works {
 		work.stop()
@@ -152,7 +157,7 @@ func (p *Pairs) conclude(c *pairCall, part Part, start time.Time, err error) (Ou
 		out.Members = []int{p.cfg.Worker}
 		if how.Partner >= 0 {
 			began := time.Now()
-			err = c.works[len(c.works)-1].apply(p.cfg.Worker)
+			err = c.works[len(c.works)-1].apply()
 			decode += time.Since(began)
 			out.Members = append(out.Members, how.Partner)
 			slices.Sort(out.Members)
@@ -207,14 +212,14 @@ func (p *Pairs) codec(part Part) codec.Codec {
 
 func (p *Pairs) begin(x protocol.Exchange) {
 	c := p.calls[x.Part]
-	w := newSwap(x, p.codec(x.Part), p.links, c.vec, p.cfg.Worker)
-	w.onDone = func() { p.step(func(_ time.Time, m *protocol.Pairing) { m.Complete(x.Part, x.Number, x.PeerWorker) }) }
+	w := newSwap(time.Now(), x, p.codec(x.Part), p.links, c.vec, p.cfg.Worker)
+	w.onDone = func() { p.step(func(now time.Time, m *protocol.Pairing) { m.Complete(now, x.Part, x.Number) }) }
 	w.onFail = func(why string) {
 		p.step(func(now time.Time, m *protocol.Pairing) { m.Fail(now, x.Part, x.Number, why) })
 	}
 	c.now = w
 	c.works = append(c.works, w)
-	w.begin(time.Now())
+	w.begin()
 }
 
 func (p *Pairs) onFrame(from mesh.ID, h protocol.Header, payload []byte) (keep bool, err error) {

@@ -24,4 +24,20 @@ const (
 	bugDeadline         // the deadline is not looked at
 	bugUnaveraged       // a failed round is reported as averaged alone
 	bugServed           // what has been served is never given back
+
+	bugPairDouble  // a chunk that comes twice counts twice
+	bugPairEarly   // Holds before the last chunk
+	bugPairSwapped // the weights of the two are swapped
+	bugPairOwn     // the mean of the own vector with itself
+	bugPairLag     // the distance of the rounds is not looked at
+	bugPairRefuse  // a refusal is not heeded
+	bugPairDoubt   // in doubt, it takes another partner
+	bugPairAtOnce  // applied without the partner's Holds
+	bugPairSilent  // a one-sided exchange is not counted
+	bugPairEnded   // an exchange that was applied is denied to who asks
+	bugPairTaken   // a vector is taken twice
+	bugPairNonce   // a restarted process reuses its numbers
+	bugPairLate    // the deadline is not looked at
+	bugPairKeep    // calls of lonely workers are never given back
+	bugPairMute    // Holds is said once, and never again
 )

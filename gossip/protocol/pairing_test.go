@@ -29,7 +29,7 @@ func TestPairKeepsTheOfferOfAWorkerThatIsAhead(t *testing.T) {
 			round++
 		}
 		now := time.Unix(0, 0)
-		m := NewPairing(members[self].ID, self, 1, lag, time.Minute, time.Second)
+		m := NewPairing(PairingConfig{Self: members[self].ID, Worker: self, Seed: 1, Lag: lag, Deadline: time.Minute, Grace: time.Second})
 		m.View(now, members)
 		first, next := members[partner(round)].ID, members[partner(round+1)].ID
 		own := terms{weight: 1, length: 4}
@@ -43,7 +43,8 @@ func TestPairKeepsTheOfferOfAWorkerThatIsAhead(t *testing.T) {
 		if acts := m.Take(); len(acts) != 0 {
 			t.Fatalf("same partner %v: %d actions follow an offer for the next round, want none: %+v", again, len(acts), acts[0].Send)
 		}
-		m.Complete(Delta, 7, partner(round))
+		m.Complete(now, Delta, 7)
+		m.Receive(now, first, Envelope{Round: round, Attempt: 7, Worker: partner(round)}, holds{})
 		m.Take()
 		m.Start(now, Delta, round+1, own.weight, int(own.length))
 		if s := m.seeks[Delta]; s == nil || !s.exchange || s.peer != next || s.number != 8 {
@@ -58,7 +59,7 @@ func TestPairKeepsTheOfferOfAWorkerThatIsAhead(t *testing.T) {
 func TestPairsOfDifferentRoundsMeet(t *testing.T) {
 	now, own := time.Unix(0, 0), terms{weight: 1, length: 4}
 	machine := func(self int, round uint64, other uint64) *Pairing {
-		m := NewPairing(mesh.ID(fmt.Sprint("w", self)), self, 1, 2, time.Minute, time.Second)
+		m := NewPairing(PairingConfig{Self: mesh.ID(fmt.Sprint("w", self)), Worker: self, Seed: 1, Lag: 2, Deadline: time.Minute, Grace: time.Second})
 		var members []mesh.Member
 		for k, r := range []uint64{other, other} {
 			if k == self {
