@@ -133,13 +133,7 @@ func (m *Pairing) Start(now time.Time, part Part, round uint64, weight float64, 
 		declined: map[mesh.ID]bool{}, rejected: map[mesh.ID]string{}}
 	m.seeks[part] = s
 	m.forget(now, part, round)
-	ahead := 0
-	for _, id := range m.live {
-		if m.at(id) > round+m.Lag+1 {
-			ahead++
-		}
-	}
-	if 2*ahead > len(m.live) {
+	if ahead := m.ahead(round + m.Lag + 1); 2*ahead > len(m.live) {
 		m.finish(now, s, PairFinish{Partner: -1, Behind: fmt.Sprintf("%d of %d other workers are more than %d rounds ahead of round %d", ahead, len(m.live), m.Lag+1, round)})
 		return
 	}
@@ -160,6 +154,21 @@ func (m *Pairing) Start(now time.Time, part Part, round uint64, weight float64, 
 		}
 	}
 }
+
+// ahead counts the live workers that have finished the round.
+func (m *Pairing) ahead(round uint64) (n int) {
+	for _, id := range m.live {
+		if m.at(id) > round {
+			n++
+		}
+	}
+	return n
+}
+
+// Over says that most of the others have finished a round in which this worker still
+// trains. Its partner has gone on without it, and so do those of the next rounds, unless it
+// stops now and is with them from the next round on.
+func (m *Pairing) Over(round uint64) bool { return 2*m.ahead(round) > len(m.live) }
 
 // Abort ends a seek alone.
 func (m *Pairing) Abort(now time.Time, part Part) {

@@ -18,6 +18,9 @@ type Options struct {
 	Trace io.Writer // one line an event; nil: none
 	// Tamper changes a state machine before it starts: tests plant bugs.
 	Tamper func(*protocol.Rounds)
+	// Pairs runs the pair exchange instead of the all-reduce; TamperPair is its Tamper.
+	Pairs      bool
+	TamperPair func(*protocol.Pairing)
 }
 
 // Report says what a run did.
@@ -29,6 +32,7 @@ type Report struct {
 	Rounds   uint64 // committed by the worker that is furthest
 	Forks    int    // commits of rounds that two sides which could not reach each other both decided
 	Virtual  time.Duration
+	Pairs    PairReport
 	Err      error // the invariant that does not hold
 }
 
@@ -48,6 +52,7 @@ type world struct {
 	links   [][]*link // [from][to]
 	ids     uint64    // of contributions
 	check   *checker
+	pairs   *pairChecker // nil: the world averages over everybody
 	report  Report
 	healed  bool // no more faults
 	over    bool // the run's purpose is met
@@ -72,6 +77,8 @@ type params struct {
 	until     time.Duration // faults happen before
 	calm      bool          // no faults at all
 	flips     bool          // only bits flip
+	lag       uint64        // pairs: that partners may be apart
+	fast      bool          // pairs: one part a round
 }
 
 // Run runs one schedule to its end.
@@ -87,7 +94,11 @@ func Run(o Options) Report {
 		w.now = e.at
 		e.do()
 	}
-	w.check.atEnd()
+	if w.pairs != nil {
+		w.pairs.atEnd()
+	} else {
+		w.check.atEnd()
+	}
 	r := &w.report
 	r.Options, r.Workers, r.Events, r.Virtual, r.Err = o, w.params.workers, w.count, w.now, w.check.err
 	return *r
@@ -97,6 +108,9 @@ func newWorld(o Options) *world {
 	w := &world{opts: o, rng: rand.New(rand.NewPCG(o.Seed, 0x10c0))}
 	w.draw()
 	w.check = newChecker(w)
+	if o.Pairs {
+		w.pairs = newPairChecker(w)
+	}
 	n := w.params.workers
 	for i := range n {
 		w.nodes = append(w.nodes, newNode(w, i))
@@ -134,6 +148,9 @@ func (w *world) draw() {
 		p.calm, p.sigma = true, min(p.sigma, 0.5)
 	case 1:
 		p.flips, p.sigma, p.loss, p.repeat = true, 0.2, 0, 0
+	}
+	if w.opts.Pairs {
+		p = drawPairs(r, p)
 	}
 	w.params = p
 	w.tracef("world", "%+v", p)
