@@ -30,9 +30,8 @@ type Pairing struct {
 
 	members  map[mesh.ID]mesh.Member
 	live     []mesh.ID // other workers that may average, ascending by worker
-	round    uint64    // the newest round that was started, and its partner
-	partner  mesh.ID
-	chosen   bool
+	round    uint64    // the newest round that was started
+	partners []mesh.ID // [k]: by the matching of k rounds before it; "": none
 	seeks    [2]*seek
 	over     [2]int64 // the newest round that each part has finished; −1: none
 	offers   map[proposal]proposed
@@ -137,22 +136,17 @@ func (m *Pairing) Start(now time.Time, part Part, round uint64, weight float64, 
 		m.finish(now, s, PairFinish{Partner: -1, Behind: fmt.Sprintf("%d of %d other workers are more than %d rounds ahead of round %d", ahead, len(m.live), m.Lag+1, round)})
 		return
 	}
-	if !m.chosen || m.round != round {
-		m.chosen, m.round, m.partner = true, round, m.match(round)
-	}
-	s.matched = m.partner
-	switch {
-	case s.matched == "":
-		m.finish(now, s, PairFinish{Partner: -1})
-	case m.absent(s.matched) || m.passed(s.matched, round):
-		m.goLonely(now, s)
-	case m.members[s.matched].Worker > m.Worker:
-		m.ask(now, s, s.matched)
-	default:
-		if p, ok := m.offers[proposal{s.matched, part}]; ok && m.suits(s, s.matched, p) {
-			m.agree(now, s, s.matched, p)
+	if m.partners == nil || m.round != round {
+		m.round, m.partners = round, m.partners[:0]
+		for k := uint64(0); k <= min(m.Lag, lookBack, round); k++ {
+			m.partners = append(m.partners, m.match(round-k))
 		}
 	}
+	if m.partners[0] == "" {
+		m.finish(now, s, PairFinish{Partner: -1})
+		return
+	}
+	m.choose(now, s)
 }
 
 // ahead counts the live workers that have finished the round.
@@ -166,9 +160,17 @@ func (m *Pairing) ahead(round uint64) (n int) {
 }
 
 // Over says that most of the others have finished a round in which this worker still
-// trains. Its partner has gone on without it, and so do those of the next rounds, unless it
-// stops now and is with them from the next round on.
-func (m *Pairing) Over(round uint64) bool { return 2*m.ahead(round) > len(m.live) }
+// trains, or wait in it. Its partner goes on without it, and so do those of the next rounds,
+// unless it stops now: then it is with them from the next round on.
+func (m *Pairing) Over(round uint64) bool {
+	n := m.ahead(round)
+	for key, p := range m.lonelies {
+		if key.part == Delta && p.env.Round >= round && !m.passed(key.from, round) {
+			n++
+		}
+	}
+	return 2*n > len(m.live)
+}
 
 // Abort ends a seek alone.
 func (m *Pairing) Abort(now time.Time, part Part) {
@@ -228,8 +230,8 @@ func (m *Pairing) View(now time.Time, members []mesh.Member) {
 			m.watchDoubt(now, s)
 		case s.peer != "" && m.absent(s.peer):
 			m.Fail(now, s.part, s.number, "")
-		case s.peer == "" && !s.lonely && (m.absent(s.matched) || m.passed(s.matched, s.round)):
-			m.goLonely(now, s)
+		case s.peer == "" && !s.lonely:
+			m.choose(now, s)
 		default:
 			m.checkAlone(now, s)
 		}
@@ -268,16 +270,18 @@ func (m *Pairing) Tick(now time.Time) {
 			m.remind(now, s)
 		case s.exchange:
 		case s.lonely && s.peer == "":
-			if now.Sub(s.askedAt) >= m.lonelyMax(s) {
+			if !m.early(s) && now.Sub(s.askedAt) >= m.lonelyMax(s) {
 				m.finish(now, s, PairFinish{Partner: -1})
 			} else if now.Sub(s.toldAt) >= m.Grace/4 {
 				m.tell(now, s, tellMore)
 			}
-		case s.peer == "" && m.passed(s.matched, s.round), now.Sub(s.askedAt) >= m.Grace:
+		case now.Sub(s.askedAt) >= m.patience(s) || s.peer != "" && m.passed(s.peer, s.round+m.Lag):
 			if s.peer != "" {
 				m.send(s, s.peer, s.number, refuse{"waited long enough"})
 			}
 			m.goLonely(now, s)
+		case s.peer == "":
+			m.choose(now, s)
 		}
 	}
 }

@@ -12,11 +12,11 @@ import (
 // A lonely worker tells a few others, and more with time: what it sends does not depend
 // on how many there are.
 const (
-	tellFirst  = 7 // at once: all of a small run
-	tellMore   = 4 // each quarter of the grace period
-	tellMax    = 32
-	criers     = 3 // workers whom every lonely one tells, so that they bring two together
-	waitersMax = 4 // rounds ahead in which a lonely worker looks for who waits for it
+	tellFirst = 7 // at once: all of a small run
+	tellMore  = 4 // each quarter of the grace period
+	tellMax   = 32
+	criers    = 3 // workers whom every lonely one tells, so that they bring two together
+	lookBack  = 4 // rounds back in which a worker that is ahead looks for who comes to it
 )
 
 // absent says that a peer is not in the run now: it is dead, has left, or is a new process
@@ -46,6 +46,54 @@ func (m *Pairing) match(round uint64) mesh.ID {
 		return ""
 	}
 	return ids[partner]
+}
+
+// choose finds whom to wait for, and who of the two offers. Partners of one round are the
+// matching's, and the lower worker offers. Where the partner is ahead, by no more than Lag,
+// the one behind offers; so a worker that is ahead of its own partner waits for the one that
+// it had in the round in which that one still is.
+func (m *Pairing) choose(now time.Time, s *seek) {
+	s.matched = m.partners[0]
+	offers := m.members[s.matched].Worker > m.Worker
+	switch at := m.at(s.matched); {
+	case m.absent(s.matched) || m.members[s.matched].Done || at > s.round+m.Lag:
+		m.goLonely(now, s)
+		return
+	case at > s.round:
+		offers = true
+	case at < s.round:
+		for k, id := range m.partners[1:] {
+			if id != "" && !m.absent(id) && m.at(id) == s.round-1-uint64(k) {
+				s.matched, offers = id, false
+				break
+			}
+		}
+	}
+	for _, key := range m.sources(m.offers, s.part) {
+		if p := m.offers[key]; (key.from == s.matched || p.env.Round < s.round) && m.suits(s, key.from, p) {
+			m.agree(now, s, key.from, p)
+			return
+		}
+	}
+	if offers {
+		m.ask(now, s, s.matched)
+	} else if key := (proposal{s.matched, s.part}); m.lonelies[key].length > 0 { // it has given up waiting
+		m.send(s, s.matched, 0, lonely{s.own})
+		delete(m.lonelies, key)
+	}
+}
+
+// early says that fewer than half of the workers, this one included, have come this far in
+// the round: there is no hurry to go on alone.
+func (m *Pairing) early(s *seek) bool { return 2*(m.ahead(s.round)+1) < len(m.live)+1 }
+
+// patience is how long a worker waits for its partner: not long for one that has finished
+// the round as most of the others have, for it answers at once or not at all.
+func (m *Pairing) patience(s *seek) time.Duration {
+	if m.passed(s.matched, s.round) && 2*m.ahead(s.round) > len(m.live) {
+		return m.Grace / 4
+	}
+	return m.Grace
 }
 
 // ask offers an exchange to a peer.
@@ -118,6 +166,10 @@ func (m *Pairing) goLonely(now time.Time, s *seek) {
 			return
 		}
 	}
+	if 2*m.ahead(s.round) > len(m.live) { // the others who wait do so in later rounds
+		m.finish(now, s, PairFinish{Partner: -1})
+		return
+	}
 	if s.told == 0 {
 		s.order = m.order(s)
 		m.tell(now, s, tellFirst)
@@ -136,8 +188,8 @@ func (m *Pairing) tell(now time.Time, s *seek, n int) {
 	}
 }
 
-// order says whom a lonely worker tells, most promising first: who is lonely, who waits
-// for it in a later round, the criers, anybody.
+// order says whom a lonely worker tells, most promising first: who is lonely, the criers,
+// anybody.
 func (m *Pairing) order(s *seek) []mesh.ID {
 	var out []mesh.ID
 	in := map[mesh.ID]bool{m.Self: true}
@@ -153,11 +205,6 @@ func (m *Pairing) order(s *seek) []mesh.ID {
 		}
 	}
 	if len(m.live) > tellFirst {
-		for ahead := uint64(1); ahead <= min(m.Lag, waitersMax); ahead++ {
-			if id := m.match(s.round + ahead); id != "" && m.at(id) == s.round+ahead {
-				add(id)
-			}
-		}
 		for _, id := range m.criers(s.round) {
 			add(id)
 		}
@@ -225,14 +272,14 @@ func (m *Pairing) onOffer(now time.Time, s *seek, from mesh.ID, p proposed) {
 	switch {
 	case m.settled(from, p.env): // said again after it has ended
 	case s != nil && s.exchange && s.peer == from && s.number == p.env.Attempt: // said twice
-	case s == nil && int64(p.env.Round) <= m.over[p.env.Part]:
+	case s == nil && int64(p.env.Round+m.Lag) <= m.over[p.env.Part]:
 		m.reply(from, p.env, refuse{"has finished that round"})
 	case s == nil, s.exchange && p.env.Round > s.round, s.mine && s.peer == from: // for later
 		m.offers[key] = p
 	case s.exchange && s.peer != from, p.env.Round < s.round && !m.suits(s, from, p):
 		m.reply(from, p.env, refuse{"is in another exchange or round"})
+	// One that is behind is there now; the partner in this round may still train.
 	case (from == s.matched || s.lonely || p.env.Round < s.round) && m.suits(s, from, p):
-		// Who offers for a round that this worker has finished waits, as this one does.
 		if s.exchange { // the peer began anew: it gave this exchange up
 			m.drop(now, s)
 		}
@@ -276,7 +323,7 @@ func (m *Pairing) onRefuse(now time.Time, s *seek, from mesh.ID, env Envelope) {
 
 func (m *Pairing) onLonely(now time.Time, s *seek, from mesh.ID, p proposed) {
 	key := proposal{from, p.env.Part}
-	busy := int64(p.env.Round) <= m.over[p.env.Part] || s != nil && s.exchange && p.env.Round <= s.round
+	busy := s == nil && int64(p.env.Round+m.Lag) <= m.over[p.env.Part] || s != nil && s.exchange && p.env.Round <= s.round
 	if busy {
 		m.reply(from, p.env, refuse{"has a partner"})
 	}
@@ -290,12 +337,16 @@ func (m *Pairing) onLonely(now time.Time, s *seek, from mesh.ID, p proposed) {
 		return
 	}
 	delete(s.declined, from)
+	waits := from == s.matched || p.env.Round < s.round
 	switch {
-	case s.exchange:
-	case s.lonely && s.peer == "" && p.env.Worker > m.Worker, from == s.matched && s.peer != from && p.env.Worker > m.Worker:
+	case s.exchange || s.peer == from:
+	case (s.lonely && s.peer == "" || waits) && p.env.Worker > m.Worker:
 		delete(m.lonelies, key)
+		if s.peer != "" {
+			m.send(s, s.peer, s.number, refuse{"found another partner"})
+		}
 		m.ask(now, s, from)
-	case from == s.matched && !s.lonely && p.env.Worker < m.Worker:
+	case waits && !s.lonely:
 		m.send(s, from, 0, lonely{s.own}) // so that it asks this worker, which waits for it
 	}
 }

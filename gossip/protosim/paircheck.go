@@ -15,7 +15,15 @@ type PairReport struct {
 	Alone    int
 	Torn     int // of those alone, in doubt of whether the partner averaged
 	OneSided int // of those torn, where it did
+	Excess   int // alone although the faults had ended 2 rounds ago, and not the odd one
 }
+
+// Of the Averages after the faults have ended, that many may be alone though not the odd
+// one: workers are then in different rounds, and meet whom they meet.
+const (
+	excessMin   = 2
+	excessShare = 10 // one in
+)
 
 // vectorOf names a worker's vector.
 type vectorOf struct {
@@ -272,7 +280,8 @@ func (c *pairChecker) atEnd() {
 	if live%2 == 1 {
 		odd = c.rounds/live + 2
 	}
-	if alones > odd {
+	c.w.report.Pairs.Excess = max(0, alones-odd)
+	if alones > odd+excessMin+c.rounds/excessShare {
 		c.w.check.fail("%d of %d Averages of %d workers were alone, 2 rounds after the faults ended", alones, c.rounds, live)
 	}
 }
