@@ -38,6 +38,6 @@ const (
 	bugPairTaken   // a vector is taken twice
 	bugPairNonce   // a restarted process reuses its numbers
 	bugPairLate    // the deadline is not looked at
-	bugPairKeep    // calls of lonely workers are never given back
+	bugPairKeep    // what was taken is never forgotten
 	bugPairMute    // Holds is said once, and never again
 )

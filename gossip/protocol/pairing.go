@@ -30,8 +30,9 @@ type Pairing struct {
 
 	members  map[mesh.ID]mesh.Member
 	live     []mesh.ID // other workers that may average, ascending by worker
-	round    uint64    // the newest round that was started
-	partners []mesh.ID // [k]: by the matching of k rounds before it; "": none
+	round    uint64    // the newest round that was started, and its partner
+	partner  mesh.ID   // "": none
+	chosen   bool
 	seeks    [2]*seek
 	over     [2]int64 // the newest round that each part has finished; −1: none
 	offers   map[proposal]proposed
@@ -136,13 +137,10 @@ func (m *Pairing) Start(now time.Time, part Part, round uint64, weight float64, 
 		m.finish(now, s, PairFinish{Partner: -1, Behind: fmt.Sprintf("%d of %d other workers are more than %d rounds ahead of round %d", ahead, len(m.live), m.Lag+1, round)})
 		return
 	}
-	if m.partners == nil || m.round != round {
-		m.round, m.partners = round, m.partners[:0]
-		for k := uint64(0); k <= min(m.Lag, lookBack, round); k++ {
-			m.partners = append(m.partners, m.match(round-k))
-		}
+	if !m.chosen || m.round != round {
+		m.chosen, m.round, m.partner = true, round, m.match(round)
 	}
-	if m.partners[0] == "" {
+	if s.matched = m.partner; s.matched == "" {
 		m.finish(now, s, PairFinish{Partner: -1})
 		return
 	}
@@ -353,9 +351,6 @@ func (m *Pairing) send(s *seek, to mesh.ID, number uint64, msg Message) {
 // reply answers a message of another exchange than the one at hand, and says in which
 // round this worker is.
 func (m *Pairing) reply(to mesh.ID, env Envelope, msg Message) {
-	env.Worker, env.Round = m.Worker, uint64(m.over[env.Part]+1)
-	if s := m.seeks[env.Part]; s != nil {
-		env.Round = s.round
-	}
+	env.Worker, env.Round = m.Worker, max(m.round, uint64(m.over[Delta]+1))
 	m.out = append(m.out, PairAction{Send: &Send{to, env, msg}})
 }

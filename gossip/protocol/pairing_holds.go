@@ -22,10 +22,17 @@ type taking struct {
 }
 
 // Complete takes in that all of the partner's bytes of the exchange number are here, and
-// all of the own were written. The exchange is applied when both have said so.
+// all of the own were written. The exchange is applied when both have said so. Where the
+// deadline is so near that the answer may not come in time, the worker gives the exchange up
+// while it still may.
 func (m *Pairing) Complete(now time.Time, part Part, number uint64) {
 	s := m.seeks[part]
 	if s == nil || !s.exchange || s.number != number || s.mine {
+		return
+	}
+	if left := s.started.Add(m.Deadline).Sub(now); !s.theirs && left < min(m.Grace, m.Deadline/4) {
+		m.send(s, s.peer, s.number, refuse{"is out of time"})
+		m.finish(now, s, PairFinish{Partner: -1})
 		return
 	}
 	s.mine, s.saidAt = true, now
@@ -112,14 +119,14 @@ func (m *Pairing) took(part Part, peer mesh.ID, round uint64) bool {
 
 // forget gives back what no peer can ask for any more.
 func (m *Pairing) forget(now time.Time, part Part, round uint64) {
+	if m.bug == bugPairKeep {
+		return
+	}
 	m.taken = slices.DeleteFunc(m.taken, func(t taking) bool { return t.part == part && t.round+m.Lag < round })
 	for key, e := range m.ended {
 		if now.Sub(e.at) > 2*m.Deadline {
 			delete(m.ended, key)
 		}
-	}
-	if m.bug == bugPairKeep {
-		return
 	}
 	for _, said := range []map[proposal]proposed{m.offers, m.lonelies} {
 		for key, p := range said {

@@ -48,12 +48,11 @@ func (m *Pairing) match(round uint64) mesh.ID {
 	return ids[partner]
 }
 
-// choose finds whom to wait for, and who of the two offers. Partners of one round are the
-// matching's, and the lower worker offers. Where the partner is ahead, by no more than Lag,
-// the one behind offers; so a worker that is ahead of its own partner waits for the one that
-// it had in the round in which that one still is.
+// choose finds whom to wait for, and who of the two offers: in one round the lower worker, of
+// two rounds the one that is behind. One that is ahead takes whoever comes from behind, for
+// its partner in its own round may still train.
 func (m *Pairing) choose(now time.Time, s *seek) {
-	s.matched = m.partners[0]
+	s.matched = m.partner
 	offers := m.members[s.matched].Worker > m.Worker
 	switch at := m.at(s.matched); {
 	case m.absent(s.matched) || m.members[s.matched].Done || at > s.round+m.Lag:
@@ -61,13 +60,6 @@ func (m *Pairing) choose(now time.Time, s *seek) {
 		return
 	case at > s.round:
 		offers = true
-	case at < s.round:
-		for k, id := range m.partners[1:] {
-			if id != "" && !m.absent(id) && m.at(id) == s.round-1-uint64(k) {
-				s.matched, offers = id, false
-				break
-			}
-		}
 	}
 	for _, key := range m.sources(m.offers, s.part) {
 		if p := m.offers[key]; (key.from == s.matched || p.env.Round < s.round) && m.suits(s, key.from, p) {
@@ -272,6 +264,8 @@ func (m *Pairing) onOffer(now time.Time, s *seek, from mesh.ID, p proposed) {
 	switch {
 	case m.settled(from, p.env): // said again after it has ended
 	case s != nil && s.exchange && s.peer == from && s.number == p.env.Attempt: // said twice
+	case s != nil && s.peer == from && !s.exchange && (s.round < p.env.Round || s.round == p.env.Round && m.Worker < p.env.Worker):
+		// Both have offered. This worker's offer counts, and the peer knows that too.
 	case s == nil && int64(p.env.Round+m.Lag) <= m.over[p.env.Part]:
 		m.reply(from, p.env, refuse{"has finished that round"})
 	case s == nil, s.exchange && p.env.Round > s.round, s.mine && s.peer == from: // for later
@@ -330,7 +324,7 @@ func (m *Pairing) onLonely(now time.Time, s *seek, from mesh.ID, p proposed) {
 	if m.introduce(from, p) {
 		return
 	}
-	if !busy || m.cries(p.env.Round) {
+	if s != nil || !busy || m.cries(p.env.Round) { // this exchange may break
 		m.lonelies[key] = p
 	}
 	if busy || s == nil || !m.suits(s, from, p) {

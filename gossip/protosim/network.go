@@ -67,6 +67,9 @@ func (l *link) fly(s int, f frame, start time.Duration) {
 	}
 	at = max(at, l.last[s])
 	l.last[s] = at
+	if w.pairs != nil && at-start > w.params.grace { // as good as cut
+		w.faults = append(w.faults, outage{w.now, at, l.from, l.to})
+	}
 	epoch := l.epoch[s]
 	w.at(at, func() { l.arrive(s, f, epoch) })
 	if w.rng.Float64() < w.params.repeat && !w.healed { // written again after the stream broke

@@ -69,6 +69,9 @@ func drawPairs(r *rand.Rand, p params) params {
 	if r.IntN(40) == 0 {
 		p.workers = 12 + r.IntN(30)
 	}
+	if r.IntN(2) == 0 {
+		p.deadline = time.Duration(8000+r.IntN(8000)) * time.Millisecond
+	}
 	p.lag, p.fast = uint64(r.IntN(4)), r.IntN(3) == 0
 	return p
 }
@@ -226,7 +229,7 @@ func (c *pairChecker) settled() {
 		}
 	}
 	c.end = newest + 6
-	lasts := 8 * c.w.params.deadline
+	lasts := 8*c.w.params.deadline + 2*time.Minute
 	c.w.in(lasts, func() {
 		if !c.w.over {
 			c.w.check.fail("the faults ended %v ago, and not all workers go on", lasts)
@@ -294,7 +297,7 @@ func (c *pairChecker) strike(d *pairPlane) {
 		return
 	}
 	a, b := d.p.v.index, w.node(d.Peer)
-	lasts := time.Duration(w.rng.Int64N(int64(w.params.deadline))) + 100*time.Millisecond
+	lasts := time.Duration(w.rng.Int64N(int64(20*time.Second))) + 100*time.Millisecond
 	switch w.rng.IntN(5) {
 	case 0:
 		w.cut(lasts, func(i, j int) bool { return i == a && j == b })
