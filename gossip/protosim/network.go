@@ -41,6 +41,12 @@ func (l *link) send(s int, f frame) (free time.Duration) {
 	w.report.Messages++
 	src, dst := w.nodes[l.from], w.nodes[l.to]
 	f.to = dst.incarnation
+	if sc := w.opts.scale; sc != nil {
+		sc.count(f)
+		if s == data {
+			return l.ship(f)
+		}
+	}
 	start := w.now
 	if s == data {
 		start = max(w.now, src.up, dst.down)

@@ -39,6 +39,7 @@ type node struct {
 	epoch map[int]int         // of reach
 	ready bool                // its status
 	done  uint64              // its status: rounds finished
+	news  int                 // changes of the view so far
 }
 
 func newNode(w *world, i int) *node {
@@ -184,10 +185,15 @@ func (v *node) see(i int, s mesh.State) {
 }
 
 func (v *node) set(i int, m mesh.Member) {
-	if was := v.seen[i]; was.State == m.State && was.Ready == m.Ready && was.Round == m.Round {
+	was := v.seen[i]
+	if was.State == m.State && was.Ready == m.Ready && was.Round == m.Round {
 		return
 	}
 	v.seen[i] = m
+	v.news++
+	if v.w.opts.scale != nil && was.State == m.State && was.Ready == m.Ready {
+		return // as in the contract of the mesh: a round is no change
+	}
 	if v.proc != nil {
 		v.w.tracef(string(v.id), "sees w%d %v, ready %v", i, m.State, m.Ready)
 		v.proc.view()

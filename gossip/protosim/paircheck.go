@@ -239,6 +239,11 @@ func (c *pairChecker) settled() {
 
 // together counts who is alone although the faults have ended.
 func (c *pairChecker) together(p *pairProc, call *pairCall, alone bool) {
+	if sc := c.w.opts.scale; sc != nil && call.own.part == protocol.Delta {
+		sc.alone += boolean(alone)
+		sc.done(c.w, c.w.now-call.started, call.own.round)
+		return
+	}
 	if c.goal == nil || call.own.part != protocol.Delta || call.own.round < c.goal[p.v.index] {
 		return
 	}

@@ -25,6 +25,7 @@ type pairProc struct {
 	answer  func(*state, time.Duration)
 	took    map[vectorOf]bool
 	saved   uint64
+	news    int // of the view that the machine has seen at a tick
 }
 
 // pairCall is one Average.
@@ -89,6 +90,10 @@ func (p *pairProc) tick() {
 			if c != nil && c.plane != nil && c.plane.Stalled(now, p.v.w.params.grace) {
 				p.m.Fail(now, protocol.Part(part), c.plane.Number, "silent")
 			}
+		}
+		if p.v.news != p.news {
+			p.news = p.v.news
+			p.m.View(now, p.v.members())
 		}
 		p.m.Tick(now)
 	})

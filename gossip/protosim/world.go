@@ -21,6 +21,8 @@ type Options struct {
 	// Pairs runs the pair exchange instead of the all-reduce; TamperPair is its Tamper.
 	Pairs      bool
 	TamperPair func(*protocol.Pairing)
+
+	scale *scale // a world of many, to measure; nil: one to look for mistakes in
 }
 
 // Report says what a run did.
@@ -86,7 +88,7 @@ func Run(o Options) Report {
 	w := newWorld(o)
 	w.schedule()
 	for w.check.err == nil && !w.over && len(w.events) > 0 {
-		if w.count++; w.count > maxEvents {
+		if w.count++; w.count > maxEvents && o.scale == nil {
 			w.check.fail("%d events and no end", maxEvents)
 			break
 		}
@@ -94,9 +96,11 @@ func Run(o Options) Report {
 		w.now = e.at
 		e.do()
 	}
-	if w.pairs != nil {
+	switch {
+	case o.scale != nil:
+	case w.pairs != nil:
 		w.pairs.atEnd()
-	} else {
+	default:
 		w.check.atEnd()
 	}
 	r := &w.report
@@ -133,6 +137,10 @@ func newWorld(o Options) *world {
 
 // draw makes the parameters.
 func (w *world) draw() {
+	if w.opts.scale != nil {
+		w.params = w.opts.scale.params()
+		return
+	}
 	r := w.rng
 	ms := func(lo, hi int) time.Duration { return time.Duration(lo+r.IntN(hi-lo)) * time.Millisecond }
 	p := params{
@@ -159,6 +167,10 @@ func (w *world) draw() {
 // schedule draws the faults, and when the run ends.
 func (w *world) schedule() {
 	p := w.params
+	if w.opts.scale != nil {
+		w.opts.scale.schedule(w)
+		return
+	}
 	if !p.calm {
 		for range 1 + w.rng.IntN(8) {
 			at := time.Duration(w.rng.Int64N(int64(p.until)))
