@@ -25,6 +25,7 @@ type Pairs struct {
 	calls   [2]*pairCall
 	changed chan struct{}
 	closed  bool
+	looked  time.Time // when the machine last saw the view
 }
 
 // pairCall is one Average.
@@ -36,7 +37,7 @@ type pairCall struct {
 	how      protocol.PairFinish
 }
 
-// tickMax bounds how late a worker notices that its partner has finished the round.
+// tickMax bounds how late a worker notices that another has finished a round.
 const tickMax = 100 * time.Millisecond
 
 // NewPairs joins the exchange: from now on it answers the peers.
@@ -68,6 +69,20 @@ func (p *Pairs) Close() error {
 
 // FetchState gets the state of a ready member.
 func (p *Pairs) FetchState(ctx context.Context) (State, error) { return p.states.fetch(ctx, "") }
+
+// Over says that most of the others have finished the round, so that this worker stops its
+// inner steps in it: it would only fall further behind. It may be asked at every step.
+func (p *Pairs) Over(round uint64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now := time.Now(); now.Sub(p.looked) >= tickMax {
+		p.looked = now
+		members, _ := p.cfg.Mesh.View()
+		p.pairing.View(now, members)
+		p.perform()
+	}
+	return p.pairing.Over(round)
+}
 
 // Average replaces vec by the weighted mean of this worker's and its partner's. A
 // worker without one goes on with vec as it is, the only member of its outcome. The

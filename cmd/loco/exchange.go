@@ -37,7 +37,7 @@ type gossiper interface {
 // exchange plugs gossip into the trainer.
 type exchange struct {
 	gossiper
-	over              func(round uint64) bool // the trainer's Over hook; nil for pairs
+	over              func(round uint64) bool // the trainer's Over hook
 	codec, stateCodec string                  // of pseudo-gradients and of weights
 	planned           int                     // workers
 	meters            *meters
@@ -66,7 +66,9 @@ func newExchange(cfg *config.Config, m mesh.Mesh, worker int, share func() (goss
 	}
 	x := &exchange{codec: c.Name(), stateCodec: state.Name(), planned: cfg.Run.Workers, meters: meters, log: log}
 	if cfg.Sync.Strategy == config.NoLoCo {
-		x.gossiper, err = gossip.NewPairs(g)
+		var pairs *gossip.Pairs
+		pairs, err = gossip.NewPairs(g)
+		x.gossiper, x.over = pairs, pairs.Over
 	} else {
 		var all *gossip.AllReduce
 		all, err = gossip.NewAllReduce(g)
@@ -99,6 +101,10 @@ func (x *exchange) Average(ctx context.Context, round uint64, part trainer.Part,
 	x.meters.bytes.WithLabelValues("received", codec, "direct").Add(float64(out.BytesReceived))
 	if err == nil && part == trainer.Delta && len(out.Members) == 1 && x.planned > 1 {
 		x.log.Warn("nobody else was in the mean of this round", "round", round+1)
+	}
+	if out.Torn {
+		x.meters.torn.Inc()
+		x.log.Warn("went on alone in doubt: the partner may have averaged", "round", round+1, "part", part)
 	}
 	for _, r := range out.Rejected {
 		x.meters.rejected.Inc()

@@ -32,7 +32,7 @@ type meters struct {
 	phases                                      *prometheus.HistogramVec
 	bytes                                       *prometheus.CounterVec
 	rounds                                      *prometheus.CounterVec
-	retries, rejected, lostSteps                prometheus.Counter
+	retries, rejected, torn, lostSteps          prometheus.Counter
 	stateBytes                                  *prometheus.CounterVec
 	stateSeconds                                prometheus.Histogram
 	checkpointSeconds                           *prometheus.HistogramVec
@@ -73,6 +73,7 @@ func newMeters(spec *spec, worker int, peakFLOPs float64, view func() []mesh.Mem
 	m.rounds = f.counters("loco_rounds_total", "Rounds by result: averaged, alone or behind.", "result")
 	m.retries = f.counter("loco_round_retries_total", "Attempts of a round beyond its first.")
 	m.rejected = f.counter("loco_rejected_updates_total", "Updates of other workers that were refused.")
+	m.torn = f.counter("loco_torn_exchanges_total", "Pair exchanges that ended in doubt: this worker went on alone, and its partner may have applied the mean.")
 	m.lostSteps = f.counter("loco_lost_steps_total", "Inner steps whose work was discarded when the others' state was taken over.")
 	m.stateBytes = f.counters("loco_state_transfer_bytes_total", "Bytes of whole-state transfers to or from joiners, by direction.", "direction")
 	m.stateSeconds = f.histogram("loco_state_transfer_seconds", "Time to fetch the run's state from another worker.", prometheus.ExponentialBuckets(0.01, 2, 18))
