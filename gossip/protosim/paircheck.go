@@ -184,6 +184,10 @@ func (c *pairChecker) alone(p *pairProc, call *pairCall, f protocol.PairFinish) 
 			if !c.faulty(p.v.index, o.p.v.index, d.began) {
 				c.w.check.fail("w%d is in doubt of round %d with w%d, and nothing has cut them off", p.v.index, call.own.round, o.p.v.index)
 			}
+			since := c.w.now - 3*c.w.params.grace
+			if c.w.nodes[o.p.v.index].proc == o.p && !c.faulty(p.v.index, o.p.v.index, since) {
+				c.w.check.fail("w%d is still in doubt of round %d, and could ask w%d since %.3f s", p.v.index, call.own.round, o.p.v.index, since.Seconds())
+			}
 			if o.applied {
 				c.w.report.Pairs.OneSided++
 			}

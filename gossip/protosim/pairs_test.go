@@ -6,6 +6,28 @@ import (
 	"testing"
 )
 
+var scaleTable = flag.Bool("scale", false, "print the table of TestScaleTable")
+
+// TestScaleTable prints the table of docs/results.md. What the all-reduce's state machine
+// does for its messages grows with the cube of the workers, so that it stops at 128 here.
+func TestScaleTable(t *testing.T) {
+	if !*scaleTable {
+		t.Skip("takes minutes: -scale")
+	}
+	for _, o := range []ScaleOptions{
+		{Pairs: true, Workers: 8}, {Pairs: true, Workers: 64}, {Pairs: true, Workers: 64, Die: 0.01},
+		{Pairs: true, Workers: 512}, {Pairs: true, Workers: 512, Die: 0.01}, {Workers: 8}, {Workers: 64}, {Workers: 128},
+	} {
+		o.Chunks, o.Rounds, o.Seed = 512, 2, 1
+		r, err := Scale(o)
+		if err != nil {
+			t.Fatalf("%+v: %v", o, err)
+		}
+		t.Logf("pairs %v, %d workers, %.0f %% die: mean %.2f s, median %.2f s, p99 %.2f s; %.2f messages of %.0f bytes, %.2f MB in all; %.1f %% alone",
+			o.Pairs, o.Workers, 100*o.Die, r.Mean.Seconds(), r.Median.Seconds(), r.P99.Seconds(), r.Messages, r.Control, r.Bytes/1e6, 100*r.Alone)
+	}
+}
+
 var pairSchedules = flag.Uint64("pair-schedules", 1000, "random schedules of TestRandomPairSchedules")
 
 // TestRandomPairSchedules runs worlds of pairs with random faults. A seed that fails is
