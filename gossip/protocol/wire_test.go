@@ -53,6 +53,9 @@ func TestMessagesRoundTrip(t *testing.T) {
 	if got := hex.EncodeToString(failed{"ab", "c"}.AppendTo(nil)); got != "02006162010063" {
 		t.Errorf("Failed is %s", got)
 	}
+	if got := hex.EncodeToString(append(holds{true}.AppendTo(nil), meet{"ab"}.AppendTo(nil)...)); got != "0102006162" {
+		t.Errorf("Holds and Meet are %s", got)
+	}
 	if got := hex.EncodeToString(lonely{terms{1, 258}}.AppendTo(nil)); got != "000000000000f03f0201000000000000" {
 		t.Errorf("Lonely is %s", got)
 	}
