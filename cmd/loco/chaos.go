@@ -14,9 +14,9 @@ import (
 // chaosCmd runs schedules until its time is over or an invariant fails.
 type chaosCmd struct {
 	Strategy string  `help:"What is averaged over: everybody, random pairs, or both in turns. A replay needs one of the former." enum:"diloco,noloco,both" default:"both"`
-	Seconds float64 `default:"10" help:"How long to look for a failure, in seconds."`
-	Seed    uint64  `help:"First seed; the next schedules have the seeds after it. Default: random."`
-	Replay  uint64  `help:"Run the schedule of this seed alone and print a line for each of its events."`
+	Seconds  float64 `default:"10" help:"How long to look for a failure, in seconds."`
+	Seed     uint64  `help:"First seed; the next schedules have the seeds after it. Default: random."`
+	Replay   uint64  `help:"Run the schedule of this seed alone and print a line for each of its events."`
 }
 
 // Help is shown under the command's flags.
