@@ -70,18 +70,19 @@ func (p *Pairs) Close() error {
 // FetchState gets the state of a ready member.
 func (p *Pairs) FetchState(ctx context.Context) (State, error) { return p.states.fetch(ctx, "") }
 
-// Over says that most of the others have finished the round, so that this worker stops its
-// inner steps in it: it would only fall further behind. It may be asked at every step.
+// Over says that most of the others have finished the round and this worker's partner has
+// given it up or soon will, so that it stops its inner steps: it would only fall further behind. It may be asked at every step.
 func (p *Pairs) Over(round uint64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if now := time.Now(); now.Sub(p.looked) >= tickMax {
+	now := time.Now()
+	if now.Sub(p.looked) >= tickMax {
 		p.looked = now
 		members, _ := p.cfg.Mesh.View()
 		p.pairing.View(now, members)
 		p.perform()
 	}
-	return p.pairing.Over(round)
+	return p.pairing.Over(now, round)
 }
 
 // Average replaces vec by the weighted mean of this worker's and its partner's. A

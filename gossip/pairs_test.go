@@ -351,6 +351,8 @@ func TestPairsOverWhenMostHaveFinished(t *testing.T) {
 		for i, want := range []bool{false, true} { // one of three, then two, have finished round 4
 			c.net.Peer(i + 1).Announce(mesh.Status{Worker: i + 1, Ready: true, Round: 5})
 			<-time.After(time.Second)
+			c.peers[0].Over(4)
+			<-time.After(testGrace)
 			if got := c.peers[0].Over(4); got != want {
 				t.Errorf("%d of 3 others have finished the round: over %v", i+1, got)
 			}

@@ -28,19 +28,21 @@ type Pairing struct {
 	PairingConfig
 	bug bug
 
-	members  map[mesh.ID]mesh.Member
-	live     []mesh.ID // other workers that may average, ascending by worker
-	round    uint64    // the newest round that was started, and its partner
-	partner  mesh.ID   // "": none
-	chosen   bool
-	seeks    [2]*seek
-	over     [2]int64 // the newest round that each part has finished; −1: none
-	offers   map[proposal]proposed
-	lonelies map[proposal]proposed
-	heard    map[mesh.ID]uint64  // the newest round heard of each peer
-	ended    map[proposal]ending // the last exchange with each peer
-	taken    []taking            // vectors that are in this worker's state
-	try      uint32
+	members   map[mesh.ID]mesh.Member
+	live      []mesh.ID // other workers that may average, ascending by worker
+	round     uint64    // the newest round that was started, and its partner
+	partner   mesh.ID   // "": none
+	chosen    bool
+	mostRound uint64    // a round that most of the others have finished, and this worker has not,
+	mostAt    time.Time // and since when
+	seeks     [2]*seek
+	over      [2]int64 // the newest round that each part has finished; −1: none
+	offers    map[proposal]proposed
+	lonelies  map[proposal]proposed
+	heard     map[mesh.ID]uint64  // the newest round heard of each peer
+	ended     map[proposal]ending // the last exchange with each peer
+	taken     []taking            // vectors that are in this worker's state
+	try       uint32
 
 	out []PairAction
 }
@@ -158,16 +160,30 @@ func (m *Pairing) ahead(round uint64) (n int) {
 }
 
 // Over says that most of the others have finished a round in which this worker still
-// trains, or wait in it. Its partner goes on without it, and so do those of the next rounds,
-// unless it stops now: then it is with them from the next round on.
-func (m *Pairing) Over(round uint64) bool {
+// trains, or wait in it, and that its partner has given it up or soon will. So will those of
+// the next rounds, unless it stops now: then it is with them from the next round on. Before
+// half of Grace nothing is over unless the partner has left, so that a run that nothing
+// disturbs does the same steps every time.
+func (m *Pairing) Over(now time.Time, round uint64) bool {
 	n := m.ahead(round)
 	for key, p := range m.lonelies {
 		if key.part == Delta && p.env.Round >= round && !m.passed(key.from, round) {
 			n++
 		}
 	}
-	return 2*n > len(m.live)
+	if 2*n <= len(m.live) {
+		m.mostAt = time.Time{}
+		return false
+	}
+	if m.mostAt.IsZero() || m.mostRound != round {
+		m.mostAt, m.mostRound = now, round
+	}
+	partner := m.partner
+	if !m.chosen || m.round != round {
+		partner = m.match(round)
+	}
+	call, called := m.lonelies[proposal{partner, Delta}]
+	return now.Sub(m.mostAt) >= m.Grace/2 || partner != "" && (m.absent(partner) || m.passed(partner, round) || called && call.env.Round >= round)
 }
 
 // Abort ends a seek alone.

@@ -21,7 +21,7 @@ type PairReport struct {
 // Of the Averages after the faults have ended, that many may be alone though not the odd
 // one: workers are then in different rounds, and meet whom they meet.
 const (
-	excessMin   = 2
+	excessMin   = 3
 	excessShare = 10 // one in
 )
 

@@ -154,7 +154,7 @@ func (p *pairProc) step(f func(now time.Time)) {
 	p.acting = false
 	p.v.w.pairs.memory(p)
 	p.retry()
-	if p.inner > p.v.w.now && p.state != nil && p.v.ready && p.m.Over(p.state.round) {
+	if p.inner > p.v.w.now && p.state != nil && p.v.ready && p.m.Over(p.v.clock(), p.state.round) {
 		p.v.w.tracef(string(p.v.id), "hears that most have finished round %d", p.state.round)
 		p.inner = p.v.w.now
 		p.trains++
