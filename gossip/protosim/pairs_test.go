@@ -8,14 +8,14 @@ import (
 
 var (
 	scaleTable = flag.Bool("scale", false, "print the table of TestScaleTable")
-	scaleAll   = flag.Int("scale-allreduce", 128, "most workers of an all-reduce in TestScaleTable")
+	scaleAll   = flag.Int("scale-allreduce", 256, "most workers of an all-reduce in TestScaleTable")
 )
 
 // TestScaleTable prints the table of docs/results.md. What the all-reduce's state machine
-// does for its messages grows with the cube of the workers, so that it stops at 128.
+// does for its messages grows with the cube of the workers, so that it stops at 256.
 func TestScaleTable(t *testing.T) {
 	if !*scaleTable {
-		t.Skip("takes minutes: -scale")
+		t.Skip("takes a minute or two: -scale")
 	}
 	for _, o := range []ScaleOptions{
 		{Pairs: true, Workers: 8}, {Pairs: true, Workers: 64}, {Pairs: true, Workers: 64, Die: 0.01},
