@@ -37,6 +37,10 @@ type pairCall struct {
 	how      protocol.PairFinish
 }
 
+// pairsID ends the protocol IDs of the streams between pairs. Those of version 1 had no
+// Holds and another matching.
+const pairsID = "/pairs/2"
+
 // tickMax bounds how late a worker notices that another has finished a round.
 const tickMax = 100 * time.Millisecond
 
@@ -48,7 +52,7 @@ func NewPairs(cfg Config) (*Pairs, error) {
 	p := &Pairs{cfg: cfg, changed: make(chan struct{})}
 	p.pairing = protocol.NewPairing(protocol.PairingConfig{Self: cfg.Mesh.Self(), Worker: cfg.Worker, Seed: cfg.Seed, Lag: uint64(cfg.MaxLag),
 		Deadline: cfg.Deadline, Grace: cfg.Grace, Nonce: rand.Uint32()})
-	p.links = newLinks(cfg.Mesh, cfg.Logger, cfg.Grace, "/pairs")
+	p.links = newLinks(cfg.Mesh, cfg.Logger, cfg.Grace, pairsID)
 	p.links.onFrame, p.links.onBad = p.onFrame, p.onBad
 	p.states = newStates(&p.cfg, p.links, func(mesh.ID, uint64) {})
 	p.links.listen()

@@ -235,9 +235,9 @@ func TestPairWithASilentOrBadPartner(t *testing.T) {
 				defer c.close()
 				switch name {
 				case "silent":
-					c.net.Blackhole(1, dataID+"/pairs", true)
+					c.net.Blackhole(1, dataID+pairsID, true)
 				case "garbage":
-					c.net.Corrupt(1, dataID+"/pairs")
+					c.net.Corrupt(1, dataID+pairsID)
 				}
 				start := time.Now()
 				res := c.average(1, Delta, 1000, []int{0, 1}, nil)
@@ -325,8 +325,8 @@ func TestPairInDoubt(t *testing.T) {
 				c := newPairCluster(t, sim.Options{Peers: 2, Latency: 20 * time.Millisecond, Detection: time.Hour}, nil)
 				defer c.close()
 				// Offer and Accept take 40 ms, the vectors 20 ms more: what worker 1 says then is lost.
-				time.AfterFunc(50*time.Millisecond, func() { c.net.Blackhole(1, controlID+"/pairs", true) })
-				time.AfterFunc(lasts, func() { c.net.Blackhole(1, controlID+"/pairs", false) })
+				time.AfterFunc(50*time.Millisecond, func() { c.net.Blackhole(1, controlID+pairsID, true) })
+				time.AfterFunc(lasts, func() { c.net.Blackhole(1, controlID+pairsID, false) })
 				start := time.Now()
 				res := c.average(1, Delta, length, []int{0, 1}, nil)
 				if took := time.Since(start); took > testDeadline+testGrace {
