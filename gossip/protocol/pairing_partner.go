@@ -158,12 +158,15 @@ func (m *Pairing) goLonely(now time.Time, s *seek) {
 			return
 		}
 	}
-	if 2*m.ahead(s.round) > len(m.live) { // the others who wait do so in later rounds
+	if s.told == 0 {
+		s.order = m.order(s)
+	}
+	waits := !m.absent(s.matched) && !m.passed(s.matched, s.round) && !s.declined[s.matched]
+	if 2*m.ahead(s.round) > len(m.live) && !waits { // the others who wait do so in later rounds
 		m.finish(now, s, PairFinish{Partner: -1})
 		return
 	}
 	if s.told == 0 {
-		s.order = m.order(s)
 		m.tell(now, s, tellFirst)
 	}
 	m.checkAlone(now, s)
@@ -180,8 +183,8 @@ func (m *Pairing) tell(now time.Time, s *seek, n int) {
 	}
 }
 
-// order says whom a lonely worker tells, most promising first: who is lonely, the criers,
-// anybody.
+// order says whom a lonely worker tells, most promising first: its partner, who is lonely,
+// the criers, anybody.
 func (m *Pairing) order(s *seek) []mesh.ID {
 	var out []mesh.ID
 	in := map[mesh.ID]bool{m.Self: true}
@@ -190,6 +193,9 @@ func (m *Pairing) order(s *seek) []mesh.ID {
 			in[id] = true
 			out = append(out, id)
 		}
+	}
+	if !m.absent(s.matched) {
+		add(s.matched) // it may stop its inner steps and come
 	}
 	for _, key := range m.sources(m.lonelies, s.part) {
 		if m.suits(s, key.from, m.lonelies[key]) {
@@ -253,8 +259,11 @@ func (m *Pairing) checkAlone(now time.Time, s *seek) {
 // has finished the round or is known to be dead, for then the others know that too, and
 // most have their own partners.
 func (m *Pairing) lonelyMax(s *seek) time.Duration {
-	if m.passed(s.matched, s.round) || m.absent(s.matched) {
+	switch {
+	case m.passed(s.matched, s.round) || m.absent(s.matched):
 		return m.Grace / 4
+	case 2*m.ahead(s.round) > len(m.live):
+		return m.Grace / 2 // for the partner, which has been told
 	}
 	return m.Grace + m.Grace/4
 }
