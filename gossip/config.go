@@ -139,6 +139,9 @@ type Outcome struct {
 	// another round or hold other bytes. It must fetch their state; Why says more.
 	Behind bool
 	Why    string
+	// Torn is set where a pair's exchange ended in doubt: this worker went on alone, and its
+	// partner, which it could not reach any more, may have applied the mean.
+	Torn bool
 	// Rejected names the peers that were left out, and why.
 	Rejected []string
 	// Late names the workers that are late in most rounds as this worker sees it, and

@@ -3,6 +3,7 @@ package gossip
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -24,6 +25,7 @@ type Pairs struct {
 	calls   [2]*pairCall
 	changed chan struct{}
 	closed  bool
+	looked  time.Time // when the machine last saw the view
 }
 
 // pairCall is one Average.
@@ -35,7 +37,11 @@ type pairCall struct {
 	how      protocol.PairFinish
 }
 
-// tickMax bounds how late a worker notices that its partner has finished the round.
+// pairsID ends the protocol IDs of the streams between pairs. Those of version 1 had no
+// Holds and another matching.
+const pairsID = "/pairs/2"
+
+// tickMax bounds how late a worker notices that another has finished a round.
 const tickMax = 100 * time.Millisecond
 
 // NewPairs joins the exchange: from now on it answers the peers.
@@ -44,8 +50,9 @@ func NewPairs(cfg Config) (*Pairs, error) {
 		return nil, err
 	}
 	p := &Pairs{cfg: cfg, changed: make(chan struct{})}
-	p.pairing = protocol.NewPairing(cfg.Mesh.Self(), cfg.Worker, cfg.Seed, uint64(cfg.MaxLag), cfg.Deadline, cfg.Grace)
-	p.links = newLinks(cfg.Mesh, cfg.Logger, cfg.Grace, "/pairs")
+	p.pairing = protocol.NewPairing(protocol.PairingConfig{Self: cfg.Mesh.Self(), Worker: cfg.Worker, Seed: cfg.Seed, Lag: uint64(cfg.MaxLag),
+		Deadline: cfg.Deadline, Grace: cfg.Grace, Nonce: rand.Uint32()})
+	p.links = newLinks(cfg.Mesh, cfg.Logger, cfg.Grace, pairsID)
 	p.links.onFrame, p.links.onBad = p.onFrame, p.onBad
 	p.states = newStates(&p.cfg, false, func(mesh.ID, uint64) {})
 	p.links.listen()
@@ -54,10 +61,10 @@ func NewPairs(cfg Config) (*Pairs, error) {
 
 // Close ends the exchange; an Average under way returns alone.
 func (p *Pairs) Close() error {
-	p.step(func(_ time.Time, m *protocol.Pairing) {
+	p.step(func(now time.Time, m *protocol.Pairing) {
 		p.closed = true
-		m.Abort(Delta)
-		m.Abort(Slow)
+		m.Abort(now, Delta)
+		m.Abort(now, Slow)
 	})
 	p.states.close()
 	p.links.close()
@@ -67,6 +74,21 @@ func (p *Pairs) Close() error {
 // FetchState gets the state of a ready member; each has its own.
 func (p *Pairs) FetchState(ctx context.Context, want Want) (Fetched, error) {
 	return p.states.fetch(ctx, want)
+}
+
+// Over says that most of the others have finished the round and this worker's partner has
+// given it up or soon will, so that it stops its inner steps: it would only fall further behind. It may be asked at every step.
+func (p *Pairs) Over(round uint64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	if now.Sub(p.looked) >= tickMax {
+		p.looked = now
+		members, _ := p.cfg.Mesh.View()
+		p.pairing.View(now, members)
+		p.perform()
+	}
+	return p.pairing.Over(now, round)
 }
 
 // Average replaces vec by the weighted mean of this worker's and its partner's. A
@@ -117,9 +139,9 @@ func (p *Pairs) drive(ctx context.Context, c *pairCall, part Part, changed <-cha
 			return nil
 		case <-cancelled:
 			cancelled = nil
-			p.step(func(_ time.Time, m *protocol.Pairing) {
+			p.step(func(now time.Time, m *protocol.Pairing) {
 				if !m.Exchanges(part) {
-					m.Abort(part)
+					m.Abort(now, part)
 				}
 			})
 		case <-changed:
@@ -127,7 +149,10 @@ func (p *Pairs) drive(ctx context.Context, c *pairCall, part Part, changed <-cha
 			members, changed = p.cfg.Mesh.View()
 			p.step(func(now time.Time, m *protocol.Pairing) { m.View(now, members) })
 		case <-ticker.C:
+			var members []mesh.Member
+			members, changed = p.cfg.Mesh.View() // a round that a member has finished is no change
 			p.step(func(now time.Time, m *protocol.Pairing) {
+				m.View(now, members)
 				if work := c.now; work != nil && work.stalled(now, p.cfg.Grace) {
 					m.Fail(now, part, work.Number, fmt.Sprintf("silent: sent nothing for %v", p.cfg.Grace))
 				}
@@ -140,7 +165,7 @@ func (p *Pairs) drive(ctx context.Context, c *pairCall, part Part, changed <-cha
 // conclude applies the mean, once nothing reads vec any more.
 func (p *Pairs) conclude(c *pairCall, part Part, start time.Time, err error) (Outcome, error) {
 	how := c.how
-	out := Outcome{Attempts: how.Tries, Rejected: how.Reject, Behind: how.Behind != "", Why: how.Behind}
+	out := Outcome{Attempts: how.Tries, Rejected: how.Reject, Behind: how.Behind != "", Why: how.Behind, Torn: how.Torn}
 	var encode, decode time.Duration
 	for _, work := range c.works {
 		work.stop()
@@ -154,7 +179,7 @@ func (p *Pairs) conclude(c *pairCall, part Part, start time.Time, err error) (Ou
 		out.Members = []int{p.cfg.Worker}
 		if how.Partner >= 0 {
 			began := time.Now()
-			err = c.works[len(c.works)-1].apply(p.cfg.Worker)
+			err = c.works[len(c.works)-1].apply()
 			decode += time.Since(began)
 			out.Members = append(out.Members, how.Partner)
 			slices.Sort(out.Members)
@@ -209,14 +234,14 @@ func (p *Pairs) codec(part Part) codec.Codec {
 
 func (p *Pairs) begin(x protocol.Exchange) {
 	c := p.calls[x.Part]
-	w := newSwap(x, p.codec(x.Part), p.links, c.vec, p.cfg.Worker)
-	w.onDone = func() { p.step(func(_ time.Time, m *protocol.Pairing) { m.Complete(x.Part, x.Number, x.PeerWorker) }) }
+	w := newSwap(time.Now(), x, p.codec(x.Part), p.links, c.vec, p.cfg.Worker)
+	w.onDone = func() { p.step(func(now time.Time, m *protocol.Pairing) { m.Complete(now, x.Part, x.Number) }) }
 	w.onFail = func(why string) {
 		p.step(func(now time.Time, m *protocol.Pairing) { m.Fail(now, x.Part, x.Number, why) })
 	}
 	c.now = w
 	c.works = append(c.works, w)
-	w.begin(time.Now())
+	w.begin()
 }
 
 func (p *Pairs) onFrame(from mesh.ID, h protocol.Header, payload []byte) (keep bool, err error) {

@@ -235,9 +235,9 @@ func TestPairWithASilentOrBadPartner(t *testing.T) {
 				defer c.close()
 				switch name {
 				case "silent":
-					c.net.Blackhole(1, dataID+"/pairs", true)
+					c.net.Blackhole(1, dataID+pairsID, true)
 				case "garbage":
-					c.net.Corrupt(1, dataID+"/pairs")
+					c.net.Corrupt(1, dataID+pairsID)
 				}
 				start := time.Now()
 				res := c.average(1, Delta, 1000, []int{0, 1}, nil)
@@ -312,4 +312,54 @@ func randomPairSchedule(t *testing.T, seed uint64) {
 		t.Errorf("took %v", took)
 	}
 	checkPairs(t, mustCodec(t, "int8"), res, seed, length)
+}
+
+// One side has said that it holds everything, and does not hear the same of the other: it
+// asks until it is answered, or goes on alone at the deadline and says that the exchange may
+// be one-sided.
+func TestPairInDoubt(t *testing.T) {
+	for name, lasts := range map[string]time.Duration{"answered": 2 * testGrace, "unanswered": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const length = 1000
+				c := newPairCluster(t, sim.Options{Peers: 2, Latency: 20 * time.Millisecond, Detection: time.Hour}, nil)
+				defer c.close()
+				// With the opening of their streams Offer and Accept take 120 ms, the vector of worker 0
+				// 60 ms more: what worker 1 says then is lost.
+				time.AfterFunc(150*time.Millisecond, func() { c.net.Blackhole(1, controlID+pairsID, true) })
+				time.AfterFunc(lasts, func() { c.net.Blackhole(1, controlID+pairsID, false) })
+				start := time.Now()
+				res := c.average(1, Delta, length, []int{0, 1}, nil)
+				if took := time.Since(start); took > testDeadline+testGrace {
+					t.Errorf("took %v", took)
+				}
+				alone := checkPairs(t, mustCodec(t, "int8"), res, 1, length)
+				if res[1].out.Torn || len(res[1].out.Members) != 2 {
+					t.Errorf("worker 1, which was told everything: %+v", res[1].out)
+				}
+				if torn := name == "unanswered"; res[0].out.Torn != torn || slices.Contains(alone, 0) != torn {
+					t.Errorf("worker 0: %+v", res[0].out)
+				}
+			})
+		})
+	}
+}
+
+func TestPairsOverWhenMostHaveFinished(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newPairCluster(t, sim.Options{Peers: 4, Latency: time.Millisecond}, nil)
+		defer c.close()
+		for i, want := range []bool{false, true} { // one of three, then two, have finished round 4
+			c.net.Peer(i + 1).Announce(mesh.Status{Worker: i + 1, Ready: true, Round: 5})
+			<-time.After(time.Second)
+			c.peers[0].Over(4)
+			<-time.After(testGrace)
+			if got := c.peers[0].Over(4); got != want {
+				t.Errorf("%d of 3 others have finished the round: over %v", i+1, got)
+			}
+		}
+		if c.peers[0].Over(5) {
+			t.Error("a round that nobody has finished is over")
+		}
+	})
 }

@@ -12,9 +12,9 @@ import (
 )
 
 // swap is the data plane of one exchange of a pair: both send all of their encoded
-// vector and keep both encodings.
+// vector and keep both encodings. What is missing is in the ledger.
 type swap struct {
-	protocol.Exchange
+	*protocol.PairLedger
 	worker int
 	codec  codec.Codec
 	links  *links
@@ -29,28 +29,21 @@ type swap struct {
 	encodeTime, decodeTime atomic.Int64
 	sent, received         atomic.Uint64
 
-	mu           sync.Mutex
+	mu           sync.Mutex // of the ledger and theirs
 	stopped      bool
 	mine, theirs []byte
-	have         []bool
-	missing      int // chunks of theirs, and one for having sent all of mine
-	progress     time.Time
 }
 
-func newSwap(x protocol.Exchange, c codec.Codec, l *links, vec []float32, worker int) *swap {
-	w := &swap{Exchange: x, worker: worker, codec: c, links: l, vec: vec}
+func newSwap(now time.Time, x protocol.Exchange, c codec.Codec, l *links, vec []float32, worker int) *swap {
+	w := &swap{worker: worker, codec: c, links: l, vec: vec}
+	w.PairLedger = protocol.NewPairLedger(now, x, worker, len(vec), protocol.ChunkValues)
 	w.ctx, w.cancel = context.WithCancel(l.ctx)
 	w.mine = make([]byte, 0, c.EncodedLen(len(vec)))
 	w.theirs = make([]byte, c.EncodedLen(len(vec)))
-	w.have = make([]bool, protocol.Span{Hi: len(vec)}.Chunks())
-	w.missing = len(w.have) + 1
 	return w
 }
 
-func (w *swap) begin(now time.Time) {
-	w.progress = now
-	w.wg.Go(w.send)
-}
+func (w *swap) begin() { w.wg.Go(w.send) }
 
 func (w *swap) stop() {
 	w.mu.Lock()
@@ -61,9 +54,8 @@ func (w *swap) stop() {
 
 // send encodes and sends chunk after chunk.
 func (w *swap) send() {
-	all := protocol.Span{Hi: len(w.vec)}
-	for c := range w.have {
-		s, at, start := all.Chunk(c), len(w.mine), time.Now()
+	for c := range w.Chunks() {
+		s, at, start := w.Chunk(c), len(w.mine), time.Now()
 		mine, err := w.codec.AppendEncode(w.mine, w.vec[s.Lo:s.Hi])
 		w.encodeTime.Add(int64(time.Since(start)))
 		if err == nil {
@@ -79,15 +71,14 @@ func (w *swap) send() {
 			return
 		}
 		w.sent.Add(uint64(protocol.HeaderLen + len(mine) - at))
+		w.file(w.Sent)
 	}
-	w.count()
 }
 
-// count notes that one thing less is missing, and reports when nothing is.
-func (w *swap) count() {
+// file enters something into the ledger, and reports when nothing is missing.
+func (w *swap) file(enter func() (complete bool)) {
 	w.mu.Lock()
-	w.missing--
-	full := w.missing == 0 && !w.stopped
+	full := enter() && !w.stopped
 	w.mu.Unlock()
 	if full {
 		w.onDone()
@@ -96,30 +87,33 @@ func (w *swap) count() {
 
 // accept takes a chunk of the partner's. An error names what is wrong with it.
 func (w *swap) accept(now time.Time, h protocol.Header, payload []byte) error {
-	if int(h.Chunk) >= len(w.have) || h.Shard != 0 {
-		return fmt.Errorf("data of shard %d, chunk %d, which do not exist", h.Shard, h.Chunk)
+	w.mu.Lock()
+	fresh, err := w.Accept(now, h)
+	w.mu.Unlock()
+	if err != nil {
+		return err
 	}
-	s := protocol.Span{Hi: len(w.vec)}.Chunk(int(h.Chunk))
-	if want := w.codec.EncodedLen(s.Hi - s.Lo); int(h.Count) != s.Hi-s.Lo || len(payload) != want {
-		return fmt.Errorf("%d values in %d bytes of chunk %d, want %d in %d", h.Count, len(payload), h.Chunk, s.Hi-s.Lo, want)
+	s := w.Chunk(int(h.Chunk))
+	if want := w.codec.EncodedLen(s.Hi - s.Lo); len(payload) != want {
+		return fmt.Errorf("%d values in %d bytes of chunk %d, want %d", h.Count, len(payload), h.Chunk, want)
 	}
 	start := time.Now()
-	err := w.codec.Check(s.Hi-s.Lo, payload)
+	err = w.codec.Check(s.Hi-s.Lo, payload)
 	w.decodeTime.Add(int64(time.Since(start)))
 	if err != nil {
 		return err
 	}
 	w.received.Add(uint64(protocol.HeaderLen + len(payload)))
-	w.mu.Lock()
-	w.progress = now
-	if w.stopped || w.have[h.Chunk] {
-		w.mu.Unlock()
+	if !fresh {
 		return nil
 	}
-	w.have[h.Chunk] = true
-	copy(w.theirs[w.codec.EncodedLen(s.Lo):], payload)
-	w.mu.Unlock()
-	w.count()
+	w.file(func() bool {
+		if w.stopped {
+			return false
+		}
+		copy(w.theirs[w.codec.EncodedLen(s.Lo):], payload)
+		return w.Arrived(int(h.Chunk))
+	})
 	return nil
 }
 
@@ -127,33 +121,26 @@ func (w *swap) accept(now time.Time, h protocol.Header, payload []byte) error {
 func (w *swap) stalled(now time.Time, grace time.Duration) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return !w.stopped && w.missing > 0 && now.Sub(w.progress) >= grace
+	return !w.stopped && w.Stalled(now, grace)
 }
 
-// apply sets vec to the mean of both,
-//
-//	float32(w₁/(w₁+w₂))·x₁ + float32(w₂/(w₁+w₂))·x₂
-//
-// from the decoded bytes, 1 being the lower worker; products and sum in float32, the
-// weights' quotient in float64.
-func (w *swap) apply(self int) error {
-	first, second := w.mine, w.theirs
-	a, b := w.Own, w.Other
-	if self > w.PeerWorker {
-		first, second, a, b = second, first, b, a
-	}
-	all := protocol.Span{Hi: len(w.vec)}
-	for c := range w.have {
-		s := all.Chunk(c)
+// apply sets vec to the mean of both ([protocol.PairLedger.Halves]) from the decoded
+// bytes; products and sum in float32, the weights' quotient in float64.
+func (w *swap) apply() error {
+	for c := range w.Chunks() {
+		s := w.Chunk(c)
 		lo := w.codec.EncodedLen(s.Lo)
 		hi := lo + w.codec.EncodedLen(s.Hi-s.Lo)
 		x := w.vec[s.Lo:s.Hi]
 		clear(x)
-		if err := w.codec.DecodeAdd(x, first[lo:hi], float32(a/(a+b))); err != nil {
-			return err
-		}
-		if err := w.codec.DecodeAdd(x, second[lo:hi], float32(b/(a+b))); err != nil {
-			return err
+		for _, half := range w.Halves() {
+			from := w.theirs
+			if half.Own {
+				from = w.mine
+			}
+			if err := w.codec.DecodeAdd(x, from[lo:hi], half.Share); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

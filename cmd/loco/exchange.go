@@ -37,7 +37,7 @@ type gossiper interface {
 // exchange plugs gossip into the trainer.
 type exchange struct {
 	gossiper
-	over              func(round uint64, tokens float64) bool // the trainer's Over hook; nil for pairs
+	over              func(round uint64, tokens float64) bool // the trainer's Over hook
 	awaited           func(round uint64) bool                 // and its Awaited
 	late              lateWatch
 	codec, stateCodec string             // of pseudo-gradients and of weights
@@ -79,7 +79,9 @@ func newExchange(cfg *config.Config, m mesh.Mesh, worker int, share *sharer, dir
 	x := &exchange{codec: c.Name(), stateCodec: state.Name(), results: c, planned: cfg.Run.Workers, meters: meters, log: log}
 	x.late = lateWatch{worker: worker, meters: meters, log: log, report: report}
 	if cfg.Sync.Strategy == config.NoLoCo {
-		x.gossiper, err = gossip.NewPairs(g)
+		var pairs *gossip.Pairs
+		pairs, err = gossip.NewPairs(g)
+		x.gossiper, x.over = pairs, func(round uint64, _ float64) bool { return pairs.Over(round) }
 	} else {
 		var all *gossip.AllReduce
 		all, err = gossip.NewAllReduce(g)
@@ -112,6 +114,10 @@ func (x *exchange) Average(ctx context.Context, round uint64, part trainer.Part,
 	x.meters.bytes.WithLabelValues("received", codec, "direct").Add(float64(out.BytesReceived))
 	if err == nil && part == trainer.Delta && len(out.Members) == 1 && x.planned > 1 {
 		x.log.Warn("nobody else was in the mean of this round", "round", round+1)
+	}
+	if out.Torn {
+		x.meters.torn.Inc()
+		x.log.Warn("went on alone in doubt: the partner may have averaged", "round", round+1, "part", part)
 	}
 	for _, r := range out.Rejected {
 		x.meters.rejected.Inc()

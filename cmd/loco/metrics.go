@@ -26,22 +26,22 @@ type meters struct {
 	registry *prometheus.Registry
 	labelled prometheus.Registerer
 
-	loss, heldout, lr, gradNorm, deltaNorm      prometheus.Gauge
-	tokens                                      prometheus.Counter
-	tokensPerSecond, flops, peak, peakShare     prometheus.Gauge
-	utilisation, round, step, group, replicaStd prometheus.Gauge
-	innerStep                                   prometheus.Histogram
-	phases                                      *prometheus.HistogramVec
-	bytes                                       *prometheus.CounterVec
-	rounds                                      *prometheus.CounterVec
-	retries, rejected, lostSteps, lostTokens    prometheus.Counter
-	late                                        *prometheus.GaugeVec
-	carried                                     prometheus.Gauge
-	stateBytes                                  *prometheus.CounterVec
-	stateSeconds                                prometheus.Histogram
-	checkpointSeconds                           *prometheus.HistogramVec
-	checkpointBytes, checkpointRound            prometheus.Gauge
-	checkpointFailures                          prometheus.Counter
+	loss, heldout, lr, gradNorm, deltaNorm         prometheus.Gauge
+	tokens                                         prometheus.Counter
+	tokensPerSecond, flops, peak, peakShare        prometheus.Gauge
+	utilisation, round, step, group, replicaStd    prometheus.Gauge
+	innerStep                                      prometheus.Histogram
+	phases                                         *prometheus.HistogramVec
+	bytes                                          *prometheus.CounterVec
+	rounds                                         *prometheus.CounterVec
+	retries, rejected, torn, lostSteps, lostTokens prometheus.Counter
+	late                                           *prometheus.GaugeVec
+	carried                                        prometheus.Gauge
+	stateBytes                                     *prometheus.CounterVec
+	stateSeconds                                   prometheus.Histogram
+	checkpointSeconds                              *prometheus.HistogramVec
+	checkpointBytes, checkpointRound               prometheus.Gauge
+	checkpointFailures                             prometheus.Counter
 
 	flopsPerToken, peakFLOPs float64
 	tokensPerStep            uint64
@@ -78,6 +78,7 @@ func newMeters(spec *spec, worker int, peakFLOPs float64, view func() []mesh.Mem
 	m.rounds = f.counters("loco_rounds_total", "Rounds by result: averaged, alone or behind.", "result")
 	m.retries = f.counter("loco_round_retries_total", "Attempts of a round beyond its first.")
 	m.rejected = f.counter("loco_rejected_updates_total", "Updates of other workers that were refused.")
+	m.torn = f.counter("loco_torn_exchanges_total", "Pair exchanges that ended in doubt: this worker went on alone, and its partner may have applied the mean.")
 	m.lostSteps = f.counter("loco_lost_steps_total", "Inner steps whose work was discarded when the others' state was taken over.")
 	m.lostTokens = f.counter("loco_lost_tokens_total", "Tokens trained by this worker and in no mean: too late for their round, or discarded when the others' state was taken over.")
 	m.carried = f.gauge("loco_carried_tokens", "Tokens trained by this worker too late for their round and kept for a later one.")

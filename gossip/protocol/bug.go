@@ -25,4 +25,20 @@ const (
 	bugUnaveraged       // a failed round is reported as averaged alone
 	bugFew              // those who are left out are never asked again
 	bugServed           // what has been served is never given back
+
+	bugPairDouble  // a chunk that comes twice counts twice
+	bugPairEarly   // Holds before the last chunk
+	bugPairSwapped // the weights of the two are swapped
+	bugPairOwn     // the mean of the own vector with itself
+	bugPairLag     // the distance of the rounds is not looked at
+	bugPairRefuse  // a refusal is not heeded
+	bugPairDoubt   // in doubt, it takes another partner
+	bugPairAtOnce  // applied without the partner's Holds
+	bugPairSilent  // a one-sided exchange is not counted
+	bugPairEnded   // an exchange that was applied is denied to who asks
+	bugPairTaken   // a vector is taken twice
+	bugPairNonce   // a restarted process reuses its numbers
+	bugPairLate    // the deadline is not looked at
+	bugPairKeep    // what was taken is never forgotten
+	bugPairMute    // Holds is said once, and never again
 )

@@ -29,3 +29,22 @@ func TestPlantedBugsAreFound(t *testing.T) {
 		})
 	}
 }
+
+// TestPlantedPairBugsAreFound does the same for the pair exchange.
+func TestPlantedPairBugsAreFound(t *testing.T) {
+	for i, b := range protocol.PairBugs {
+		t.Run(b.Name, func(t *testing.T) {
+			if testing.Short() && i%4 != 0 {
+				t.Skip("one in four")
+			}
+			for seed := uint64(1); seed <= schedulesMax; seed++ {
+				o := protosim.Options{Seed: seed, Pairs: true, TamperPair: func(m *protocol.Pairing) { protocol.PlantPair(m, i) }}
+				if r := protosim.Run(o); r.Err != nil {
+					t.Logf("| %s | %d | %v |", b.Name, seed, r.Err)
+					return
+				}
+			}
+			t.Errorf("not found in %d schedules", schedulesMax)
+		})
+	}
+}

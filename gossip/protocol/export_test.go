@@ -28,3 +28,32 @@ var Bugs = []struct {
 
 // Plant puts bug i into a machine.
 func Plant(m *Rounds, i int) { m.bug = Bugs[i].bug }
+
+// PairBugs are the mistakes that a test can plant in the pair exchange.
+var PairBugs = []struct {
+	Name string
+	bug  bug
+}{
+	{"Holds before the last chunk", bugPairEarly},
+	{"a chunk that comes twice counts twice", bugPairDouble},
+	{"the weights of the two are swapped", bugPairSwapped},
+	{"the mean of the own vector with itself", bugPairOwn},
+	{"the distance of the rounds is not looked at", bugPairLag},
+	{"a stale offer is accepted: a vector is taken twice", bugPairTaken},
+	{"a restarted process reuses its numbers", bugPairNonce},
+	{"a refusal is not heeded", bugPairRefuse},
+	{"in doubt, it takes another partner", bugPairDoubt},
+	{"applied without the partner's Holds", bugPairAtOnce},
+	{"an exchange that was applied is denied to who asks", bugPairEnded},
+	{"Holds is said once, and never again", bugPairMute},
+	{"a one-sided exchange is not counted", bugPairSilent},
+	{"the deadline is not looked at", bugPairLate},
+	{"what was taken is never forgotten", bugPairKeep},
+}
+
+// PlantPair puts bug i into a machine.
+func PlantPair(m *Pairing, i int) {
+	if m.bug = PairBugs[i].bug; m.bug == bugPairNonce {
+		m.Nonce = 0
+	}
+}

@@ -50,6 +50,9 @@ const (
 	TypeRefuse       Type = 34
 	TypeLonely       Type = 35
 	TypePair         Type = 36
+	TypeHolds        Type = 37
+	TypeForgot       Type = 38
+	TypeMeet         Type = 39
 )
 
 // payloadMax bounds a frame's payload by its type; 0 says that the type is unknown.
@@ -58,7 +61,7 @@ func (t Type) payloadMax() int {
 	case TypeContribution, TypeResult, TypePair:
 		return dataMax
 	case TypeReady, TypeWithdraw, TypeGroup, TypeDone, TypeCommit, TypeFailed, TypeBehind, TypeWant,
-		TypeOffer, TypeAccept, TypeRefuse, TypeLonely:
+		TypeOffer, TypeAccept, TypeRefuse, TypeLonely, TypeHolds, TypeForgot, TypeMeet:
 		return controlMax
 	}
 	return 0

@@ -7,32 +7,50 @@ import (
 
 // Match returns the partner of worker self in a round, and false for the odd one out
 // or a worker that is not among workers. It is a function of seed, round and the set
-// of workers alone: the workers, ascending, are permuted by Fisher and Yates with
-// splitmix64 (Steele et al., OOPSLA 2014), and perm[k] is paired with perm[k+⌊n/2⌋]
-// (NoLoCo, arXiv 2506.10911, section 3: a random matching at every outer step).
+// of workers alone (NoLoCo, arXiv 2506.10911, section 3: a random matching at every
+// outer step).
+//
+// All numbers from 0 to the highest are matched first. The workers whose partner by that
+// is none of the set, and the odd one, are then matched with each other. So where two
+// workers' views differ by one that has died, or has yet to be seen, they differ in the
+// partners of a few and not of all.
 func Match(seed, round uint64, workers []int, self int) (partner int, ok bool) {
-	perm := slices.Clone(workers)
-	slices.Sort(perm)
-	perm = slices.Compact(perm)
+	if len(workers) == 0 {
+		return 0, false
+	}
+	all := make([]int, slices.Max(workers)+1)
+	in := make([]bool, len(all))
+	for i := range all {
+		all[i] = i
+	}
+	for _, w := range workers {
+		in[w] = true
+	}
 	random := splitmix{state: seed}
 	random.state = random.next() ^ round
-	for i := len(perm) - 1; i > 0; i-- {
-		// The high word of a 128-bit product is uniform in [0, i] up to 2⁻⁵⁰.
-		j, _ := bits.Mul64(random.next(), uint64(i+1))
-		perm[i], perm[j] = perm[j], perm[i]
+	random.shuffle(all)
+	half := len(all) / 2
+	var orphans []int
+	for k, w := range all {
+		if other := (k + half) % (2 * max(1, half)); k < 2*half && in[all[other]] {
+			if w == self && in[w] {
+				return all[other], true
+			}
+		} else if in[w] {
+			orphans = append(orphans, w)
+		}
 	}
-	half := len(perm) / 2
-	at := slices.Index(perm, self)
-	switch {
-	case at < 0 || at >= 2*half:
+	slices.Sort(orphans)
+	random.shuffle(orphans)
+	half = len(orphans) / 2
+	at := slices.Index(orphans, self)
+	if at < 0 || at >= 2*half {
 		return 0, false
-	case at < half:
-		return perm[at+half], true
 	}
-	return perm[at-half], true
+	return orphans[(at+half)%(2*half)], true
 }
 
-// splitmix is the generator splitmix64.
+// splitmix is the generator splitmix64 (Steele et al., OOPSLA 2014).
 type splitmix struct{ state uint64 }
 
 func (s *splitmix) next() uint64 {
@@ -41,4 +59,13 @@ func (s *splitmix) next() uint64 {
 	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
 	z = (z ^ z>>27) * 0x94d049bb133111eb
 	return z ^ z>>31
+}
+
+// shuffle permutes by Fisher and Yates.
+func (s *splitmix) shuffle(perm []int) {
+	for i := len(perm) - 1; i > 0; i-- {
+		// The high word of a 128-bit product is uniform in [0, i] up to 2⁻⁵⁰.
+		j, _ := bits.Mul64(s.next(), uint64(i+1))
+		perm[i], perm[j] = perm[j], perm[i]
+	}
 }

@@ -63,3 +63,24 @@ func upTo(n int) []int {
 	}
 	return out
 }
+
+// A worker that only some see, alive or dead, changes the partners of a few.
+func TestMatchIsStable(t *testing.T) {
+	const n = 200
+	all := upTo(n)
+	for round := range uint64(50) {
+		gone := int(round) * 3
+		rest := slices.DeleteFunc(slices.Clone(all), func(w int) bool { return w == gone })
+		changed := 0
+		for _, w := range rest {
+			a, okA := Match(5, round, all, w)
+			b, okB := Match(5, round, rest, w)
+			if okA != okB || a != b {
+				changed++
+			}
+		}
+		if changed != 1 {
+			t.Errorf("round %d: without worker %d, %d of %d others have another partner, want its own alone", round, gone, changed, n-1)
+		}
+	}
+}

@@ -95,23 +95,6 @@ type behind struct {
 // want asks for the bytes of a committed result.
 type want struct{}
 
-// offer proposes an exchange of a pair, accept agrees to it, and lonely asks anybody
-// for an offer. The Envelope's attempt tells exchanges apart.
-type (
-	offer  struct{ terms }
-	accept struct{ terms }
-	lonely struct{ terms }
-)
-
-// terms is what either side of a pair brings.
-type terms struct {
-	weight float64
-	length uint64
-}
-
-// refuse declines an offer, or ends an exchange.
-type refuse struct{ why string }
-
 func (ready) Kind() Type    { return TypeReady }
 func (withdraw) Kind() Type { return TypeWithdraw }
 func (group) Kind() Type    { return TypeGroup }
@@ -120,10 +103,6 @@ func (commit) Kind() Type   { return TypeCommit }
 func (failed) Kind() Type   { return TypeFailed }
 func (behind) Kind() Type   { return TypeBehind }
 func (want) Kind() Type     { return TypeWant }
-func (offer) Kind() Type    { return TypeOffer }
-func (accept) Kind() Type   { return TypeAccept }
-func (refuse) Kind() Type   { return TypeRefuse }
-func (lonely) Kind() Type   { return TypeLonely }
 
 func (m ready) AppendTo(dst []byte) []byte {
 	dst = append(dst, m.digest[:]...)
@@ -168,12 +147,6 @@ func (m behind) AppendTo(dst []byte) []byte {
 	dst = append(binary.LittleEndian.AppendUint64(dst, m.next), m.digest[:]...)
 	return appendString(appendFloat(dst, m.tokens), cut(m.why))
 }
-
-func (m terms) AppendTo(dst []byte) []byte {
-	return binary.LittleEndian.AppendUint64(appendFloat(dst, m.weight), m.length)
-}
-
-func (m refuse) AppendTo(dst []byte) []byte { return appendString(dst, cut(m.why)) }
 
 func cut(s string) string { return s[:min(len(s), whyMax)] }
 
@@ -393,15 +366,10 @@ func ParseMessage(t Type, p []byte) (Message, error) {
 		m = behind{next: r.u64(), digest: r.hash(), tokens: r.tokens(), why: r.text(whyMax)}
 	case TypeWant:
 		m = want{}
-	case TypeOffer:
-		m = offer{r.terms()}
-	case TypeAccept:
-		m = accept{r.terms()}
-	case TypeLonely:
-		m = lonely{r.terms()}
-	case TypeRefuse:
-		m = refuse{why: r.text(whyMax)}
 	default:
+		if m = r.pair(t); m != nil {
+			break
+		}
 		return nil, fmt.Errorf("frame type %d is not a control message", t)
 	}
 	if r.err == nil && len(r.p) > 0 {
@@ -412,8 +380,6 @@ func ParseMessage(t Type, p []byte) (Message, error) {
 	}
 	return m, nil
 }
-
-func (r *parser) terms() terms { return terms{weight: r.weight(), length: r.length()} }
 
 // Describe says what a message is, for logs and traces.
 func Describe(m Message) string {

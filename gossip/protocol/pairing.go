@@ -1,33 +1,48 @@
 package protocol
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	"loco/mesh"
 )
 
+// PairingConfig is what does not change in the life of a process.
+type PairingConfig struct {
+	Self            mesh.ID
+	Worker          int
+	Seed            uint64 // of the matching; the same on every worker
+	Lag             uint64 // rounds that partners may be apart
+	Deadline, Grace time.Duration
+	// Nonce is random: with it no exchange of this process has the number of one of its
+	// former self.
+	Nonce uint32
+}
+
 // Pairing is the state machine of the pair exchange: what it takes in and gives out
 // is as for rounds. Each part seeks on its own, but within a round both ask the same
 // partner first.
 type Pairing struct {
-	self            mesh.ID
-	worker          int
-	seed            uint64
-	lag             uint64
-	deadline, grace time.Duration
+	PairingConfig
+	bug bug
 
-	members  map[mesh.ID]mesh.Member
-	round    uint64 // the newest round that was started, and its partner
-	partner  mesh.ID
-	chosen   bool
-	seeks    [2]*seek
-	over     [2]int64 // the newest round that each part has finished; −1: none
-	offers   map[proposal]proposed
-	lonelies map[proposal]proposed
-	heard    map[mesh.ID]uint64 // the newest round heard of each peer
-	try      uint32
-	nonce    uint32
+	members   map[mesh.ID]mesh.Member
+	live      []mesh.ID // other workers that may average, ascending by worker
+	round     uint64    // the newest round that was started, and its partner
+	partner   mesh.ID   // "": none
+	chosen    bool
+	mostRound uint64    // a round that most of the others have finished, and this worker has not,
+	mostAt    time.Time // and since when
+	seeks     [2]*seek
+	over      [2]int64 // the newest round that each part has finished; −1: none
+	offers    map[proposal]proposed
+	lonelies  map[proposal]proposed
+	heard     map[mesh.ID]uint64  // the newest round heard of each peer
+	ended     map[proposal]ending // the last exchange with each peer
+	taken     []taking            // vectors that are in this worker's state
+	try       uint32
 
 	out []PairAction
 }
@@ -45,21 +60,33 @@ type proposed struct {
 }
 
 // seek is one Average under way.
+//
+// Invariant: mine and theirs only within an exchange. With mine and theirs it is applied;
+// with mine alone this worker is in doubt, for its partner may have applied it.
 type seek struct {
-	part     Part
-	round    uint64
-	own      terms
-	started  time.Time
-	matched  mesh.ID // partner by the matching
-	lonely   bool
-	peer     mesh.ID // asked, or exchanged with; "": none
-	number   uint64
-	exchange bool // both agreed
-	askedAt  time.Time
-	waitEnd  time.Time
-	declined map[mesh.ID]bool
-	rejected map[mesh.ID]string
-	tries    int
+	part       Part
+	round      uint64
+	own        terms
+	started    time.Time
+	matched    mesh.ID // partner by the matching
+	lonely     bool
+	order      []mesh.ID // whom it tells that it is lonely
+	told       int       // how many of them it has told
+	toldAt     time.Time
+	peer       mesh.ID // asked, or exchanged with; "": none
+	number     uint64
+	exchange   bool // both agreed
+	peerWorker int  // of the exchange
+	peerRound  uint64
+	mine       bool // this worker has all bytes, and has said so
+	theirs     bool // the partner has said so
+	saidAt     time.Time
+	goneAt     time.Time // since when the partner of a doubt is away; zero: it is not
+	askedAt    time.Time
+	waitEnd    time.Time
+	declined   map[mesh.ID]bool
+	rejected   map[mesh.ID]string
+	tries      int
 }
 
 // PairAction is what the shell must do: exactly one field is set.
@@ -79,6 +106,7 @@ type Exchange struct {
 	PeerWorker int
 	Number     uint64
 	Own, Other float64 // weights
+	bug        bug
 }
 
 // PairFinish ends a seek: with the exchange at hand applied, alone, or behind.
@@ -86,61 +114,82 @@ type PairFinish struct {
 	Part    Part
 	Partner int // worker; −1: alone
 	Behind  string
+	Torn    bool // alone, and the partner may have applied the exchange
 	Tries   int
 	WaitEnd time.Time
 	Reject  []string
 }
 
-func NewPairing(self mesh.ID, worker int, seed, lag uint64, deadline, grace time.Duration) *Pairing {
+// NewPairing returns the machine of a process that has just begun.
+func NewPairing(c PairingConfig) *Pairing {
 	return &Pairing{
-		self: self, worker: worker, seed: seed, lag: lag, deadline: deadline, grace: grace, over: [2]int64{-1, -1},
-		members: map[mesh.ID]mesh.Member{}, offers: map[proposal]proposed{}, lonelies: map[proposal]proposed{},
-		heard: map[mesh.ID]uint64{},
+		PairingConfig: c, over: [2]int64{-1, -1}, members: map[mesh.ID]mesh.Member{},
+		offers: map[proposal]proposed{}, lonelies: map[proposal]proposed{},
+		heard: map[mesh.ID]uint64{}, ended: map[proposal]ending{},
 	}
 }
 
-// start begins to seek a partner for one part of a round.
+// Start begins to seek a partner for one part of a round.
 func (m *Pairing) Start(now time.Time, part Part, round uint64, weight float64, length int) {
-	own := terms{weight, uint64(length)}
-	s := &seek{part: part, round: round, own: own, started: now, waitEnd: now,
+	s := &seek{part: part, round: round, own: terms{weight, uint64(length)}, started: now, waitEnd: now, askedAt: now,
 		declined: map[mesh.ID]bool{}, rejected: map[mesh.ID]string{}}
 	m.seeks[part] = s
-	live, ahead := m.live(), 0
-	for _, id := range live {
-		if m.heard[id] > round+m.lag+1 {
-			ahead++
-		}
-	}
-	if len(live) > 0 && 2*ahead > len(live) {
-		m.finish(s, PairFinish{Behind: fmt.Sprintf("%d of %d other workers are more than %d rounds ahead of round %d", ahead, len(live), m.lag+1, round)})
+	m.forget(now, part, round)
+	if ahead := m.ahead(round + m.Lag + 1); 2*ahead > len(m.live) {
+		m.finish(now, s, PairFinish{Partner: -1, Behind: fmt.Sprintf("%d of %d other workers are more than %d rounds ahead of round %d", ahead, len(m.live), m.Lag+1, round)})
 		return
 	}
 	if !m.chosen || m.round != round {
-		m.chosen, m.round, m.partner = true, round, m.match(round, live)
+		m.chosen, m.round, m.partner = true, round, m.match(round)
 	}
-	s.matched = m.partner
-	if s.matched == "" {
-		m.finish(s, PairFinish{Partner: -1})
+	if s.matched = m.partner; s.matched == "" {
+		m.finish(now, s, PairFinish{Partner: -1})
 		return
 	}
-	if m.gone(s.matched) || m.passed(s.matched, round) {
-		m.goLonely(now, s)
-		return
+	m.choose(now, s)
+}
+
+// ahead counts the live workers that have finished the round.
+func (m *Pairing) ahead(round uint64) (n int) {
+	for _, id := range m.live {
+		if m.at(id) > round {
+			n++
+		}
 	}
-	s.askedAt = now
-	if m.members[s.matched].Worker > m.worker {
-		m.ask(now, s, s.matched)
-		return
+	return n
+}
+
+// Over says that most of the others have finished a round in which this worker still
+// trains, or wait in it, and that its partner has given it up or soon will. So will those of
+// the next rounds, unless it stops now: then it is with them from the next round on. Before
+// half of Grace nothing is over unless the partner has left, so that a run that nothing
+// disturbs does the same steps every time.
+func (m *Pairing) Over(now time.Time, round uint64) bool {
+	n := m.ahead(round)
+	for key, p := range m.lonelies {
+		if key.part == Delta && p.env.Round >= round && !m.passed(key.from, round) {
+			n++
+		}
 	}
-	if p, ok := m.offers[proposal{s.matched, part}]; ok && m.suits(s, s.matched, p) {
-		m.agree(now, s, s.matched, p)
+	if 2*n <= len(m.live) {
+		m.mostAt = time.Time{}
+		return false
 	}
+	if m.mostAt.IsZero() || m.mostRound != round {
+		m.mostAt, m.mostRound = now, round
+	}
+	partner := m.partner
+	if !m.chosen || m.round != round {
+		partner = m.match(round)
+	}
+	call, called := m.lonelies[proposal{partner, Delta}]
+	return now.Sub(m.mostAt) >= m.Grace/2 || partner != "" && (m.absent(partner) || m.passed(partner, round) || called && call.env.Round >= round)
 }
 
 // Abort ends a seek alone.
-func (m *Pairing) Abort(part Part) {
+func (m *Pairing) Abort(now time.Time, part Part) {
 	if s := m.seeks[part]; s != nil {
-		m.finish(s, PairFinish{Partner: -1})
+		m.finish(now, s, PairFinish{Partner: -1})
 	}
 }
 
@@ -162,125 +211,109 @@ func (m *Pairing) Blame(now time.Time, who mesh.ID, why string) {
 	}
 }
 
-// live returns the other workers that may average.
-func (m *Pairing) live() []mesh.ID {
-	var out []mesh.ID
-	for _, id := range sortedKeys(m.members) {
-		p := m.members[id]
-		if id != m.self && (p.State == mesh.Alive || p.State == mesh.Suspect) && p.Ready && !p.Done {
-			out = append(out, id)
+// View takes in the members as the mesh sees them now. What a peer's former process said
+// is forgotten.
+func (m *Pairing) View(now time.Time, members []mesh.Member) {
+	clear(m.members)
+	m.live = m.live[:0]
+	for _, p := range members {
+		m.members[p.ID] = p
+		if p.ID != m.Self && !m.absent(p.ID) && !p.Done {
+			m.live = append(m.live, p.ID)
 		}
 	}
+	slices.SortFunc(m.live, func(a, b mesh.ID) int {
+		return cmp.Or(cmp.Compare(m.members[a].Worker, m.members[b].Worker), cmp.Compare(a, b))
+	})
+	for _, said := range []map[proposal]proposed{m.offers, m.lonelies} {
+		for key := range said {
+			if m.absent(key.from) {
+				delete(said, key)
+			}
+		}
+	}
+	for id := range m.heard {
+		if m.absent(id) {
+			delete(m.heard, id)
+		}
+	}
+	for _, s := range m.seeks {
+		switch {
+		case s == nil:
+		case s.mine:
+			m.watchDoubt(now, s)
+		case s.peer != "" && m.absent(s.peer):
+			m.Fail(now, s.part, s.number, "")
+		case s.peer == "" && !s.lonely:
+			m.choose(now, s)
+		default:
+			m.checkAlone(now, s)
+		}
+	}
+}
+
+// Fail takes in that the exchange number broke, and by whose fault if why says so. One
+// that is in doubt needs no more data.
+func (m *Pairing) Fail(now time.Time, part Part, number uint64, why string) {
+	s := m.seeks[part]
+	if s == nil || s.number != number || s.peer == "" || s.mine && m.bug != bugPairDoubt {
+		return
+	}
+	if why != "" {
+		s.rejected[s.peer] = why
+	}
+	s.declined[s.peer] = true
+	if !m.absent(s.peer) {
+		m.send(s, s.peer, s.number, refuse{"the exchange broke"})
+	}
+	m.drop(now, s)
+	m.goLonely(now, s)
+}
+
+// Tick moves what only time moves.
+func (m *Pairing) Tick(now time.Time) {
+	for _, s := range m.seeks {
+		switch {
+		case s == nil:
+		case now.Sub(s.started) >= m.Deadline && m.bug != bugPairLate:
+			if s.peer != "" {
+				m.send(s, s.peer, s.number, refuse{"is out of time"})
+			}
+			m.finish(now, s, PairFinish{Partner: -1})
+		case s.mine:
+			m.remind(now, s)
+		case s.exchange:
+		case s.lonely && s.peer == "":
+			if !m.early(s) && now.Sub(s.askedAt) >= m.lonelyMax(s) {
+				m.finish(now, s, PairFinish{Partner: -1})
+			} else if now.Sub(s.toldAt) >= m.Grace/4 {
+				m.tell(now, s, tellMore)
+			}
+		case now.Sub(s.askedAt) >= m.patience(s) || s.peer != "" && m.passed(s.peer, s.round+m.Lag):
+			if s.peer != "" {
+				m.send(s, s.peer, s.number, refuse{"waited long enough"})
+			}
+			m.goLonely(now, s)
+		case s.peer == "":
+			m.choose(now, s)
+		}
+	}
+}
+
+// Take returns what is to be done since the last call.
+func (m *Pairing) Take() []PairAction {
+	out := m.out
+	m.out = nil
 	return out
 }
 
-func (m *Pairing) match(round uint64, live []mesh.ID) mesh.ID {
-	workers, ids := []int{m.worker}, map[int]mesh.ID{}
-	for _, id := range live {
-		w := m.members[id].Worker
-		workers = append(workers, w)
-		ids[w] = id
-	}
-	partner, ok := Match(m.seed, round, workers, m.worker)
-	if !ok {
-		return ""
-	}
-	return ids[partner]
+// Size is the number of things that the machine remembers. It is bounded by a few for
+// each peer in the view.
+func (m *Pairing) Size() int {
+	return len(m.offers) + len(m.lonelies) + len(m.heard) + len(m.ended) + len(m.taken)
 }
 
-func (m *Pairing) gone(id mesh.ID) bool {
-	p, ok := m.members[id]
-	return !ok || p.State == mesh.Dead || p.State == mesh.Left
-}
-
-// passed says that a peer has finished the round: it will not come for it.
-func (m *Pairing) passed(id mesh.ID, round uint64) bool {
-	return max(m.heard[id], m.members[id].Round) > round
-}
-
-// ask offers an exchange to a peer.
-func (m *Pairing) ask(now time.Time, s *seek, to mesh.ID) {
-	m.try = (m.try + 1) & WorkerMax
-	s.peer, s.number, s.askedAt = to, attemptNumber(int(m.try), m.worker, m.nonce), now
-	m.send(s, to, s.number, offer{s.own})
-}
-
-// suits says whether an offer or a call can be taken up.
-func (m *Pairing) suits(s *seek, from mesh.ID, p proposed) bool {
-	_, bad := s.rejected[from]
-	return !bad && !m.gone(from) && p.length == s.own.length && p.env.Worker != m.worker &&
-		p.env.Round+m.lag >= s.round && p.env.Round <= s.round+m.lag
-}
-
-// agree accepts an offer.
-func (m *Pairing) agree(now time.Time, s *seek, from mesh.ID, p proposed) {
-	delete(m.offers, proposal{from, s.part})
-	if s.peer != "" && s.peer != from {
-		m.send(s, s.peer, s.number, refuse{"found another partner"})
-	}
-	m.send(s, from, p.env.Attempt, accept{s.own})
-	m.engage(now, s, from, p)
-}
-
-// engage begins the exchange that both agreed to.
-func (m *Pairing) engage(now time.Time, s *seek, peer mesh.ID, p proposed) {
-	s.peer, s.number, s.exchange, s.waitEnd = peer, p.env.Attempt, true, now
-	s.tries++
-	m.out = append(m.out, PairAction{Begin: &Exchange{
-		Part: s.part, Round: s.round, PeerRound: p.env.Round, Peer: peer, PeerWorker: p.env.Worker,
-		Number: s.number, Own: s.own.weight, Other: p.weight,
-	}})
-	for key, other := range m.offers {
-		if key.part == s.part && other.env.Round <= s.round {
-			m.send(s, key.from, other.env.Attempt, refuse{"is in another exchange"})
-			delete(m.offers, key)
-		}
-	}
-}
-
-// goLonely takes what offer there is, and asks for more.
-func (m *Pairing) goLonely(now time.Time, s *seek) {
-	if s.peer != "" && !m.gone(s.peer) {
-		m.send(s, s.peer, s.number, refuse{"waited long enough"})
-	}
-	s.peer, s.exchange, s.askedAt = "", false, now
-	if !s.lonely {
-		s.lonely = true
-		for _, id := range m.live() {
-			m.send(s, id, 0, lonely{s.own})
-		}
-	}
-	for _, id := range sortedKeys(m.members) {
-		if p, ok := m.offers[proposal{id, s.part}]; ok && m.suits(s, id, p) {
-			m.agree(now, s, id, p)
-			return
-		}
-	}
-	for _, id := range sortedKeys(m.members) {
-		p, ok := m.lonelies[proposal{id, s.part}]
-		if ok && p.env.Worker > m.worker && m.suits(s, id, p) {
-			delete(m.lonelies, proposal{id, s.part})
-			m.ask(now, s, id)
-			return
-		}
-	}
-	m.checkAlone(s)
-}
-
-// checkAlone goes on alone when nobody is left who could take the partner's place.
-func (m *Pairing) checkAlone(s *seek) {
-	if !s.lonely || s.peer != "" {
-		return
-	}
-	for _, id := range m.live() {
-		if _, bad := s.rejected[id]; !bad && !s.declined[id] {
-			return
-		}
-	}
-	m.finish(s, PairFinish{Partner: -1})
-}
-
-// receive takes in a message of a peer.
+// Receive takes in a message of a peer.
 func (m *Pairing) Receive(now time.Time, from mesh.ID, env Envelope, msg Message) {
 	m.heard[from] = env.Round
 	s := m.seeks[env.Part]
@@ -293,171 +326,29 @@ func (m *Pairing) Receive(now time.Time, from mesh.ID, env Envelope, msg Message
 		m.onRefuse(now, s, from, env)
 	case lonely:
 		m.onLonely(now, s, from, proposed{env, msg.terms})
+	case meet:
+		if s != nil && s.lonely && s.peer == "" && s.rejected[msg.who] == "" && !s.declined[msg.who] && !m.absent(msg.who) && m.members[msg.who].Worker > m.Worker {
+			m.ask(now, s, msg.who)
+		}
+	case holds:
+		m.onHolds(now, s, from, env, msg)
+	case forgot:
+		if s != nil && s.mine && s.peer == from && s.number == env.Attempt {
+			m.finish(now, s, PairFinish{Partner: -1})
+		}
 	}
 }
 
-func (m *Pairing) onOffer(now time.Time, s *seek, from mesh.ID, p proposed) {
-	key := proposal{from, p.env.Part}
-	switch {
-	case s == nil && int64(p.env.Round) <= m.over[p.env.Part]:
-		m.reply(from, p.env, refuse{"has finished that round"})
-	case s == nil, s.exchange && p.env.Round > s.round: // the peer is ahead: for later
-		m.offers[key] = p
-	case s.exchange && s.peer != from, p.env.Round < s.round && !m.suits(s, from, p):
-		m.reply(from, p.env, refuse{"is in another exchange or round"})
-	case (from == s.matched || s.lonely || p.env.Round < s.round) && m.suits(s, from, p):
-		// Who offers for a round that this worker has finished waits, as this one does.
-		if s.exchange { // the peer began anew: it gave this exchange up
+func (m *Pairing) finish(now time.Time, s *seek, f PairFinish) {
+	applied := f.Partner >= 0
+	if s.exchange {
+		f.Torn = !applied && s.mine && m.bug != bugPairSilent
+		m.end(now, s, applied)
+		if applied {
+			m.taken = append(m.taken, taking{s.peer, s.part, s.peerRound})
+		} else {
 			m.out = append(m.out, PairAction{Stop: &s.part})
-			s.exchange = false
 		}
-		m.agree(now, s, from, p)
-	default:
-		m.offers[key] = p
-	}
-}
-
-func (m *Pairing) onAccept(now time.Time, s *seek, from mesh.ID, p proposed) {
-	if s == nil || s.exchange || s.peer != from || s.number != p.env.Attempt || !m.suits(s, from, p) {
-		if s == nil || s.peer != from || s.number != p.env.Attempt || !s.exchange {
-			m.reply(from, p.env, refuse{"no longer wants that exchange"})
-		}
-		return
-	}
-	m.engage(now, s, from, p)
-}
-
-func (m *Pairing) onRefuse(now time.Time, s *seek, from mesh.ID, env Envelope) {
-	key := proposal{from, env.Part}
-	if p, ok := m.offers[key]; ok && p.env.Attempt == env.Attempt {
-		delete(m.offers, key)
-	}
-	if s == nil {
-		return
-	}
-	if env.Attempt == 0 {
-		s.declined[from] = true
-		m.checkAlone(s)
-		return
-	}
-	if s.peer != from || s.number != env.Attempt {
-		return
-	}
-	if s.exchange {
-		m.out = append(m.out, PairAction{Stop: &s.part})
-	}
-	s.peer, s.exchange = "", false
-	s.declined[from] = true
-	m.goLonely(now, s)
-}
-
-func (m *Pairing) onLonely(now time.Time, s *seek, from mesh.ID, p proposed) {
-	if int64(p.env.Round) <= m.over[p.env.Part] || s != nil && s.exchange && p.env.Round <= s.round {
-		m.reply(from, Envelope{Round: p.env.Round, Part: p.env.Part}, refuse{"has a partner"})
-		return
-	}
-	m.lonelies[proposal{from, p.env.Part}] = p
-	if s == nil || !m.suits(s, from, p) {
-		return
-	}
-	delete(s.declined, from)
-	switch {
-	case s.lonely && s.peer == "" && p.env.Worker > m.worker, from == s.matched && s.peer != from && p.env.Worker > m.worker:
-		delete(m.lonelies, proposal{from, p.env.Part})
-		m.ask(now, s, from)
-	case from == s.matched && !s.lonely && p.env.Worker < m.worker:
-		m.send(s, from, 0, lonely{s.own}) // so that it asks this worker, which waits for it
-	}
-}
-
-// view takes in the members as the mesh sees them now.
-func (m *Pairing) View(now time.Time, members []mesh.Member) {
-	clear(m.members)
-	for _, p := range members {
-		m.members[p.ID] = p
-	}
-	for key := range m.offers {
-		if m.gone(key.from) {
-			delete(m.offers, key)
-		}
-	}
-	for key := range m.lonelies {
-		if m.gone(key.from) {
-			delete(m.lonelies, key)
-		}
-	}
-	for _, s := range m.seeks {
-		switch {
-		case s == nil:
-		case s.peer != "" && m.gone(s.peer):
-			m.Fail(now, s.part, s.number, "")
-		case s.peer == "" && !s.lonely && m.gone(s.matched):
-			m.goLonely(now, s)
-		default:
-			m.checkAlone(s)
-		}
-	}
-}
-
-// fail takes in that the exchange number broke, and by whose fault if why says so.
-func (m *Pairing) Fail(now time.Time, part Part, number uint64, why string) {
-	s := m.seeks[part]
-	if s == nil || s.number != number || s.peer == "" {
-		return
-	}
-	if s.exchange {
-		m.out = append(m.out, PairAction{Stop: &s.part})
-	}
-	if why != "" {
-		s.rejected[s.peer] = why
-	}
-	s.declined[s.peer] = true
-	m.goLonely(now, s)
-}
-
-// lonelyMax is how long a worker waits for somebody in its partner's place: where the
-// partner fell silent, until whoever else it left waiting has noticed; not long where it
-// has merely finished the round, for then the others have their own partners.
-func (m *Pairing) lonelyMax(s *seek) time.Duration {
-	if m.passed(s.matched, s.round) {
-		return m.grace / 4
-	}
-	return m.grace + m.grace/4
-}
-
-// complete takes in that the exchange number is done.
-func (m *Pairing) Complete(part Part, number uint64, worker int) {
-	if s := m.seeks[part]; s != nil && s.exchange && s.number == number {
-		m.finish(s, PairFinish{Partner: worker})
-	}
-}
-
-// tick moves what only time moves.
-func (m *Pairing) Tick(now time.Time) {
-	for _, s := range m.seeks {
-		switch {
-		case s == nil:
-		case now.Sub(s.started) >= m.deadline:
-			if s.peer != "" {
-				m.send(s, s.peer, s.number, refuse{"is out of time"})
-			}
-			m.finish(s, PairFinish{Partner: -1})
-		case s.exchange:
-		case s.lonely && s.peer == "":
-			if now.Sub(s.askedAt) >= m.lonelyMax(s) {
-				m.finish(s, PairFinish{Partner: -1})
-			}
-		case s.peer == "" && m.passed(s.matched, s.round):
-			m.goLonely(now, s)
-		case now.Sub(s.askedAt) >= m.grace:
-			m.goLonely(now, s)
-		}
-	}
-}
-
-func (m *Pairing) finish(s *seek, f PairFinish) {
-	if s.exchange && f.Partner < 0 {
-		m.out = append(m.out, PairAction{Stop: &s.part})
 	}
 	f.Part, f.Tries, f.WaitEnd = s.part, s.tries, s.waitEnd
 	for _, id := range sortedKeys(s.rejected) {
@@ -469,18 +360,13 @@ func (m *Pairing) finish(s *seek, f PairFinish) {
 }
 
 func (m *Pairing) send(s *seek, to mesh.ID, number uint64, msg Message) {
-	env := Envelope{Round: s.round, Attempt: number, Part: s.part, Worker: m.worker}
+	env := Envelope{Round: s.round, Attempt: number, Part: s.part, Worker: m.Worker}
 	m.out = append(m.out, PairAction{Send: &Send{to, env, msg}})
 }
 
-// reply answers a message of another round or exchange than the one at hand.
+// reply answers a message of another exchange than the one at hand, and says in which
+// round this worker is.
 func (m *Pairing) reply(to mesh.ID, env Envelope, msg Message) {
-	env.Worker = m.worker
+	env.Worker, env.Round = m.Worker, max(m.round, uint64(m.over[Delta]+1))
 	m.out = append(m.out, PairAction{Send: &Send{to, env, msg}})
-}
-
-func (m *Pairing) Take() []PairAction {
-	out := m.out
-	m.out = nil
-	return out
 }

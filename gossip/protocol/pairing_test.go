@@ -29,7 +29,7 @@ func TestPairKeepsTheOfferOfAWorkerThatIsAhead(t *testing.T) {
 			round++
 		}
 		now := time.Unix(0, 0)
-		m := NewPairing(members[self].ID, self, 1, lag, time.Minute, time.Second)
+		m := NewPairing(PairingConfig{Self: members[self].ID, Worker: self, Seed: 1, Lag: lag, Deadline: time.Minute, Grace: time.Second})
 		m.View(now, members)
 		first, next := members[partner(round)].ID, members[partner(round+1)].ID
 		own := terms{weight: 1, length: 4}
@@ -43,7 +43,8 @@ func TestPairKeepsTheOfferOfAWorkerThatIsAhead(t *testing.T) {
 		if acts := m.Take(); len(acts) != 0 {
 			t.Fatalf("same partner %v: %d actions follow an offer for the next round, want none: %+v", again, len(acts), acts[0].Send)
 		}
-		m.Complete(Delta, 7, partner(round))
+		m.Complete(now, Delta, 7)
+		m.Receive(now, first, Envelope{Round: round, Attempt: 7, Worker: partner(round)}, holds{})
 		m.Take()
 		m.Start(now, Delta, round+1, own.weight, int(own.length))
 		if s := m.seeks[Delta]; s == nil || !s.exchange || s.peer != next || s.number != 8 {
@@ -52,13 +53,13 @@ func TestPairKeepsTheOfferOfAWorkerThatIsAhead(t *testing.T) {
 	}
 }
 
-// A worker that is behind does not wait for a partner that has finished its round, and
-// one that is ahead takes the partner that it waits for in an earlier round: after a
-// disturbance nobody waits for the grace period in every round.
+// A worker that is behind offers to its partner that is ahead, whatever their numbers, and
+// that one takes who comes from an earlier round: after a disturbance nobody waits for the
+// grace period in every round.
 func TestPairsOfDifferentRoundsMeet(t *testing.T) {
 	now, own := time.Unix(0, 0), terms{weight: 1, length: 4}
 	machine := func(self int, round uint64, other uint64) *Pairing {
-		m := NewPairing(mesh.ID(fmt.Sprint("w", self)), self, 1, 2, time.Minute, time.Second)
+		m := NewPairing(PairingConfig{Self: mesh.ID(fmt.Sprint("w", self)), Worker: self, Seed: 1, Lag: 2, Deadline: time.Minute, Grace: time.Second})
 		var members []mesh.Member
 		for k, r := range []uint64{other, other} {
 			if k == self {
@@ -73,9 +74,6 @@ func TestPairsOfDifferentRoundsMeet(t *testing.T) {
 	for _, behind := range []int{0, 1} {
 		ahead := 1 - behind
 		ms := map[int]*Pairing{behind: machine(behind, 7, 9), ahead: machine(ahead, 9, 7)}
-		if s := ms[behind].seeks[Delta]; s == nil || !s.lonely {
-			t.Fatalf("worker %d waits for a partner that has finished its round: %+v", behind, s)
-		}
 		for range 10 { // deliver what they say to each other
 			for from, m := range ms {
 				for _, act := range m.Take() {
@@ -89,6 +87,141 @@ func TestPairsOfDifferentRoundsMeet(t *testing.T) {
 			if s := m.seeks[Delta]; s == nil || !s.exchange {
 				t.Errorf("behind %d: worker %d is in no exchange: %+v", behind, k, s)
 			}
+		}
+	}
+}
+
+// A worker that has every byte and has said so is in doubt until its partner says the same.
+// It takes nobody else meanwhile, asks, and goes on alone, counted, at its deadline.
+func TestPairInDoubtAsksAndIsCounted(t *testing.T) {
+	own := terms{weight: 1, length: 4}
+	members := make([]mesh.Member, 3)
+	for k := range members {
+		members[k] = mesh.Member{ID: mesh.ID(fmt.Sprint("w", k)), State: mesh.Alive, Status: mesh.Status{Worker: k, Ready: true}}
+	}
+	for _, c := range []struct {
+		name    string
+		answer  Message // of the partner; nil: none
+		partner int
+		torn    bool
+	}{
+		{"the partner holds it too", holds{}, 1, false},
+		{"the partner has not averaged", refuse{"no"}, -1, false},
+		{"the partner is a new process", forgot{}, -1, true},
+		{"nobody answers", nil, -1, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			round := uint64(0)
+			for {
+				if p, ok := Match(1, round, []int{0, 1, 2}, 0); ok && p == 1 {
+					break
+				}
+				round++
+			}
+			now := time.Unix(0, 0)
+			m := NewPairing(PairingConfig{Self: "w0", Seed: 1, Lag: 1, Deadline: time.Minute, Grace: time.Second})
+			m.View(now, members)
+			m.Start(now, Delta, round, own.weight, int(own.length))
+			number := m.seeks[Delta].number
+			env := Envelope{Round: round, Attempt: number, Worker: 1}
+			m.Receive(now, "w1", env, accept{own})
+			m.Take()
+			m.Complete(now, Delta, number)
+			if acts := m.Take(); len(acts) != 1 || acts[0].Send == nil || acts[0].Send.Msg != (holds{asks: true}) {
+				t.Fatalf("with all bytes it does %+v, want to say so and ask", acts)
+			}
+			m.Receive(now, "w2", Envelope{Round: round, Attempt: 9, Worker: 2}, offer{own})
+			m.Fail(now, Delta, number, "broken")
+			members[1].State = mesh.Dead
+			m.View(now, members)
+			members[1].State = mesh.Alive
+			m.View(now, members)
+			for _, a := range m.Take() {
+				if a.Send == nil || a.Send.To != "w2" {
+					t.Fatalf("in doubt it does %+v, want only a refusal to who else asks", a)
+				}
+			}
+			m.Tick(now.Add(time.Second))
+			if acts := m.Take(); len(acts) != 1 || acts[0].Send == nil || acts[0].Send.Msg != (holds{asks: true}) {
+				t.Fatalf("a second later it does %+v, want to ask again", acts)
+			}
+			if c.answer != nil {
+				m.Receive(now, "w1", env, c.answer)
+			}
+			for _, id := range []mesh.ID{"w1", "w2"} {
+				m.Receive(now, id, Envelope{Round: round + 3, Worker: int(id[1] - '0')}, refuse{"has a partner"})
+			}
+			m.Tick(now.Add(time.Minute))
+			var end *PairFinish
+			for _, a := range m.Take() {
+				if a.Finish != nil {
+					end = a.Finish
+				}
+			}
+			if end == nil || end.Partner != c.partner || end.Torn != c.torn {
+				t.Errorf("ends with %+v, want partner %d, torn %v", end, c.partner, c.torn)
+			}
+			m.Receive(now, "w1", env, holds{asks: true})
+			if acts := m.Take(); len(acts) != 1 || acts[0].Send == nil || (acts[0].Send.Msg == holds{}) != (c.partner == 1) {
+				t.Errorf("asked later, it answers %+v", acts)
+			}
+		})
+	}
+}
+
+// What a lonely worker sends does not depend on how many there are, and two lonely ones
+// among a thousand are brought together.
+func TestTwoLonelyWorkersAmongManyMeet(t *testing.T) {
+	const n = 1000
+	now, own := time.Unix(0, 0), terms{weight: 1, length: 4}
+	members := make([]mesh.Member, n)
+	all := make([]int, n)
+	for k := range members {
+		all[k] = k
+		members[k] = mesh.Member{ID: mesh.ID(fmt.Sprintf("w%04d", k)), State: mesh.Alive, Status: mesh.Status{Worker: k, Ready: true}}
+	}
+	ms := make([]*Pairing, n)
+	for k := range ms {
+		ms[k] = NewPairing(PairingConfig{Self: members[k].ID, Worker: k, Seed: 1, Lag: 1, Deadline: time.Minute, Grace: time.Second})
+		ms[k].View(now, members)
+	}
+	lonelies := map[int]bool{}
+	for _, dead := range []int{3, 700} {
+		p, _ := Match(1, 0, all, dead)
+		lonelies[p] = true
+		members[dead].State = mesh.Dead
+	}
+	sent := map[int]int{}
+	var queue []Send
+	var from []int
+	collect := func(k int) {
+		for _, a := range ms[k].Take() {
+			if a.Send != nil {
+				sent[k]++
+				queue, from = append(queue, *a.Send), append(from, k)
+			}
+		}
+	}
+	for k := range lonelies {
+		ms[k].Start(now, Delta, 0, own.weight, int(own.length))
+	}
+	for k, m := range ms {
+		if m.View(now, members); lonelies[k] {
+			collect(k)
+		}
+	}
+	for i := 0; i < len(queue); i++ {
+		var k int
+		fmt.Sscanf(string(queue[i].To), "w%d", &k)
+		ms[k].Receive(now, members[from[i]].ID, queue[i].Env, queue[i].Msg)
+		collect(k)
+	}
+	for k := range lonelies {
+		if !ms[k].Exchanges(Delta) {
+			t.Errorf("worker %d found nobody", k)
+		}
+		if sent[k] > tellFirst+4 {
+			t.Errorf("worker %d sent %d messages", k, sent[k])
 		}
 	}
 }

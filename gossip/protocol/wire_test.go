@@ -23,7 +23,6 @@ func TestHeaderGolden(t *testing.T) {
 }
 
 // samples holds one message of each type with every field set.
-// samples holds one message of each type with every field set.
 func samples() []Message {
 	h := held{attempt: 7, hash: [32]byte{9}, tokens: 11, workers: []int{0, 3, 65535}}
 	return []Message{
@@ -31,6 +30,7 @@ func samples() []Message {
 		group{members: []GroupMember{{1, "a", 1, true, false}, {2, "bc", 3.5, false, true}}, digest: [32]byte{5}, adopt: h, source: 1, drop: []uint64{4, 6}},
 		done{[32]byte{3}}, commit{[32]byte{1}, [32]byte{2}, 5, 8, 9, []int{1, 2}}, failed{"x", "why"},
 		behind{8, [32]byte{6}, 4, "because"}, want{}, offer{terms{1, 2}}, accept{terms{3, 4}}, refuse{"no"}, lonely{terms{5, 6}},
+		holds{true}, forgot{}, meet{"w7"},
 	}
 }
 
@@ -52,6 +52,9 @@ func TestMessagesRoundTrip(t *testing.T) {
 	}
 	if got := hex.EncodeToString(failed{"ab", "c"}.AppendTo(nil)); got != "02006162010063" {
 		t.Errorf("Failed is %s", got)
+	}
+	if got := hex.EncodeToString(append(holds{true}.AppendTo(nil), meet{"ab"}.AppendTo(nil)...)); got != "0102006162" {
+		t.Errorf("Holds and Meet are %s", got)
 	}
 	if got := hex.EncodeToString(lonely{terms{1, 258}}.AppendTo(nil)); got != "000000000000f03f0201000000000000" {
 		t.Errorf("Lonely is %s", got)

@@ -48,6 +48,10 @@ func (c *checker) fail(format string, args ...any) {
 func (c *checker) commit(p *roundProc, r *protocol.Result) bool {
 	before := c.err
 	h := p.have
+	if sc := c.w.opts.scale; sc != nil {
+		sc.done(c.w, c.w.now-p.started, r.Round)
+		return true
+	}
 	if h == nil || h.round != r.Round || h.attempt != r.Attempt || h.base != p.state.id {
 		c.fail("w%d commits round %d without its bytes", p.v.index, r.Round)
 		return false

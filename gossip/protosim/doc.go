@@ -8,6 +8,9 @@
 // start again with or without their disk, clocks that differ, and bits that flip. All of
 // it follows from one seed: the same seed replays the same run, event by event.
 //
+// [Run] looks for mistakes, in the all-reduce or in the pair exchange; [Scale] measures what
+// either costs for many workers.
+//
 // There is no goroutine: a heap of events is the scheduler, so that thousands of
 // schedules run in a minute.
 package protosim

@@ -231,5 +231,11 @@ func (w *world) heal() {
 		r()
 	}
 	settled := w.params.detection + 4*w.params.latency + w.params.grace
-	w.in(settled, func() { w.check.settled() })
+	w.in(settled, func() {
+		if w.pairs != nil {
+			w.pairs.settled()
+			return
+		}
+		w.check.settled()
+	})
 }

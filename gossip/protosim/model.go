@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+
+	"loco/gossip/protocol"
 )
 
 // state is what workers agree on: a toy φ, one value a block.
@@ -94,6 +96,7 @@ type contribution struct {
 	node   int
 	round  uint64
 	base   [32]byte
+	part   protocol.Part // of a pair's round
 	weight float64
 	vec    []*piece
 }

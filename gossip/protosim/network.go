@@ -42,6 +42,12 @@ func (l *link) send(s int, f frame) (free time.Duration) {
 	w.report.Messages++
 	src, dst := w.nodes[l.from], w.nodes[l.to]
 	f.to = dst.incarnation
+	if sc := w.opts.scale; sc != nil {
+		sc.count(f)
+		if s == data {
+			return l.ship(f)
+		}
+	}
 	start := w.now
 	if s == data {
 		start = max(w.now, src.up, dst.down)
@@ -71,6 +77,9 @@ func (l *link) fly(s int, f frame, start time.Duration) {
 	}
 	at = max(at, l.last[s])
 	l.last[s] = at
+	if w.pairs != nil && at-start > w.params.grace { // as good as cut
+		w.faults = append(w.faults, outage{w.now, at, l.from, l.to})
+	}
 	epoch := l.epoch[s]
 	w.at(at, func() { l.arrive(s, f, epoch) })
 	if w.rng.Float64() < w.params.repeat && !w.healed { // written again after the stream broke

@@ -7,6 +7,17 @@ import (
 	"loco/mesh"
 )
 
+// process is a worker process on a node.
+type process interface {
+	take(from, stream int, f frame) // a frame off a stream
+	view()                          // the view has changed
+	tick()
+	stall(d time.Duration) // it has stood still
+	holds() *state         // that it would serve to a joiner
+	at() uint64            // the round it is in
+	corrupt()              // damage its state
+}
+
 // node is a machine: what outlives a process.
 type node struct {
 	w           *world
@@ -16,7 +27,7 @@ type node struct {
 	speed       float64       // of its inner steps
 	up, down    time.Duration // when its lines are free
 	incarnation int
-	proc        *roundProc
+	proc        process
 	paused      bool
 	pausedAt    time.Duration
 	queued      []func() // that the process will do once it runs again
@@ -28,6 +39,7 @@ type node struct {
 	epoch map[int]int         // of reach
 	ready bool                // its status
 	done  uint64              // its status: rounds finished
+	news  int                 // changes of the view so far
 }
 
 func newNode(w *world, i int) *node {
@@ -49,7 +61,11 @@ func (v *node) boot(s *state, fresh bool) {
 	if !fresh {
 		v.forget()
 	}
-	v.proc = newRoundProc(v, s, fresh)
+	if v.w.pairs != nil {
+		v.proc = newPairProc(v, s, fresh)
+	} else {
+		v.proc = newRoundProc(v, s, fresh)
+	}
 	v.ticks(v.incarnation)
 }
 
@@ -169,10 +185,15 @@ func (v *node) see(i int, s mesh.State) {
 }
 
 func (v *node) set(i int, m mesh.Member) {
-	if was := v.seen[i]; was.State == m.State && was.Ready == m.Ready && was.Round == m.Round {
+	was := v.seen[i]
+	if was.State == m.State && was.Ready == m.Ready && was.Round == m.Round {
 		return
 	}
 	v.seen[i] = m
+	v.news++
+	if v.w.opts.scale != nil && was.State == m.State && was.Ready == m.Ready {
+		return // as in the contract of the mesh: a round is no change
+	}
 	if v.proc != nil {
 		v.w.tracef(string(v.id), "sees w%d %v, ready %v", i, m.State, m.Ready)
 		v.proc.view()

@@ -9,7 +9,7 @@ import (
 var schedules = flag.Uint64("schedules", 2000, "random schedules of TestRandomSchedules")
 
 // TestRandomSchedules runs worlds of random faults. A seed that fails is replayed by
-// loco bench chaos --replay SEED.
+// loco bench chaos --strategy diloco --replay SEED.
 func TestRandomSchedules(t *testing.T) {
 	n := *schedules
 	if testing.Short() {

@@ -69,16 +69,18 @@ func RunUnequal(o Unequal) ([]Share, Report) {
 	w.check.atEnd()
 	var shares []Share
 	for _, v := range w.nodes {
-		u := v.proc.unequal
+		p := v.proc.(*roundProc)
+		u := p.unequal
 		u.share.Compute = float64(u.useful+u.time) / float64(w.now)
 		u.share.Carried = u.pending
-		for _, l := range v.proc.m.Late() {
+		for _, l := range p.m.Late() {
 			u.share.Late = append(u.share.Late, l.Worker)
 		}
 		shares = append(shares, u.share)
 	}
 	r := w.report
-	r.Options, r.Rounds, r.Tokens = w.opts, w.nodes[0].proc.state.round, w.nodes[0].proc.state.tokens
+	first := w.nodes[0].proc.holds()
+	r.Options, r.Rounds, r.Tokens = w.opts, first.round, first.tokens
 	r.Workers, r.Events, r.Virtual, r.Err = w.params.workers, w.count, w.now, w.check.err
 	return shares, r
 }
@@ -139,7 +141,7 @@ func (p *roundProc) settle(rounds int, workers []int) {
 // ends says that all workers have finished the last round.
 func (w *world) ends() bool {
 	for _, v := range w.nodes {
-		if v.proc.state.round < w.unequal.Rounds {
+		if v.proc.holds().round < w.unequal.Rounds {
 			return false
 		}
 	}

@@ -18,6 +18,11 @@ type Options struct {
 	Trace io.Writer // one line an event; nil: none
 	// Tamper changes a state machine before it starts: tests plant bugs.
 	Tamper func(*protocol.Rounds)
+	// Pairs runs the pair exchange instead of the all-reduce; TamperPair is its Tamper.
+	Pairs      bool
+	TamperPair func(*protocol.Pairing)
+
+	scale *scale // a world of many, to measure; nil: one to look for mistakes in
 }
 
 // Report says what a run did.
@@ -30,7 +35,8 @@ type Report struct {
 	Forks    int    // commits of rounds that two sides which could not reach each other both decided
 	Virtual  time.Duration
 	Tokens   float64 // of the state of worker 0 at the end of an unequal run
-	Err      error   // the invariant that does not hold
+	Pairs    PairReport
+	Err      error // the invariant that does not hold
 }
 
 // maxEvents ends a run that does not end by itself.
@@ -49,6 +55,7 @@ type world struct {
 	links   [][]*link // [from][to]
 	ids     uint64    // of contributions
 	check   *checker
+	pairs   *pairChecker // nil: the world averages over everybody
 	report  Report
 	healed  bool // no more faults
 	over    bool // the run's purpose is met
@@ -76,6 +83,8 @@ type params struct {
 	until     time.Duration // faults happen before
 	calm      bool          // no faults at all
 	flips     bool          // only bits flip
+	lag       uint64        // pairs: that partners may be apart
+	fast      bool          // pairs: one part a round
 }
 
 // Run runs one schedule to its end.
@@ -83,7 +92,7 @@ func Run(o Options) Report {
 	w := newWorld(o)
 	w.schedule()
 	for w.check.err == nil && !w.over && len(w.events) > 0 {
-		if w.count++; w.count > maxEvents {
+		if w.count++; w.count > maxEvents && o.scale == nil {
 			w.check.fail("%d events and no end", maxEvents)
 			break
 		}
@@ -91,7 +100,13 @@ func Run(o Options) Report {
 		w.now = e.at
 		e.do()
 	}
-	w.check.atEnd()
+	switch {
+	case o.scale != nil:
+	case w.pairs != nil:
+		w.pairs.atEnd()
+	default:
+		w.check.atEnd()
+	}
 	r := &w.report
 	r.Options, r.Workers, r.Events, r.Virtual, r.Err = o, w.params.workers, w.count, w.now, w.check.err
 	return *r
@@ -107,6 +122,9 @@ func newWorld(o Options) *world {
 // build makes the nodes and links, and starts a process on each.
 func (w *world) build() {
 	w.check = newChecker(w)
+	if w.opts.Pairs {
+		w.pairs = newPairChecker(w)
+	}
 	n := w.params.workers
 	for i := range n {
 		w.nodes = append(w.nodes, newNode(w, i))
@@ -128,6 +146,10 @@ func (w *world) build() {
 
 // draw makes the parameters.
 func (w *world) draw() {
+	if w.opts.scale != nil {
+		w.params = w.opts.scale.params()
+		return
+	}
 	r := w.rng
 	ms := func(lo, hi int) time.Duration { return time.Duration(lo+r.IntN(hi-lo)) * time.Millisecond }
 	p := params{
@@ -147,6 +169,9 @@ func (w *world) draw() {
 	if w.opts.Seed%8 == 6 { // impatient: who is a little late is left out
 		p.graceMin, p.cycle = p.grace/8, 1+int(w.opts.Seed/8%3)
 	}
+	if w.opts.Pairs {
+		p = drawPairs(r, p)
+	}
 	w.params = p
 	w.tracef("world", "%+v", p)
 }
@@ -154,6 +179,10 @@ func (w *world) draw() {
 // schedule draws the faults, and when the run ends.
 func (w *world) schedule() {
 	p := w.params
+	if w.opts.scale != nil {
+		w.opts.scale.schedule(w)
+		return
+	}
 	if !p.calm {
 		for range 1 + w.rng.IntN(8) {
 			at := time.Duration(w.rng.Int64N(int64(p.until)))
