@@ -42,6 +42,14 @@ func NewLlama(dev kernels.Device, m *model.Model, adamw optim.AdamW, sampler *da
 // Parameters is the length of every vector.
 func (l *Llama) Parameters() int { return l.model.Params().Len() }
 
+// Err is what broke the device: one whose operations can fail keeps its first error.
+func (l *Llama) Err() error {
+	if d, ok := l.dev.(interface{ Err() error }); ok {
+		return d.Err()
+	}
+	return nil
+}
+
 // Gradient runs forward and backward over batch number step.
 func (l *Llama) Gradient(step uint64) (lossSum float64, tokens int, err error) {
 	if err := l.sampler.Batch(step, l.inputs, l.targets); err != nil {

@@ -31,17 +31,17 @@ type Snapshot struct {
 }
 
 // Capture copies the whole state into s, reusing its vectors, so that training can
-// go on while the copy is written. It waits for the inner step under way.
+// go on while the copy is written. It waits for the inner step under way, and fails where
+// a device broke.
 func (t *Trainer) Capture(ctx context.Context, s *Snapshot) error {
 	if err := t.lock(ctx); err != nil {
 		return fmt.Errorf("trainer: capture the state: %w", err)
 	}
 	defer t.unlock()
-	t.capture(s)
-	return nil
+	return t.capture(s)
 }
 
-func (t *Trainer) capture(s *Snapshot) {
+func (t *Trainer) capture(s *Snapshot) error {
 	t.captureShared(s)
 	n := t.learner.Parameters()
 	s.Tokens, s.Updates = t.tokens, t.updates
@@ -53,6 +53,7 @@ func (t *Trainer) capture(s *Snapshot) {
 	}
 	s.M, s.V = sized(s.M, n), sized(s.V, n)
 	t.learner.ReadMoments(s.M, s.V)
+	return t.broken()
 }
 
 // CaptureShared copies what a joiner needs into s: φ and momentum, and in ddp the
@@ -68,7 +69,7 @@ func (t *Trainer) CaptureShared(ctx context.Context, s *Snapshot) (digest [32]by
 		s.M, s.V, s.Updates = sized(s.M, n), sized(s.V, n), t.updates
 		t.learner.ReadMoments(s.M, s.V)
 	}
-	return t.stateDigest, nil
+	return t.stateDigest, t.broken()
 }
 
 func (t *Trainer) captureShared(s *Snapshot) {
@@ -103,7 +104,8 @@ func (t *Trainer) Restore(s *Snapshot) error {
 	t.roundTokens, t.roundLoss = s.RoundTokens, s.RoundLoss
 	t.past = t.past[:0]
 	t.mark()
-	return nil
+	t.saved = savedAt{s.Round, true}
+	return t.broken()
 }
 
 // Join takes over the state that another worker shared. The inner moments stay as
