@@ -26,6 +26,7 @@ const (
 var allowed = map[string][]string{
 	"kernels":            {"golang.org/x/sys/cpu"},
 	"kernels/kerneltest": {"loco/kernels"},
+	"kernels/cuda":       {"loco/kernels", "loco/kernels/cuda/driver", "loco/kernels/cuda/ptx"},
 	// One GPU through cu, for kernels/cuda alone; late binds the driver's library at run time.
 	"kernels/cuda/driver":      {"loco/kernels/cuda/driver/late", "gorgonia.org/cu"},
 	"kernels/cuda/driver/late": {},

@@ -53,6 +53,9 @@ type Error struct {
 
 func (e *Error) Error() string { return fmt.Sprintf("%s (CUDA error %d)", e.Text, e.Code) }
 
+// ErrWithout says that this binary has no CUDA.
+var ErrWithout = errors.New("cuda: this binary was built without CUDA: build it for linux/amd64 with -tags cuda (make cuda)")
+
 // ErrStuck is in the error of a wait that a device did not end in time. IsLost knows it.
 var ErrStuck = errors.New("the device does not answer")
 

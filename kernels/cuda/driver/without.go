@@ -2,12 +2,8 @@
 
 package driver
 
-import "errors"
-
-var errWithout = errors.New("cuda: this binary was built without CUDA: build it on linux/amd64 with -tags cuda (make cuda)")
-
 // Load says that there is no CUDA in this binary.
-func Load(string) error { return errWithout }
+func Load(string) error { return ErrWithout }
 
 // Devices says that there is no CUDA in this binary.
-func Devices() ([]Info, error) { return nil, errWithout }
+func Devices() ([]Info, error) { return nil, ErrWithout }
