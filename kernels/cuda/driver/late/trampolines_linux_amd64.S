@@ -218,651 +218,646 @@ cuEventDestroy_v2:
 	.type cuEventElapsedTime, @function
 cuEventElapsedTime:
 	jmp *late_slots+336(%rip)
-	.globl cuEventElapsedTime_v2
-	.hidden cuEventElapsedTime_v2
-	.type cuEventElapsedTime_v2, @function
-cuEventElapsedTime_v2:
-	jmp *late_slots+344(%rip)
 	.globl cuEventQuery
 	.hidden cuEventQuery
 	.type cuEventQuery, @function
 cuEventQuery:
-	jmp *late_slots+352(%rip)
+	jmp *late_slots+344(%rip)
 	.globl cuEventRecord
 	.hidden cuEventRecord
 	.type cuEventRecord, @function
 cuEventRecord:
-	jmp *late_slots+360(%rip)
+	jmp *late_slots+352(%rip)
 	.globl cuEventSynchronize
 	.hidden cuEventSynchronize
 	.type cuEventSynchronize, @function
 cuEventSynchronize:
-	jmp *late_slots+368(%rip)
+	jmp *late_slots+360(%rip)
 	.globl cuFuncGetAttribute
 	.hidden cuFuncGetAttribute
 	.type cuFuncGetAttribute, @function
 cuFuncGetAttribute:
-	jmp *late_slots+376(%rip)
+	jmp *late_slots+368(%rip)
 	.globl cuFuncSetAttribute
 	.hidden cuFuncSetAttribute
 	.type cuFuncSetAttribute, @function
 cuFuncSetAttribute:
-	jmp *late_slots+384(%rip)
+	jmp *late_slots+376(%rip)
 	.globl cuFuncSetCacheConfig
 	.hidden cuFuncSetCacheConfig
 	.type cuFuncSetCacheConfig, @function
 cuFuncSetCacheConfig:
-	jmp *late_slots+392(%rip)
+	jmp *late_slots+384(%rip)
 	.globl cuFuncSetSharedMemConfig
 	.hidden cuFuncSetSharedMemConfig
 	.type cuFuncSetSharedMemConfig, @function
 cuFuncSetSharedMemConfig:
-	jmp *late_slots+400(%rip)
+	jmp *late_slots+392(%rip)
 	.globl cuGetErrorString
 	.hidden cuGetErrorString
 	.type cuGetErrorString, @function
 cuGetErrorString:
-	jmp *late_slots+408(%rip)
+	jmp *late_slots+400(%rip)
 	.globl cuGraphAddChildGraphNode
 	.hidden cuGraphAddChildGraphNode
 	.type cuGraphAddChildGraphNode, @function
 cuGraphAddChildGraphNode:
-	jmp *late_slots+416(%rip)
+	jmp *late_slots+408(%rip)
 	.globl cuGraphAddDependencies
 	.hidden cuGraphAddDependencies
 	.type cuGraphAddDependencies, @function
 cuGraphAddDependencies:
-	jmp *late_slots+424(%rip)
+	jmp *late_slots+416(%rip)
 	.globl cuGraphAddEmptyNode
 	.hidden cuGraphAddEmptyNode
 	.type cuGraphAddEmptyNode, @function
 cuGraphAddEmptyNode:
-	jmp *late_slots+432(%rip)
+	jmp *late_slots+424(%rip)
 	.globl cuGraphAddHostNode
 	.hidden cuGraphAddHostNode
 	.type cuGraphAddHostNode, @function
 cuGraphAddHostNode:
-	jmp *late_slots+440(%rip)
+	jmp *late_slots+432(%rip)
 	.globl cuGraphAddKernelNode
 	.hidden cuGraphAddKernelNode
 	.type cuGraphAddKernelNode, @function
 cuGraphAddKernelNode:
-	jmp *late_slots+448(%rip)
+	jmp *late_slots+440(%rip)
 	.globl cuGraphAddKernelNode_v2
 	.hidden cuGraphAddKernelNode_v2
 	.type cuGraphAddKernelNode_v2, @function
 cuGraphAddKernelNode_v2:
-	jmp *late_slots+456(%rip)
+	jmp *late_slots+448(%rip)
 	.globl cuGraphAddMemcpyNode
 	.hidden cuGraphAddMemcpyNode
 	.type cuGraphAddMemcpyNode, @function
 cuGraphAddMemcpyNode:
-	jmp *late_slots+464(%rip)
+	jmp *late_slots+456(%rip)
 	.globl cuGraphAddMemsetNode
 	.hidden cuGraphAddMemsetNode
 	.type cuGraphAddMemsetNode, @function
 cuGraphAddMemsetNode:
-	jmp *late_slots+472(%rip)
+	jmp *late_slots+464(%rip)
 	.globl cuGraphClone
 	.hidden cuGraphClone
 	.type cuGraphClone, @function
 cuGraphClone:
-	jmp *late_slots+480(%rip)
+	jmp *late_slots+472(%rip)
 	.globl cuGraphCreate
 	.hidden cuGraphCreate
 	.type cuGraphCreate, @function
 cuGraphCreate:
-	jmp *late_slots+488(%rip)
+	jmp *late_slots+480(%rip)
 	.globl cuGraphDestroy
 	.hidden cuGraphDestroy
 	.type cuGraphDestroy, @function
 cuGraphDestroy:
-	jmp *late_slots+496(%rip)
+	jmp *late_slots+488(%rip)
 	.globl cuGraphDestroyNode
 	.hidden cuGraphDestroyNode
 	.type cuGraphDestroyNode, @function
 cuGraphDestroyNode:
-	jmp *late_slots+504(%rip)
+	jmp *late_slots+496(%rip)
 	.globl cuGraphExecDestroy
 	.hidden cuGraphExecDestroy
 	.type cuGraphExecDestroy, @function
 cuGraphExecDestroy:
-	jmp *late_slots+512(%rip)
+	jmp *late_slots+504(%rip)
 	.globl cuGraphGetEdges
 	.hidden cuGraphGetEdges
 	.type cuGraphGetEdges, @function
 cuGraphGetEdges:
-	jmp *late_slots+520(%rip)
+	jmp *late_slots+512(%rip)
 	.globl cuGraphInstantiateWithFlags
 	.hidden cuGraphInstantiateWithFlags
 	.type cuGraphInstantiateWithFlags, @function
 cuGraphInstantiateWithFlags:
-	jmp *late_slots+528(%rip)
+	jmp *late_slots+520(%rip)
 	.globl cuGraphKernelNodeGetParams_v2
 	.hidden cuGraphKernelNodeGetParams_v2
 	.type cuGraphKernelNodeGetParams_v2, @function
 cuGraphKernelNodeGetParams_v2:
-	jmp *late_slots+536(%rip)
+	jmp *late_slots+528(%rip)
 	.globl cuGraphKernelNodeSetParams_v2
 	.hidden cuGraphKernelNodeSetParams_v2
 	.type cuGraphKernelNodeSetParams_v2, @function
 cuGraphKernelNodeSetParams_v2:
-	jmp *late_slots+544(%rip)
+	jmp *late_slots+536(%rip)
 	.globl cuGraphLaunch
 	.hidden cuGraphLaunch
 	.type cuGraphLaunch, @function
 cuGraphLaunch:
-	jmp *late_slots+552(%rip)
+	jmp *late_slots+544(%rip)
 	.globl cuLaunchKernel
 	.hidden cuLaunchKernel
 	.type cuLaunchKernel, @function
 cuLaunchKernel:
-	jmp *late_slots+560(%rip)
+	jmp *late_slots+552(%rip)
 	.globl cuLinkAddData_v2
 	.hidden cuLinkAddData_v2
 	.type cuLinkAddData_v2, @function
 cuLinkAddData_v2:
-	jmp *late_slots+568(%rip)
+	jmp *late_slots+560(%rip)
 	.globl cuLinkAddFile_v2
 	.hidden cuLinkAddFile_v2
 	.type cuLinkAddFile_v2, @function
 cuLinkAddFile_v2:
-	jmp *late_slots+576(%rip)
+	jmp *late_slots+568(%rip)
 	.globl cuLinkComplete
 	.hidden cuLinkComplete
 	.type cuLinkComplete, @function
 cuLinkComplete:
-	jmp *late_slots+584(%rip)
+	jmp *late_slots+576(%rip)
 	.globl cuLinkCreate_v2
 	.hidden cuLinkCreate_v2
 	.type cuLinkCreate_v2, @function
 cuLinkCreate_v2:
-	jmp *late_slots+592(%rip)
+	jmp *late_slots+584(%rip)
 	.globl cuLinkDestroy
 	.hidden cuLinkDestroy
 	.type cuLinkDestroy, @function
 cuLinkDestroy:
-	jmp *late_slots+600(%rip)
+	jmp *late_slots+592(%rip)
 	.globl cuMemAdvise
 	.hidden cuMemAdvise
 	.type cuMemAdvise, @function
 cuMemAdvise:
-	jmp *late_slots+608(%rip)
+	jmp *late_slots+600(%rip)
 	.globl cuMemAllocManaged
 	.hidden cuMemAllocManaged
 	.type cuMemAllocManaged, @function
 cuMemAllocManaged:
-	jmp *late_slots+616(%rip)
+	jmp *late_slots+608(%rip)
 	.globl cuMemAllocPitch_v2
 	.hidden cuMemAllocPitch_v2
 	.type cuMemAllocPitch_v2, @function
 cuMemAllocPitch_v2:
-	jmp *late_slots+624(%rip)
+	jmp *late_slots+616(%rip)
 	.globl cuMemAlloc_v2
 	.hidden cuMemAlloc_v2
 	.type cuMemAlloc_v2, @function
 cuMemAlloc_v2:
-	jmp *late_slots+632(%rip)
+	jmp *late_slots+624(%rip)
 	.globl cuMemFreeHost
 	.hidden cuMemFreeHost
 	.type cuMemFreeHost, @function
 cuMemFreeHost:
-	jmp *late_slots+640(%rip)
+	jmp *late_slots+632(%rip)
 	.globl cuMemFree_v2
 	.hidden cuMemFree_v2
 	.type cuMemFree_v2, @function
 cuMemFree_v2:
-	jmp *late_slots+648(%rip)
+	jmp *late_slots+640(%rip)
 	.globl cuMemGetAddressRange_v2
 	.hidden cuMemGetAddressRange_v2
 	.type cuMemGetAddressRange_v2, @function
 cuMemGetAddressRange_v2:
-	jmp *late_slots+656(%rip)
+	jmp *late_slots+648(%rip)
 	.globl cuMemGetInfo_v2
 	.hidden cuMemGetInfo_v2
 	.type cuMemGetInfo_v2, @function
 cuMemGetInfo_v2:
-	jmp *late_slots+664(%rip)
+	jmp *late_slots+656(%rip)
 	.globl cuMemHostAlloc
 	.hidden cuMemHostAlloc
 	.type cuMemHostAlloc, @function
 cuMemHostAlloc:
-	jmp *late_slots+672(%rip)
+	jmp *late_slots+664(%rip)
 	.globl cuMemPrefetchAsync
 	.hidden cuMemPrefetchAsync
 	.type cuMemPrefetchAsync, @function
 cuMemPrefetchAsync:
-	jmp *late_slots+680(%rip)
+	jmp *late_slots+672(%rip)
 	.globl cuMemcpy
 	.hidden cuMemcpy
 	.type cuMemcpy, @function
 cuMemcpy:
-	jmp *late_slots+688(%rip)
+	jmp *late_slots+680(%rip)
 	.globl cuMemcpy2DAsync_v2
 	.hidden cuMemcpy2DAsync_v2
 	.type cuMemcpy2DAsync_v2, @function
 cuMemcpy2DAsync_v2:
-	jmp *late_slots+696(%rip)
+	jmp *late_slots+688(%rip)
 	.globl cuMemcpy2DUnaligned_v2
 	.hidden cuMemcpy2DUnaligned_v2
 	.type cuMemcpy2DUnaligned_v2, @function
 cuMemcpy2DUnaligned_v2:
-	jmp *late_slots+704(%rip)
+	jmp *late_slots+696(%rip)
 	.globl cuMemcpy2D_v2
 	.hidden cuMemcpy2D_v2
 	.type cuMemcpy2D_v2, @function
 cuMemcpy2D_v2:
-	jmp *late_slots+712(%rip)
+	jmp *late_slots+704(%rip)
 	.globl cuMemcpy3DAsync_v2
 	.hidden cuMemcpy3DAsync_v2
 	.type cuMemcpy3DAsync_v2, @function
 cuMemcpy3DAsync_v2:
-	jmp *late_slots+720(%rip)
+	jmp *late_slots+712(%rip)
 	.globl cuMemcpy3DPeer
 	.hidden cuMemcpy3DPeer
 	.type cuMemcpy3DPeer, @function
 cuMemcpy3DPeer:
-	jmp *late_slots+728(%rip)
+	jmp *late_slots+720(%rip)
 	.globl cuMemcpy3DPeerAsync
 	.hidden cuMemcpy3DPeerAsync
 	.type cuMemcpy3DPeerAsync, @function
 cuMemcpy3DPeerAsync:
-	jmp *late_slots+736(%rip)
+	jmp *late_slots+728(%rip)
 	.globl cuMemcpy3D_v2
 	.hidden cuMemcpy3D_v2
 	.type cuMemcpy3D_v2, @function
 cuMemcpy3D_v2:
-	jmp *late_slots+744(%rip)
+	jmp *late_slots+736(%rip)
 	.globl cuMemcpyAsync
 	.hidden cuMemcpyAsync
 	.type cuMemcpyAsync, @function
 cuMemcpyAsync:
-	jmp *late_slots+752(%rip)
+	jmp *late_slots+744(%rip)
 	.globl cuMemcpyAtoA_v2
 	.hidden cuMemcpyAtoA_v2
 	.type cuMemcpyAtoA_v2, @function
 cuMemcpyAtoA_v2:
-	jmp *late_slots+760(%rip)
+	jmp *late_slots+752(%rip)
 	.globl cuMemcpyAtoD_v2
 	.hidden cuMemcpyAtoD_v2
 	.type cuMemcpyAtoD_v2, @function
 cuMemcpyAtoD_v2:
-	jmp *late_slots+768(%rip)
+	jmp *late_slots+760(%rip)
 	.globl cuMemcpyAtoHAsync_v2
 	.hidden cuMemcpyAtoHAsync_v2
 	.type cuMemcpyAtoHAsync_v2, @function
 cuMemcpyAtoHAsync_v2:
-	jmp *late_slots+776(%rip)
+	jmp *late_slots+768(%rip)
 	.globl cuMemcpyAtoH_v2
 	.hidden cuMemcpyAtoH_v2
 	.type cuMemcpyAtoH_v2, @function
 cuMemcpyAtoH_v2:
-	jmp *late_slots+784(%rip)
+	jmp *late_slots+776(%rip)
 	.globl cuMemcpyDtoA_v2
 	.hidden cuMemcpyDtoA_v2
 	.type cuMemcpyDtoA_v2, @function
 cuMemcpyDtoA_v2:
-	jmp *late_slots+792(%rip)
+	jmp *late_slots+784(%rip)
 	.globl cuMemcpyDtoDAsync_v2
 	.hidden cuMemcpyDtoDAsync_v2
 	.type cuMemcpyDtoDAsync_v2, @function
 cuMemcpyDtoDAsync_v2:
-	jmp *late_slots+800(%rip)
+	jmp *late_slots+792(%rip)
 	.globl cuMemcpyDtoD_v2
 	.hidden cuMemcpyDtoD_v2
 	.type cuMemcpyDtoD_v2, @function
 cuMemcpyDtoD_v2:
-	jmp *late_slots+808(%rip)
+	jmp *late_slots+800(%rip)
 	.globl cuMemcpyDtoHAsync_v2
 	.hidden cuMemcpyDtoHAsync_v2
 	.type cuMemcpyDtoHAsync_v2, @function
 cuMemcpyDtoHAsync_v2:
-	jmp *late_slots+816(%rip)
+	jmp *late_slots+808(%rip)
 	.globl cuMemcpyDtoH_v2
 	.hidden cuMemcpyDtoH_v2
 	.type cuMemcpyDtoH_v2, @function
 cuMemcpyDtoH_v2:
-	jmp *late_slots+824(%rip)
+	jmp *late_slots+816(%rip)
 	.globl cuMemcpyHtoAAsync_v2
 	.hidden cuMemcpyHtoAAsync_v2
 	.type cuMemcpyHtoAAsync_v2, @function
 cuMemcpyHtoAAsync_v2:
-	jmp *late_slots+832(%rip)
+	jmp *late_slots+824(%rip)
 	.globl cuMemcpyHtoA_v2
 	.hidden cuMemcpyHtoA_v2
 	.type cuMemcpyHtoA_v2, @function
 cuMemcpyHtoA_v2:
-	jmp *late_slots+840(%rip)
+	jmp *late_slots+832(%rip)
 	.globl cuMemcpyHtoDAsync_v2
 	.hidden cuMemcpyHtoDAsync_v2
 	.type cuMemcpyHtoDAsync_v2, @function
 cuMemcpyHtoDAsync_v2:
-	jmp *late_slots+848(%rip)
+	jmp *late_slots+840(%rip)
 	.globl cuMemcpyHtoD_v2
 	.hidden cuMemcpyHtoD_v2
 	.type cuMemcpyHtoD_v2, @function
 cuMemcpyHtoD_v2:
-	jmp *late_slots+856(%rip)
+	jmp *late_slots+848(%rip)
 	.globl cuMemcpyPeer
 	.hidden cuMemcpyPeer
 	.type cuMemcpyPeer, @function
 cuMemcpyPeer:
-	jmp *late_slots+864(%rip)
+	jmp *late_slots+856(%rip)
 	.globl cuMemcpyPeerAsync
 	.hidden cuMemcpyPeerAsync
 	.type cuMemcpyPeerAsync, @function
 cuMemcpyPeerAsync:
-	jmp *late_slots+872(%rip)
+	jmp *late_slots+864(%rip)
 	.globl cuMemsetD16Async
 	.hidden cuMemsetD16Async
 	.type cuMemsetD16Async, @function
 cuMemsetD16Async:
-	jmp *late_slots+880(%rip)
+	jmp *late_slots+872(%rip)
 	.globl cuMemsetD16_v2
 	.hidden cuMemsetD16_v2
 	.type cuMemsetD16_v2, @function
 cuMemsetD16_v2:
-	jmp *late_slots+888(%rip)
+	jmp *late_slots+880(%rip)
 	.globl cuMemsetD2D16Async
 	.hidden cuMemsetD2D16Async
 	.type cuMemsetD2D16Async, @function
 cuMemsetD2D16Async:
-	jmp *late_slots+896(%rip)
+	jmp *late_slots+888(%rip)
 	.globl cuMemsetD2D16_v2
 	.hidden cuMemsetD2D16_v2
 	.type cuMemsetD2D16_v2, @function
 cuMemsetD2D16_v2:
-	jmp *late_slots+904(%rip)
+	jmp *late_slots+896(%rip)
 	.globl cuMemsetD2D32Async
 	.hidden cuMemsetD2D32Async
 	.type cuMemsetD2D32Async, @function
 cuMemsetD2D32Async:
-	jmp *late_slots+912(%rip)
+	jmp *late_slots+904(%rip)
 	.globl cuMemsetD2D32_v2
 	.hidden cuMemsetD2D32_v2
 	.type cuMemsetD2D32_v2, @function
 cuMemsetD2D32_v2:
-	jmp *late_slots+920(%rip)
+	jmp *late_slots+912(%rip)
 	.globl cuMemsetD2D8Async
 	.hidden cuMemsetD2D8Async
 	.type cuMemsetD2D8Async, @function
 cuMemsetD2D8Async:
-	jmp *late_slots+928(%rip)
+	jmp *late_slots+920(%rip)
 	.globl cuMemsetD2D8_v2
 	.hidden cuMemsetD2D8_v2
 	.type cuMemsetD2D8_v2, @function
 cuMemsetD2D8_v2:
-	jmp *late_slots+936(%rip)
+	jmp *late_slots+928(%rip)
 	.globl cuMemsetD32Async
 	.hidden cuMemsetD32Async
 	.type cuMemsetD32Async, @function
 cuMemsetD32Async:
-	jmp *late_slots+944(%rip)
+	jmp *late_slots+936(%rip)
 	.globl cuMemsetD32_v2
 	.hidden cuMemsetD32_v2
 	.type cuMemsetD32_v2, @function
 cuMemsetD32_v2:
-	jmp *late_slots+952(%rip)
+	jmp *late_slots+944(%rip)
 	.globl cuMemsetD8Async
 	.hidden cuMemsetD8Async
 	.type cuMemsetD8Async, @function
 cuMemsetD8Async:
-	jmp *late_slots+960(%rip)
+	jmp *late_slots+952(%rip)
 	.globl cuMemsetD8_v2
 	.hidden cuMemsetD8_v2
 	.type cuMemsetD8_v2, @function
 cuMemsetD8_v2:
-	jmp *late_slots+968(%rip)
+	jmp *late_slots+960(%rip)
 	.globl cuModuleGetFunction
 	.hidden cuModuleGetFunction
 	.type cuModuleGetFunction, @function
 cuModuleGetFunction:
-	jmp *late_slots+976(%rip)
+	jmp *late_slots+968(%rip)
 	.globl cuModuleGetGlobal_v2
 	.hidden cuModuleGetGlobal_v2
 	.type cuModuleGetGlobal_v2, @function
 cuModuleGetGlobal_v2:
-	jmp *late_slots+984(%rip)
+	jmp *late_slots+976(%rip)
 	.globl cuModuleGetSurfRef
 	.hidden cuModuleGetSurfRef
 	.type cuModuleGetSurfRef, @function
 cuModuleGetSurfRef:
-	jmp *late_slots+992(%rip)
+	jmp *late_slots+984(%rip)
 	.globl cuModuleGetTexRef
 	.hidden cuModuleGetTexRef
 	.type cuModuleGetTexRef, @function
 cuModuleGetTexRef:
-	jmp *late_slots+1000(%rip)
+	jmp *late_slots+992(%rip)
 	.globl cuModuleLoad
 	.hidden cuModuleLoad
 	.type cuModuleLoad, @function
 cuModuleLoad:
-	jmp *late_slots+1008(%rip)
+	jmp *late_slots+1000(%rip)
 	.globl cuModuleLoadData
 	.hidden cuModuleLoadData
 	.type cuModuleLoadData, @function
 cuModuleLoadData:
-	jmp *late_slots+1016(%rip)
+	jmp *late_slots+1008(%rip)
 	.globl cuModuleLoadDataEx
 	.hidden cuModuleLoadDataEx
 	.type cuModuleLoadDataEx, @function
 cuModuleLoadDataEx:
-	jmp *late_slots+1024(%rip)
+	jmp *late_slots+1016(%rip)
 	.globl cuModuleLoadFatBinary
 	.hidden cuModuleLoadFatBinary
 	.type cuModuleLoadFatBinary, @function
 cuModuleLoadFatBinary:
-	jmp *late_slots+1032(%rip)
+	jmp *late_slots+1024(%rip)
 	.globl cuModuleUnload
 	.hidden cuModuleUnload
 	.type cuModuleUnload, @function
 cuModuleUnload:
-	jmp *late_slots+1040(%rip)
+	jmp *late_slots+1032(%rip)
 	.globl cuOccupancyMaxActiveBlocksPerMultiprocessor
 	.hidden cuOccupancyMaxActiveBlocksPerMultiprocessor
 	.type cuOccupancyMaxActiveBlocksPerMultiprocessor, @function
 cuOccupancyMaxActiveBlocksPerMultiprocessor:
-	jmp *late_slots+1048(%rip)
+	jmp *late_slots+1040(%rip)
 	.globl cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags
 	.hidden cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags
 	.type cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags, @function
 cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags:
-	jmp *late_slots+1056(%rip)
+	jmp *late_slots+1048(%rip)
 	.globl cuPointerGetAttribute
 	.hidden cuPointerGetAttribute
 	.type cuPointerGetAttribute, @function
 cuPointerGetAttribute:
-	jmp *late_slots+1064(%rip)
+	jmp *late_slots+1056(%rip)
 	.globl cuPointerSetAttribute
 	.hidden cuPointerSetAttribute
 	.type cuPointerSetAttribute, @function
 cuPointerSetAttribute:
-	jmp *late_slots+1072(%rip)
+	jmp *late_slots+1064(%rip)
 	.globl cuStreamAttachMemAsync
 	.hidden cuStreamAttachMemAsync
 	.type cuStreamAttachMemAsync, @function
 cuStreamAttachMemAsync:
-	jmp *late_slots+1080(%rip)
+	jmp *late_slots+1072(%rip)
 	.globl cuStreamBeginCapture_v2
 	.hidden cuStreamBeginCapture_v2
 	.type cuStreamBeginCapture_v2, @function
 cuStreamBeginCapture_v2:
-	jmp *late_slots+1088(%rip)
+	jmp *late_slots+1080(%rip)
 	.globl cuStreamCreate
 	.hidden cuStreamCreate
 	.type cuStreamCreate, @function
 cuStreamCreate:
-	jmp *late_slots+1096(%rip)
+	jmp *late_slots+1088(%rip)
 	.globl cuStreamCreateWithPriority
 	.hidden cuStreamCreateWithPriority
 	.type cuStreamCreateWithPriority, @function
 cuStreamCreateWithPriority:
-	jmp *late_slots+1104(%rip)
+	jmp *late_slots+1096(%rip)
 	.globl cuStreamDestroy_v2
 	.hidden cuStreamDestroy_v2
 	.type cuStreamDestroy_v2, @function
 cuStreamDestroy_v2:
-	jmp *late_slots+1112(%rip)
+	jmp *late_slots+1104(%rip)
 	.globl cuStreamEndCapture
 	.hidden cuStreamEndCapture
 	.type cuStreamEndCapture, @function
 cuStreamEndCapture:
-	jmp *late_slots+1120(%rip)
+	jmp *late_slots+1112(%rip)
 	.globl cuStreamGetFlags
 	.hidden cuStreamGetFlags
 	.type cuStreamGetFlags, @function
 cuStreamGetFlags:
-	jmp *late_slots+1128(%rip)
+	jmp *late_slots+1120(%rip)
 	.globl cuStreamGetPriority
 	.hidden cuStreamGetPriority
 	.type cuStreamGetPriority, @function
 cuStreamGetPriority:
-	jmp *late_slots+1136(%rip)
+	jmp *late_slots+1128(%rip)
 	.globl cuStreamQuery
 	.hidden cuStreamQuery
 	.type cuStreamQuery, @function
 cuStreamQuery:
-	jmp *late_slots+1144(%rip)
+	jmp *late_slots+1136(%rip)
 	.globl cuStreamSynchronize
 	.hidden cuStreamSynchronize
 	.type cuStreamSynchronize, @function
 cuStreamSynchronize:
-	jmp *late_slots+1152(%rip)
+	jmp *late_slots+1144(%rip)
 	.globl cuStreamWaitEvent
 	.hidden cuStreamWaitEvent
 	.type cuStreamWaitEvent, @function
 cuStreamWaitEvent:
-	jmp *late_slots+1160(%rip)
+	jmp *late_slots+1152(%rip)
 	.globl cuStreamWaitValue32
 	.hidden cuStreamWaitValue32
 	.type cuStreamWaitValue32, @function
 cuStreamWaitValue32:
-	jmp *late_slots+1168(%rip)
+	jmp *late_slots+1160(%rip)
 	.globl cuStreamWaitValue32_v2
 	.hidden cuStreamWaitValue32_v2
 	.type cuStreamWaitValue32_v2, @function
 cuStreamWaitValue32_v2:
-	jmp *late_slots+1176(%rip)
+	jmp *late_slots+1168(%rip)
 	.globl cuStreamWriteValue32
 	.hidden cuStreamWriteValue32
 	.type cuStreamWriteValue32, @function
 cuStreamWriteValue32:
-	jmp *late_slots+1184(%rip)
+	jmp *late_slots+1176(%rip)
 	.globl cuStreamWriteValue32_v2
 	.hidden cuStreamWriteValue32_v2
 	.type cuStreamWriteValue32_v2, @function
 cuStreamWriteValue32_v2:
-	jmp *late_slots+1192(%rip)
+	jmp *late_slots+1184(%rip)
 	.globl cuSurfRefGetArray
 	.hidden cuSurfRefGetArray
 	.type cuSurfRefGetArray, @function
 cuSurfRefGetArray:
-	jmp *late_slots+1200(%rip)
+	jmp *late_slots+1192(%rip)
 	.globl cuSurfRefSetArray
 	.hidden cuSurfRefSetArray
 	.type cuSurfRefSetArray, @function
 cuSurfRefSetArray:
-	jmp *late_slots+1208(%rip)
+	jmp *late_slots+1200(%rip)
 	.globl cuTexRefGetAddressMode
 	.hidden cuTexRefGetAddressMode
 	.type cuTexRefGetAddressMode, @function
 cuTexRefGetAddressMode:
-	jmp *late_slots+1216(%rip)
+	jmp *late_slots+1208(%rip)
 	.globl cuTexRefGetAddress_v2
 	.hidden cuTexRefGetAddress_v2
 	.type cuTexRefGetAddress_v2, @function
 cuTexRefGetAddress_v2:
-	jmp *late_slots+1224(%rip)
+	jmp *late_slots+1216(%rip)
 	.globl cuTexRefGetArray
 	.hidden cuTexRefGetArray
 	.type cuTexRefGetArray, @function
 cuTexRefGetArray:
-	jmp *late_slots+1232(%rip)
+	jmp *late_slots+1224(%rip)
 	.globl cuTexRefGetBorderColor
 	.hidden cuTexRefGetBorderColor
 	.type cuTexRefGetBorderColor, @function
 cuTexRefGetBorderColor:
-	jmp *late_slots+1240(%rip)
+	jmp *late_slots+1232(%rip)
 	.globl cuTexRefGetFilterMode
 	.hidden cuTexRefGetFilterMode
 	.type cuTexRefGetFilterMode, @function
 cuTexRefGetFilterMode:
-	jmp *late_slots+1248(%rip)
+	jmp *late_slots+1240(%rip)
 	.globl cuTexRefGetFlags
 	.hidden cuTexRefGetFlags
 	.type cuTexRefGetFlags, @function
 cuTexRefGetFlags:
-	jmp *late_slots+1256(%rip)
+	jmp *late_slots+1248(%rip)
 	.globl cuTexRefGetFormat
 	.hidden cuTexRefGetFormat
 	.type cuTexRefGetFormat, @function
 cuTexRefGetFormat:
-	jmp *late_slots+1264(%rip)
+	jmp *late_slots+1256(%rip)
 	.globl cuTexRefGetMaxAnisotropy
 	.hidden cuTexRefGetMaxAnisotropy
 	.type cuTexRefGetMaxAnisotropy, @function
 cuTexRefGetMaxAnisotropy:
-	jmp *late_slots+1272(%rip)
+	jmp *late_slots+1264(%rip)
 	.globl cuTexRefSetAddress2D_v3
 	.hidden cuTexRefSetAddress2D_v3
 	.type cuTexRefSetAddress2D_v3, @function
 cuTexRefSetAddress2D_v3:
-	jmp *late_slots+1280(%rip)
+	jmp *late_slots+1272(%rip)
 	.globl cuTexRefSetAddressMode
 	.hidden cuTexRefSetAddressMode
 	.type cuTexRefSetAddressMode, @function
 cuTexRefSetAddressMode:
-	jmp *late_slots+1288(%rip)
+	jmp *late_slots+1280(%rip)
 	.globl cuTexRefSetAddress_v2
 	.hidden cuTexRefSetAddress_v2
 	.type cuTexRefSetAddress_v2, @function
 cuTexRefSetAddress_v2:
-	jmp *late_slots+1296(%rip)
+	jmp *late_slots+1288(%rip)
 	.globl cuTexRefSetArray
 	.hidden cuTexRefSetArray
 	.type cuTexRefSetArray, @function
 cuTexRefSetArray:
-	jmp *late_slots+1304(%rip)
+	jmp *late_slots+1296(%rip)
 	.globl cuTexRefSetBorderColor
 	.hidden cuTexRefSetBorderColor
 	.type cuTexRefSetBorderColor, @function
 cuTexRefSetBorderColor:
-	jmp *late_slots+1312(%rip)
+	jmp *late_slots+1304(%rip)
 	.globl cuTexRefSetFilterMode
 	.hidden cuTexRefSetFilterMode
 	.type cuTexRefSetFilterMode, @function
 cuTexRefSetFilterMode:
-	jmp *late_slots+1320(%rip)
+	jmp *late_slots+1312(%rip)
 	.globl cuTexRefSetFlags
 	.hidden cuTexRefSetFlags
 	.type cuTexRefSetFlags, @function
 cuTexRefSetFlags:
-	jmp *late_slots+1328(%rip)
+	jmp *late_slots+1320(%rip)
 	.globl cuTexRefSetFormat
 	.hidden cuTexRefSetFormat
 	.type cuTexRefSetFormat, @function
 cuTexRefSetFormat:
-	jmp *late_slots+1336(%rip)
+	jmp *late_slots+1328(%rip)
 	.globl cuTexRefSetMaxAnisotropy
 	.hidden cuTexRefSetMaxAnisotropy
 	.type cuTexRefSetMaxAnisotropy, @function
 cuTexRefSetMaxAnisotropy:
-	jmp *late_slots+1344(%rip)
+	jmp *late_slots+1336(%rip)
 	.globl cuTexRefSetMipmapFilterMode
 	.hidden cuTexRefSetMipmapFilterMode
 	.type cuTexRefSetMipmapFilterMode, @function
 cuTexRefSetMipmapFilterMode:
-	jmp *late_slots+1352(%rip)
+	jmp *late_slots+1344(%rip)
 	.globl cuTexRefSetMipmapLevelBias
 	.hidden cuTexRefSetMipmapLevelBias
 	.type cuTexRefSetMipmapLevelBias, @function
 cuTexRefSetMipmapLevelBias:
-	jmp *late_slots+1360(%rip)
+	jmp *late_slots+1352(%rip)
 	.globl cuTexRefSetMipmapLevelClamp
 	.hidden cuTexRefSetMipmapLevelClamp
 	.type cuTexRefSetMipmapLevelClamp, @function
 cuTexRefSetMipmapLevelClamp:
-	jmp *late_slots+1368(%rip)
+	jmp *late_slots+1360(%rip)
 
 	.section .rodata
 	.globl late_names
@@ -911,7 +906,6 @@ late_names:
 	.asciz "cuEventCreate"
 	.asciz "cuEventDestroy_v2"
 	.asciz "cuEventElapsedTime"
-	.asciz "cuEventElapsedTime_v2"
 	.asciz "cuEventQuery"
 	.asciz "cuEventRecord"
 	.asciz "cuEventSynchronize"
@@ -1047,6 +1041,6 @@ late_names:
 	.globl late_slots
 	.hidden late_slots
 late_slots:
-	.zero 1376
+	.zero 1368
 
 	.section .note.GNU-stack,"",@progbits

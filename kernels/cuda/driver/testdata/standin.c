@@ -1,6 +1,7 @@
 // A stand-in for the driver: three devices, whose memory is the host's, and two kernels.
-// Device 2 is too old; a launch of the kernel "fault" loses its device for good.
+// Device 2 is too old; a launch of the kernel "fault" loses its device until the context is made anew.
 // -DINIT=n makes cuInit answer n, -DVERSION=n is the driver's CUDA.
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,7 +13,7 @@
 #endif
 
 typedef unsigned long long word;
-typedef struct { int ordinal, lost; size_t used; } context;
+typedef struct { int ordinal, lost, holders; size_t used; } context;
 typedef struct { char name[16]; } function;
 typedef struct { function f; word args[24]; int n; } launch;
 typedef struct { launch calls[16]; int n; } graph;
@@ -23,6 +24,7 @@ typedef struct { context *c; graph *capture; } stream;
 static context contexts[3] = {{0}, {1}, {2}};
 static __thread context *current;
 static struct { word p; size_t n; } blocks[64];
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 #define ALIVE if (!current) return 201; if (current->lost) return 719
 
@@ -39,12 +41,11 @@ int cuDeviceTotalMem_v2(size_t *n, int d) { *n = TOTAL; return 0; }
 int cuDeviceGetAttribute(int *v, int a, int d) { *v = a == 75 ? (d == 2 ? 7 : 9) : a == 76 ? 0 : a == 16 ? 4 : a == 97 ? 100 << 10 : 0; return 0; }
 int cuDeviceCanAccessPeer(int *can, int a, int b) { *can = 1; return 0; }
 int cuCtxEnablePeerAccess(context *c, unsigned flags) { ALIVE; return c == current ? 101 : 0; }
-int cuDevicePrimaryCtxRetain(context **c, int d) { *c = &contexts[d]; return 0; }
-int cuDevicePrimaryCtxRelease_v2(int d) { return 0; }
+int cuDevicePrimaryCtxRetain(context **c, int d) { *c = &contexts[d]; if (!(*c)->holders++) (*c)->lost = 0; return 0; }
+int cuDevicePrimaryCtxRelease_v2(int d) { contexts[d].holders--; return 0; }
 int cuCtxSetCurrent(context *c) { current = c; return 0; }
 int cuMemGetInfo_v2(size_t *f, size_t *t) { ALIVE; *t = TOTAL; *f = TOTAL - current->used; return 0; }
-int cuMemAlloc_v2(word *p, size_t n) {
-	ALIVE;
+static int take(word *p, size_t n) {
 	if (n > TOTAL - current->used) return 2;
 	for (int i = 0; i < 64; i++)
 		if (!blocks[i].p) {
@@ -55,8 +56,7 @@ int cuMemAlloc_v2(word *p, size_t n) {
 		}
 	return 2;
 }
-int cuMemFree_v2(word p) {
-	ALIVE;
+static int give(word p) {
 	for (int i = 0; i < 64; i++)
 		if (p && blocks[i].p == p) {
 			current->used -= blocks[i].n;
@@ -65,6 +65,20 @@ int cuMemFree_v2(word p) {
 			return 0;
 		}
 	return 1;
+}
+int cuMemAlloc_v2(word *p, size_t n) {
+	ALIVE;
+	pthread_mutex_lock(&lock);
+	int r = take(p, n);
+	pthread_mutex_unlock(&lock);
+	return r;
+}
+int cuMemFree_v2(word p) {
+	ALIVE;
+	pthread_mutex_lock(&lock);
+	int r = give(p);
+	pthread_mutex_unlock(&lock);
+	return r;
 }
 int cuMemHostAlloc(void **p, size_t n, unsigned flags) { ALIVE; *p = malloc(n); return 0; }
 int cuMemFreeHost(void *p) { ALIVE; free(p); return 0; }
