@@ -30,6 +30,8 @@ var allowed = map[string][]string{
 	// One GPU through cu, for kernels/cuda alone; late binds the driver's library at run time.
 	"kernels/cuda/driver":      {"loco/kernels/cuda/driver/late", "gorgonia.org/cu"},
 	"kernels/cuda/driver/late": {},
+	"kernels/cuda/ptx":         {},
+	"kernels/cuda/emulator":    {},
 	"optim":                    {"loco/kernels"},
 	"trainer/data":             {},
 	"trainer/model":            {"loco/kernels"},
