@@ -126,26 +126,29 @@ func showDevices(w io.Writer) error {
 }
 
 // peakRate measures the devices' matrix-multiply rate, in operations per second: the
-// best of a few products, on a CPU of matrices that fit the cache.
-func (c *compute) peakRate() float64 {
-	n := 256
-	if c.gpus != nil {
-		n = 2048
-	}
+// best of a few products, on a CPU of matrices that fit the cache. A GPU's are larger,
+// for as long as they take less than a millisecond.
+func (c *compute) peakRate() (rate float64) {
 	dev := c.devices[0]
-	buf, err := dev.Alloc(3 * n * n)
-	if err != nil {
-		return 0
+	for n := 256; n <= 4096; n *= 2 {
+		buf, err := dev.Alloc(3 * n * n)
+		if err != nil {
+			return rate
+		}
+		p, a, b := buf.Slice(0, n*n), buf.Slice(n*n, 2*n*n), buf.Slice(2*n*n, 3*n*n)
+		best := time.Duration(1 << 62)
+		for range 4 {
+			began := time.Now()
+			dev.MatMul(p, a, b, n, n, n, false, true, false)
+			dev.Sum(p.Slice(0, 1)) // waits for the product
+			best = min(best, time.Since(began))
+		}
+		rate = float64(len(c.devices)) * 2 * float64(n) * float64(n) * float64(n) / best.Seconds()
+		if c.gpus == nil || best > time.Millisecond {
+			break
+		}
 	}
-	p, a, b := buf.Slice(0, n*n), buf.Slice(n*n, 2*n*n), buf.Slice(2*n*n, 3*n*n)
-	best := time.Duration(1 << 62)
-	for range 4 {
-		began := time.Now()
-		dev.MatMul(p, a, b, n, n, n, false, true, false)
-		dev.Sum(p) // waits for the product
-		best = min(best, time.Since(began))
-	}
-	return float64(len(c.devices)) * 2 * float64(n) * float64(n) * float64(n) / best.Seconds()
+	return rate
 }
 
 // fits refuses a model that cannot be in a GPU's free memory, before anything is sent
