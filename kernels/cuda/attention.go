@@ -63,7 +63,9 @@ func floatShared(dim int) int {
 	return 4 * (2*floatLanes*pitch + floatWarps*2*(pitch+floatLanes))
 }
 
-func scaleOf(s kernels.AttentionShape) uint64 { return bits(float32(1 / math.Sqrt(float64(s.HeadDim)))) }
+func scaleOf(s kernels.AttentionShape) uint64 {
+	return bits(float32(1 / math.Sqrt(float64(s.HeadDim))))
+}
 
 // wideHeads says that heads begin at multiples of 16 bytes and have multiples of 8 values.
 func wideHeads(s kernels.AttentionShape, addresses ...uint64) uint64 {

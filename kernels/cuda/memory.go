@@ -61,7 +61,7 @@ func (d *Device) address(b *buffer, f form) uint64 {
 	m := b.home
 	if m.at[f] == 0 && m.n > 0 {
 		m.at[f] = d.take(int64(m.n) * f.bytes())
-		if f == floats && !m.current[floats].empty() {
+		if f == floats && m.at[f] != 0 && !m.current[floats].empty() {
 			d.failed(d.compute.Fill(m.at[f], 0, int64(m.n)*f.bytes()))
 		}
 	}

@@ -106,6 +106,8 @@ DEVICE float exponential(float x) {
   return q * float_of((uint32)(part + 127) << 23) * float_of((uint32)(i - part + 127) << 23);
 }
 
+DEVICE float sigmoid(float x) { return 1 / (1 + exponential(-x)); }
+
 // natural_logarithm is that of a positive normal x with a relative error below 1e-11; infinity
 // and NaN for themselves.
 DEVICE double natural_logarithm(double x) {

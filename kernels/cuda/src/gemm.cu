@@ -216,8 +216,8 @@ KERNEL(256, 2, gemm_swiglu, uint16 *out, uint16 *gate_up, const uint16 *a, int64
       store_halves(gate_up + 2 * at + width, column, width, row < m, wide, up0, up1);
       float x[2], y[2];
       for (int e = 0; e < 2; e++) {
-        x[e] = gate0[e] / (1 + exponential(-gate0[e])) * up0[e];
-        y[e] = gate1[e] / (1 + exponential(-gate1[e])) * up1[e];
+        x[e] = gate0[e] * sigmoid(gate0[e]) * up0[e];
+        y[e] = gate1[e] * sigmoid(gate1[e]) * up1[e];
       }
       store_halves(out + at, column, width, row < m, wide, x, y);
     }

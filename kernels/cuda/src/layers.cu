@@ -112,8 +112,6 @@ KERNEL(256, 4, rope, void *out, const void *in, const float *cosines, const floa
   });
 }
 
-DEVICE float silu(float gate) { return gate / (1 + exponential(-gate)); }
-
 // swiglu: rows are blocks' first index, their columns the second.
 KERNEL(256, 4, swiglu, void *out, const void *gate_up, int width, int flags) {
   int64 row = block_x();
@@ -122,7 +120,7 @@ KERNEL(256, 4, swiglu, void *out, const void *gate_up, int width, int flags) {
     load(gate, gate_up, flags & HALF_B, 2 * row * width + i);
     load(up, gate_up, flags & HALF_B, (2 * row + 1) * width + i);
 #pragma unroll
-    for (int j = 0; j < N; j++) gate[j] = silu(gate[j]) * up[j];
+    for (int j = 0; j < N; j++) gate[j] = gate[j] * sigmoid(gate[j]) * up[j];
     store(out, flags & HALF_A, row * width + i, gate);
   });
 }
@@ -136,9 +134,8 @@ KERNEL(256, 4, swiglu_backward, void *dgate_up, const void *dout, const void *ga
     load(up, gate_up, flags & HALF_C, (2 * row + 1) * width + i);
 #pragma unroll
     for (int j = 0; j < N; j++) {
-      float sigma = 1 / (1 + exponential(-gate[j]));
-      float dgate = d[j] * up[j] * sigma * (1 + gate[j] * (1 - sigma));
-      up[j] = d[j] * gate[j] * sigma;
+      float sigma = sigmoid(gate[j]), dgate = d[j] * up[j] * (sigma * (1 + gate[j] * (1 - sigma)));
+      up[j] = d[j] * (gate[j] * sigma);
       gate[j] = dgate;
     }
     store(dgate_up, flags & HALF_A, 2 * row * width + i, gate);
