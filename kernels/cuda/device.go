@@ -28,17 +28,18 @@ type Device struct {
 	blas        *driver.Blas   // nil where there is no cuBLAS
 	reached     *driver.Event  // by one stream, for the other
 
-	slabs    []slab
-	reserved int64 // bytes of Alloc, AllocTokens and NewWeight
-	limit    int64 // of reserved
-	slots    []slot
-	pinned   []byte // what Sum reads
+	slabs     []slab
+	slabBytes int64 // what the arena asks the driver for at once, at least
+	reserved  int64 // bytes of Alloc, AllocTokens and NewWeight
+	limit     int64 // of reserved
+	slots     []slot
+	pinned    []byte // what Sum reads
 
-	parts, sums, columns, order, partial, encoded, bad room
-	operands                                           [2]room
-	keys                                               []uint64 // of embedding_backward
-	args                                               [argsMax]uint64
-	err                                                error // the first
+	parts, sums, columns, order, encoded, bad room
+	operands                                  [2]room
+	keys                                      []uint64 // of embedding_backward
+	args                                      [argsMax]uint64
+	err                                       error // the first
 }
 
 var _ kernels.Device = (*Device)(nil)
@@ -66,7 +67,7 @@ func open(index int, precision kernels.Precision, blas string) (*Device, error) 
 	if err != nil {
 		return nil, err
 	}
-	d := &Device{driver: gpu, precision: precision, limit: gpu.Info().Free}
+	d := &Device{driver: gpu, precision: precision, limit: gpu.Info().Free, slabBytes: slabBytes}
 	if precision == kernels.BF16 {
 		d.activations = halves
 	}

@@ -17,10 +17,10 @@ import (
 )
 
 var (
-	gpu      = flag.Bool("gpu", false, "test on this machine's GPU 0 instead of the emulator")
-	require  = flag.Bool("require-emulator", false, "fail where the emulator cannot be built, instead of skipping")
-	library  = flag.String("emulator", "", "path of an emulator that is built already")
-	schedule = flag.Int("schedule", 0, "order of warps and lanes: 1 ascending, 2 descending, more shuffled; 0 is 1 and, in the test of schedules, 2")
+	gpu     = flag.Bool("gpu", false, "test on this machine's GPU 0 instead of the emulator")
+	require = flag.Bool("require-emulator", false, "fail where the emulator cannot be built, instead of skipping")
+	library = flag.String("emulator", "", "path of an emulator that is built already")
+	slabs   = flag.Bool("slabs", true, "let the arena take memory in slabs; without, what lies behind a buffer is no one's")
 )
 
 // noDevice is why there is nothing to test on, or "".
@@ -78,6 +78,9 @@ func device(t testing.TB, precision kernels.Precision) *Device {
 	d, err := open(0, precision, blas)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if !*slabs {
+		d.slabBytes = 0
 	}
 	t.Cleanup(func() {
 		if d.driver != nil && d.Err() != nil {

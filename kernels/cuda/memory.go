@@ -149,16 +149,16 @@ type slab struct {
 // take returns bytes of the arena, aligned to 256; 0, with the device's error set, where memory
 // is missing.
 func (d *Device) take(bytes int64) driver.Ptr {
-	bytes = (bytes + 255) &^ 255
 	if d.err != nil || bytes == 0 {
 		return 0
 	}
 	if n := len(d.slabs); n > 0 && d.slabs[n-1].bytes-d.slabs[n-1].used >= bytes {
 		s := &d.slabs[n-1]
-		s.used += bytes
-		return s.at + driver.Ptr(s.used-bytes)
+		at := s.at + driver.Ptr(s.used)
+		s.used += (bytes + 255) &^ 255
+		return at
 	}
-	size := max(bytes, slabBytes)
+	size := max(bytes, d.slabBytes)
 	at, err := d.driver.Alloc(size)
 	if driver.IsOutOfMemory(err) && size > bytes {
 		size = bytes
@@ -167,7 +167,7 @@ func (d *Device) take(bytes int64) driver.Ptr {
 	if d.failed(err); err != nil {
 		return 0
 	}
-	d.slabs = append(d.slabs, slab{at, size, bytes})
+	d.slabs = append(d.slabs, slab{at, size, (bytes + 255) &^ 255})
 	if n := len(d.slabs); size == bytes && n > 1 { // keep the one with room last
 		d.slabs[n-1], d.slabs[n-2] = d.slabs[n-2], d.slabs[n-1]
 	}

@@ -57,6 +57,9 @@ func (s *spans) add(lo, hi int) {
 
 // remove takes lo to hi-1 out of the set.
 func (s *spans) remove(lo, hi int) {
+	if lo >= hi {
+		return
+	}
 	for i := s.from(lo); i < len(*s) && (*s)[i].lo < hi; {
 		x := (*s)[i]
 		switch {

@@ -12,6 +12,7 @@ struct Fiber;
 extern Fiber *current;
 extern int thread_index, block_threads, block_index[3], grid_blocks;
 extern unsigned char *dynamic_memory;
+extern int bug;  // which of the bugs that a test planted in the sources is there; 0 for none
 
 // A kernel as the stand-in driver finds it. Kernels register themselves.
 struct Kernel {

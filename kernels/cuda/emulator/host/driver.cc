@@ -1,6 +1,7 @@
 // A stand-in for libcuda.so.1: the calls of the driver that package driver makes, on the
 // kernels of src/kernels.cu compiled for the CPU. Device memory is the host's, copies and
 // kernels happen at once; what a stream records for a graph happens when the graph is launched.
+// EMULATOR_SCHEDULE orders warps and lanes: 1 ascending, 2 descending, more shuffles them.
 //
 // It keeps the PTX of a module and finds only kernels that the PTX has, with as many parameters
 // as the C++ has.
@@ -69,7 +70,11 @@ int parameters_in(const std::string &ptx, const std::string &name) {
 
 #define API extern "C" __attribute__((visibility("default"))) Result
 
-API cuInit(unsigned) { return success; }
+API cuInit(unsigned) {
+  if (const char *s = getenv("EMULATOR_SCHEDULE")) emulator::schedule = atoi(s);
+  if (const char *s = getenv("EMULATOR_BUG")) emulator::bug = atoi(s);
+  return success;
+}
 API cuDriverGetVersion(int *v) { *v = 12040; return success; }
 API cuGetErrorString(Result r, const char **s) {
   *s = r == launch_failed ? emulator::failure.c_str() : r == out_of_memory ? "out of memory" : r == not_found ? "named symbol not found"
@@ -97,7 +102,16 @@ API cuDevicePrimaryCtxRetain(void **c, int d) {
   *c = &contexts[d];
   return success;
 }
-API cuDevicePrimaryCtxRelease_v2(int) { return success; }
+// With EMULATOR_REPORT=FILE the end of a device writes there how many extra cycles matrices took
+// to come out of shared memory, and how many matrices came.
+API cuDevicePrimaryCtxRelease_v2(int) {
+  if (const char *path = getenv("EMULATOR_REPORT"))
+    if (FILE *f = fopen(path, "w")) {
+      fprintf(f, "%ld %ld\n", emulator::conflicts, emulator::matrix_loads);
+      fclose(f);
+    }
+  return success;
+}
 API cuCtxSetCurrent(void *c) { current_context = static_cast<Context *>(c); return success; }
 API cuCtxGetCurrent(void **c) { *c = current_context; return success; }
 API cuMemGetInfo_v2(size_t *free_bytes, size_t *total) {
@@ -221,13 +235,4 @@ API cuGraphLaunch(void *g, void *stream) {
   for (auto &w : static_cast<Graph *>(g)->work)
     if (Result r = submit(stream, w)) return r;
   return success;
-}
-
-// What tests set and read, beside the driver's calls: the order of warps and lanes; how many
-// extra cycles matrices took to read from shared memory, and how many there were; which kernels
-// the C++ has, a name a line.
-extern "C" __attribute__((visibility("default"))) void emulator_schedule(int schedule) { emulator::schedule = schedule; }
-extern "C" __attribute__((visibility("default"))) long emulator_conflicts(long *loads) {
-  *loads = emulator::matrix_loads;
-  return emulator::conflicts;
 }

@@ -34,7 +34,7 @@ Fiber *current;
 int thread_index, block_threads, block_index[3], grid_blocks;
 unsigned char *dynamic_memory;
 Kernel *kernels;
-int schedule = 1;
+int schedule = 1, bug;
 long conflicts, matrix_loads;
 std::string failure;
 
