@@ -202,3 +202,32 @@ func TestOuterStepsHaveTheCPUsBits(t *testing.T) {
 		}
 	}
 }
+
+// FuzzCodec compares the device's bytes with the CPU's for values of any bits.
+func FuzzCodec(f *testing.F) {
+	f.Add([]byte{0, 0, 128, 63, 255, 255, 127, 127, 1, 0, 0, 0}, uint8(2))
+	f.Add(make([]byte, 1040), uint8(3))
+	f.Fuzz(func(t *testing.T, raw []byte, which uint8) {
+		d, format := device(t, kernels.FP32), kernels.Format(which%4)
+		defer d.Close()
+		v := make([]float32, len(raw)/4)
+		copy(bytesOf(v), raw)
+		want, got := make([]byte, format.EncodedLen(len(v))), make([]byte, format.EncodedLen(len(v)))
+		b := upload(t, d, v)
+		k := format.Encode(want, v)
+		if at := d.Encode(got, format, b); at != k {
+			t.Fatalf("encoded %d, the CPU %d", at, k)
+		}
+		if k == len(v) && !bytes.Equal(got, want) {
+			t.Fatalf("byte %d differs", firstDifference(got, want))
+		}
+		if k < len(v) {
+			return
+		}
+		sum := make([]float32, len(v))
+		d.Zero(b)
+		d.DecodeAdd(b, format, want, -1.5)
+		format.DecodeAdd(sum, want, -1.5)
+		sameBits(t, "sum", download(d, b), sum)
+	})
+}
