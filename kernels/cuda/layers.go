@@ -18,7 +18,8 @@ func (d *Device) RMSNorm(out, rstd, x, weight kernels.Buffer, rows, width int, e
 		forms(to.form, from.form)|vector(width, to.at, from.at, w))
 }
 
-// RMSNormBackward implements kernels.Device.
+// RMSNormBackward implements kernels.Device. dx is what the products of the next layer read, so
+// it gets its halves at once.
 func (d *Device) RMSNormBackward(dx, dweight, dout, x, weight, rstd kernels.Buffer, rows, width int) {
 	const op = "rmsnorm backward"
 	kernels.CheckRMSNormBackward(dx, dweight, dout, x, weight, rstd, rows, width)
@@ -28,13 +29,14 @@ func (d *Device) RMSNormBackward(dx, dweight, dout, x, weight, rstd kernels.Buff
 	n := rows * width
 	gradient, in := d.either(op, dout, n), d.either(op, x, n)
 	w, scale := d.read(op, weight, width, floats), d.read(op, rstd, rows, floats)
-	to, sums := d.update(op, dx, n), d.update(op, dweight, width)
+	sums := d.update(op, dweight, width)
+	to, copied := d.updateBoth(op, dx, n)
 	groups := blocks(rows, 64)
 	partial := d.scratch(&d.columns, 4*int64(groups)*int64(width))
-	flags := forms(floats, gradient.form, in.form) | vector(width, gradient.at, in.at, w, to, partial)
+	flags := forms(floats, gradient.form, in.form) | vector(width, gradient.at, in.at, w, to, copied, partial)
 	d.launch("rmsnorm_columns", blocks(width, columnsOf(flags)), groups, 1, 128, 0, partial, gradient.at, in.at, scale, uint64(rows), uint64(width), flags)
 	d.launch("add_rows", blocks(width, 256), 1, 1, 256, 0, sums, partial, uint64(groups), uint64(width))
-	d.launch("rmsnorm_backward", rows, 1, 1, rowThreads(width, 256), 0, to, gradient.at, in.at, w, scale, uint64(width), flags)
+	d.launch("rmsnorm_backward", rows, 1, 1, rowThreads(width, 256), 0, to, gradient.at, in.at, w, scale, copied, uint64(width), flags)
 }
 
 // columnsOf is the number of columns that a block of 128 threads takes, one or eight each.

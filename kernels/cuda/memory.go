@@ -105,16 +105,28 @@ func (d *Device) update(op string, b kernels.Buffer, n int) uint64 {
 	return d.write(op, b, n, floats)
 }
 
+// updateBoth is update by a kernel that also writes the halves, whose address is 0 where
+// nothing is kept in halves.
+func (d *Device) updateBoth(op string, b kernels.Buffer, n int) (at, copied uint64) {
+	at = d.update(op, b, n)
+	if c := b.(*buffer); d.activations == halves && n > 0 {
+		copied = d.address(c, halves)
+		c.home.current[halves].add(c.at, c.at+n)
+	}
+	return at, copied
+}
+
 // A value is an operand that a kernel reads in either form.
 type value struct {
 	at   uint64
 	form form
 }
 
-// either returns the first n values of b in halves if they are all current so, else in floats.
+// either returns the first n values of b in floats if they are all current so, else in halves if
+// they are, else in floats.
 func (d *Device) either(op string, b kernels.Buffer, n int) value {
 	c := d.of(op, b)
-	if n > 0 && c.home.current[halves].covers(c.at, c.at+n) {
+	if current := &c.home.current; n > 0 && !current[floats].covers(c.at, c.at+n) && current[halves].covers(c.at, c.at+n) {
 		return value{d.address(c, halves), halves}
 	}
 	return value{d.read(op, b, n, floats), floats}

@@ -43,12 +43,7 @@ func (d *Device) UpdateWeight(w kernels.Weight, g, m, v kernels.Buffer, step ker
 	const op = "update weight"
 	c := d.weightOf(op, w)
 	kernels.CheckUpdateWeight(c.params.n, g, m, v)
-	p := d.update(op, c.params, c.params.n)
-	var copied uint64
-	if d.activations == halves {
-		copied = d.address(c.params, halves)
-		c.params.home.current[halves].add(c.params.at, c.params.at+c.params.n)
-	}
+	p, copied := d.updateBoth(op, c.params, c.params.n)
 	d.adamw(op, p, copied, c.params.n, g, m, v, step)
 }
 

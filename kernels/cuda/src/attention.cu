@@ -121,25 +121,29 @@ DEVICE float greatest_of_four(float v) {
   return larger(v, across(v, 2));
 }
 
-// softmax turns scores (16, ROWS) of queries from first on and keys from key on into
-// e^(scale·score − m), and rescales what was added up under the former m. m and scale are in
-// units of log₂.
-template <int D>
-DEVICE void softmax(float (&s)[ROWS / 8][4], float (&out)[D / 8][4], float (&m)[2], float (&sum)[2], int first, int key, float scale, bool diagonal) {
+// hide sets the scores (16, N) of what a row does not see to −inf: columns are later than rows, or
+// with later rows earlier ones, by more than ahead.
+template <int N> DEVICE void hide(float (&s)[N / 8][4], int ahead, bool later_rows) {
   int lane = thread() % 32;
+#pragma unroll
+  for (int j = 0; j < N / 8; j++)
+#pragma unroll
+    for (int e = 0; e < 4; e++) {
+      int past = j * 8 + lane % 4 * 2 + e % 2 - lane / 4 - e / 2 * 8 - ahead;
+      if (later_rows ? past < 0 : past > 0) s[j][e] = -__builtin_inff();
+    }
+}
+
+// softmax turns scores (16, ROWS) into e^(scale·(score − m)), scale being in units of log₂, and
+// rescales what was added up under the former m.
+template <int D> DEVICE void softmax(float (&s)[ROWS / 8][4], float (&out)[D / 8][4], float (&m)[2], float (&sum)[2], float scale) {
 #pragma unroll
   for (int h = 0; h < 2; h++) {
     float most = m[h];
 #pragma unroll
-    for (int j = 0; j < ROWS / 8; j++)
-#pragma unroll
-      for (int e = 2 * h; e < 2 * h + 2; e++) {
-        s[j][e] *= scale;
-        if (diagonal && key + j * 8 + lane % 4 * 2 + e % 2 > first + lane / 4 + 8 * h) s[j][e] = -__builtin_inff();
-        most = larger(most, s[j][e]);
-      }
+    for (int j = 0; j < ROWS / 8; j++) most = larger(most, larger(s[j][2 * h], s[j][2 * h + 1]));
     most = greatest_of_four(most);
-    float from = most == -__builtin_inff() ? 0 : most, keep = power2(m[h] - from);
+    float from = most == -__builtin_inff() ? 0 : most * scale, keep = power2(fused(m[h], scale, -from));
     m[h] = most;
     sum[h] *= keep;
 #pragma unroll
@@ -151,7 +155,7 @@ DEVICE void softmax(float (&s)[ROWS / 8][4], float (&out)[D / 8][4], float (&m)[
     for (int j = 0; j < ROWS / 8; j++)
 #pragma unroll
       for (int e = 2 * h; e < 2 * h + 2; e++) {
-        s[j][e] = power2(s[j][e] - from);
+        s[j][e] = power2(fused(s[j][e], scale, -from));
         sum[h] += s[j][e];
       }
   }
@@ -177,7 +181,8 @@ DEVICE void attention(uint16 *out, float *lse, const uint16 *qkv, int seq, int h
     copies_commit();
     float s[ROWS / 8][4];
     rows_times_rows<D, ROWS>(s, q, row, k);
-    softmax<D>(s, sums, m, sum, first, j * ROWS, scale * LOG2E, j == tile);
+    if (j == tile) hide<ROWS>(s, row, false);
+    softmax<D>(s, sums, m, sum, scale * LOG2E);
     copies_wait<0>();
     block_sync();  // all values are there, and nobody reads the keys any more
     if (j < tile) fetch<D, ROWS>(k, w.base + w.k, w.stride, (j + 1) * ROWS, seq, dim, wide);
@@ -193,7 +198,7 @@ DEVICE void attention(uint16 *out, float *lse, const uint16 *qkv, int seq, int h
 #pragma unroll
   for (int h = 0; h < 2; h++) {
     int t = first + lane / 4 + 8 * h;
-    if (lane % 4 == 0 && t < seq) lse[((int64)batch * heads + head) * seq + t] = (m[h] + logarithm2(sum[h])) * LN2;
+    if (lane % 4 == 0 && t < seq) lse[((int64)batch * heads + head) * seq + t] = m[h] * scale + logarithm2(sum[h]) * LN2;
   }
 }
 
@@ -214,10 +219,10 @@ KERNEL(256, 4, attention_delta, float *delta, const void *dout, const void *out,
 }
 
 // pair_gradients turns scores s = q·k and products dp = dout·v into probabilities p = e^(scale·s −
-// lse) and ds = p·(dp − delta), for one query and key.
-DEVICE void pair_gradients(float &s, float &dp, float scale, float lse, float delta, bool seen) {
-  s = seen ? power2(s * scale - lse * LOG2E) : 0;
-  dp = seen ? s * (dp - delta) : 0;
+// lse) and ds = p·(dp − delta), for one query and key; scale and lse are in units of log₂.
+DEVICE void pair_gradients(float &s, float &dp, float scale, float lse, float delta) {
+  s = power2(fused(s, scale, -lse));
+  dp = s * (dp - delta);
 }
 
 #define BACKWARD_PARAMETERS                                                                                                            \
@@ -239,7 +244,7 @@ template <int D, int N> DEVICE void attention_queries(BACKWARD_PARAMETERS) {
   for (int h = 0; h < 2; h++) {
     int t = first + lane / 4 + 8 * h;
     if (t < seq) {
-      l[h] = lse[((int64)batch * heads + head) * seq + t];
+      l[h] = lse[((int64)batch * heads + head) * seq + t] * LOG2E;
       own[h] = delta[((int64)batch * heads + head) * seq + t];
     }
   }
@@ -263,13 +268,11 @@ template <int D, int N> DEVICE void attention_queries(BACKWARD_PARAMETERS) {
     float s[N / 8][4], dp[N / 8][4];
     rows_times_rows<D, N>(s, q, row, k);
     rows_times_rows<D, N>(dp, d, row, k + N * D);
+    if (j * N + N - 1 > first) hide<N>(s, first - j * N, false);
 #pragma unroll
     for (int i = 0; i < N / 8; i++)
 #pragma unroll
-      for (int e = 0; e < 4; e++) {
-        int t = first + lane / 4 + e / 2 * 8, key = j * N + i * 8 + lane % 4 * 2 + e % 2;
-        pair_gradients(s[i][e], dp[i][e], scale * LOG2E, l[e / 2], own[e / 2], key <= t && t < seq);
-      }
+      for (int e = 0; e < 4; e++) pair_gradients(s[i][e], dp[i][e], scale * LOG2E, l[e / 2], own[e / 2]);
     add_product<D, N>(sums, dp, k);
   }
   put<D>(dqkv + (w.base - qkv) + w.q, w.stride, first, seq, dim, wide, sums, scale, scale);
@@ -297,7 +300,7 @@ template <int D, int N> DEVICE void attention_keys(BACKWARD_PARAMETERS) {
       fetch<D, N>(to + N * D, dout + batch * seq * width + head * dim, width, at, seq, dim, wide);
       if (int i = thread(); i < N) {
         int64 t = ((int64)batch * heads + head) * seq + at + i;
-        l[i] = at + i < seq ? lse[t] : 0;
+        l[i] = at + i < seq ? lse[t] * LOG2E : 0;
         l[N + i] = at + i < seq ? delta[t] : 0;
       }
     }
@@ -315,12 +318,14 @@ template <int D, int N> DEVICE void attention_keys(BACKWARD_PARAMETERS) {
     float s[N / 8][4], dp[N / 8][4];
     rows_times_rows<D, N>(s, k, row, q);
     rows_times_rows<D, N>(dp, v, row, q + N * D);
+    int at = (start + j % each) * N;
+    if (at < first + 15) hide<N>(s, first - at, true);
 #pragma unroll
     for (int i = 0; i < N / 8; i++)
 #pragma unroll
       for (int e = 0; e < 4; e++) {
-        int c = i * 8 + lane % 4 * 2 + e % 2, t = (start + j % each) * N + c, key = first + lane / 4 + e / 2 * 8;
-        pair_gradients(s[i][e], dp[i][e], scale * LOG2E, l[c], l[N + c], key <= t && t < seq);
+        int c = i * 8 + lane % 4 * 2 + e % 2;
+        pair_gradients(s[i][e], dp[i][e], scale * LOG2E, l[c], l[N + c]);
       }
     add_product<D, N>(dv, s, q + N * D);
     add_product<D, N>(dk, dp, q);

@@ -24,8 +24,9 @@ KERNEL(256, 4, rmsnorm, void *out, const void *x, const float *weight, float *rs
   if (thread() == 0) rstd[block_x()] = scale;
 }
 
-// rmsnorm_backward adds to dx; a block is a row. dx floats.
-KERNEL(256, 4, rmsnorm_backward, float *dx, const void *dout, const void *x, const float *weight, const float *rstd, int width, int flags) {
+// rmsnorm_backward adds to dx, floats; copy is its halves, or null. A block is a row.
+KERNEL(256, 4, rmsnorm_backward, float *dx, const void *dout, const void *x, const float *weight, const float *rstd, void *copy, int width,
+       int flags) {
   SHARED(float, spare, 32);
   int64 row = (int64)block_x() * width;
   float scale = rstd[block_x()], dot = 0;
@@ -47,6 +48,7 @@ KERNEL(256, 4, rmsnorm_backward, float *dx, const void *dout, const void *x, con
 #pragma unroll
     for (int j = 0; j < N; j++) sum[j] += scale * (d[j] * w[j] - v[j] * scale * mean);
     store(dx, false, row + i, sum);
+    if (copy) store(copy, true, row + i, sum);
   });
 }
 
