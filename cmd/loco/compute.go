@@ -100,6 +100,14 @@ func (c *compute) tell(log *slog.Logger, person bool) {
 	}
 }
 
+// kind is "cpu" or "cuda".
+func (c *compute) kind() string {
+	if c.gpus != nil {
+		return "cuda"
+	}
+	return "cpu"
+}
+
 func (c *compute) close() (err error) {
 	for _, d := range c.devices {
 		err = errors.Join(err, d.Close())

@@ -168,7 +168,7 @@ func (w *worker) open(ctx context.Context, number int) (err error) {
 		b.only = true
 		w.display = newDisplay(b, os.Stdout)
 	}
-	w.meters = newMeters(w.spec, w.seat.number, w.compute.peakRate(), func() []mesh.Member {
+	w.meters = newMeters(w.spec, w.seat.number, w.compute.kind(), w.compute.peakRate(), func() []mesh.Member {
 		members, _ := w.mesh.View()
 		return members
 	})
