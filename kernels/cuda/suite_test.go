@@ -3,6 +3,8 @@
 package cuda
 
 import (
+	"os/exec"
+	"path/filepath"
 	"testing"
 
 	"loco/kernels"
@@ -15,6 +17,34 @@ func TestConformanceFP32(t *testing.T) {
 
 func TestConformanceBF16(t *testing.T) {
 	kerneltest.RunKept(t, func(t *testing.T) kernels.Device { return device(t, kernels.BF16) })
+}
+
+// The suite once more with the products of a library, which has its own idea of rows and
+// columns: package driver's stand-in for cuBLAS.
+func TestConformanceBF16WithBlas(t *testing.T) {
+	library := ""
+	if !*gpu {
+		library = filepath.Join(t.TempDir(), "libcublas.so")
+		out, err := exec.CommandContext(t.Context(), "gcc", "-O2", "-shared", "-fPIC", "-o", library, "driver/testdata/blas.c").CombinedOutput()
+		if err != nil {
+			t.Skipf("the stand-in for cuBLAS cannot be built: %v\n%s", err, out)
+		}
+	}
+	open := func(t *testing.T) kernels.Device {
+		if noDevice != "" {
+			t.Skip(noDevice)
+		}
+		d, err := open(0, kernels.BF16, library)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.blas == nil {
+			d.Close()
+			t.Skip("there is no cuBLAS")
+		}
+		return d
+	}
+	kerneltest.RunKept(t, open)
 }
 
 // Products of floats are the chains that kernels.Device describes, so they have the CPU's bits,

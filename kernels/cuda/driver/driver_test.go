@@ -310,7 +310,7 @@ func TestBlas(t *testing.T) {
 			}
 		}
 	}
-	wantError(t, b.Gemm(false, false, 2, 2, 3, x, 3, y, 2, 0, c, 2, true), "multiply (2,3)·(3,2)", "status 15")
+	wantError(t, b.Gemm(false, false, 2, 2, 3, x, 3, y, 2, 1, c, 2, true), "multiply (2,3)·(3,2)", "status 15")
 	ok(t, b.Close())
 	ok(t, errors.Join(d.Free(x, 12), d.Free(y, 12), d.Free(c, 16)))
 }
