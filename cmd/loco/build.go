@@ -61,7 +61,7 @@ func (s *spec) newLearner(compute *compute, set data.Set, worker int) (*trainer.
 	for _, dev := range compute.devices {
 		m, err := model.New(dev, s.model, c.MicroBatch())
 		if err != nil {
-			return nil, s.explain(fmt.Errorf("build the model: %w", err))
+			return nil, s.wantLess(fmt.Errorf("build the model: %w", err))
 		}
 		dev.Upload(m.Params(), initial)
 		replicas = append(replicas, trainer.Replica{Device: dev, Model: m})

@@ -13,6 +13,7 @@ import (
 	"loco/kernels"
 	"loco/kernels/cuda"
 	"loco/kernels/cuda/driver"
+	"loco/trainer/model"
 )
 
 // compute is what a worker computes on: the CPU, or one GPU, or several.
@@ -163,8 +164,7 @@ func (c *compute) peakRate() (rate float64) {
 // there or to other workers.
 func (s *spec) fits(c *compute) error {
 	for _, gpu := range c.gpus {
-		m := s.model.Memory(s.cfg.MicroBatch())
-		if need := gpuMemory(m.Parameters, m.Gradients, m.Moments, m.Activations+m.Head); need > gpu.Free {
+		if need := s.gpuMemory(s.model, s.cfg.MicroBatch()); need > gpu.Free {
 			return usageError{fmt.Errorf("this run needs at least %s on cuda:%d (%s), which has %s of %s free: %s",
 				formatBytes(uint64(need)), gpu.Index, gpu.Name, formatBytes(uint64(gpu.Free)), formatBytes(uint64(gpu.Total)), s.lessMemory(gpu.Free))}
 		}
@@ -172,9 +172,15 @@ func (s *spec) fits(c *compute) error {
 	return nil
 }
 
-// gpuMemory is the least that a GPU needs: activations and logits lie there as bf16.
-func gpuMemory(parameters, gradients, moments, activations int64) int64 {
-	return parameters + gradients + moments + activations/2
+// gpuMemory is the least that a model needs on a GPU, where activations and logits are bf16
+// unless the precision is fp32.
+func (s *spec) gpuMemory(m model.Config, microBatch int) int64 {
+	need := m.Memory(microBatch)
+	activations := need.Activations + need.Head
+	if kernels.Precision(s.cfg.Inner.Precision) != kernels.FP32 {
+		activations /= 2
+	}
+	return need.Parameters + need.Gradients + need.Moments + activations
 }
 
 // lessMemory says which keys to change for a run to fit into free bytes.
@@ -187,7 +193,7 @@ func (s *spec) lessMemory(free int64) string {
 			if share%micro != 0 {
 				continue
 			}
-			if need := m.Memory(micro); gpuMemory(need.Parameters, need.Gradients, need.Moments, need.Activations+need.Head) <= free {
+			if s.gpuMemory(m, micro) <= free {
 				advice := fmt.Sprintf("set inner.micro_batch = %d", micro)
 				if checkpointing != s.model.Checkpoint {
 					advice += " and model.checkpointing = true"
@@ -199,11 +205,16 @@ func (s *spec) lessMemory(free int64) string {
 	return "even with inner.micro_batch = 1 and model.checkpointing = true it does not fit: take a smaller model, or free memory that other programs hold"
 }
 
+// wantLess adds to an error about memory which keys need less.
+func (s *spec) wantLess(err error) error {
+	return fmt.Errorf("%w; a smaller inner.micro_batch (now %d) or model.checkpointing = true (now %v) needs less memory", err, s.cfg.MicroBatch(), s.model.Checkpoint)
+}
+
 // explain adds to an error what a person can change.
 func (s *spec) explain(err error) error {
 	switch {
 	case driver.IsOutOfMemory(err):
-		return fmt.Errorf("%w; a smaller inner.micro_batch (now %d) or model.checkpointing = true (now %v) needs less memory", err, s.cfg.MicroBatch(), s.model.Checkpoint)
+		return s.wantLess(err)
 	case driver.IsLost(err):
 		return fmt.Errorf("%w; the device is of no more use to this process: start the worker again, and it goes on from its newest checkpoint", err)
 	}
