@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"loco/cmd/loco/config"
@@ -93,12 +94,19 @@ func openGPUs(in config.Inner, list []driver.Info, numbers []int) (*compute, err
 // tell leaves what the worker computes on in its log, and says to a person why it is not
 // a GPU.
 func (c *compute) tell(log *slog.Logger, person bool) {
-	for _, d := range c.devices {
-		log.Info("computes on", "device", d.Name(), "why", c.why)
-	}
+	log.Info("computes on", "device", c.name(), "why", c.why)
 	if c.why != "" && person {
 		fmt.Fprintf(os.Stderr, "computing on the CPU: %s\n", c.why)
 	}
+}
+
+// name says what computes: "cpu (2 threads, AVX2, fp32)", or every GPU.
+func (c *compute) name() string {
+	var names []string
+	for _, d := range c.devices {
+		names = append(names, d.Name())
+	}
+	return strings.Join(names, " and ")
 }
 
 // kind is "cpu" or "cuda".

@@ -125,6 +125,19 @@ func TestCUDA(t *testing.T) {
 			}
 		}
 	})
+	t.Run("two workers, two GPUs", func(t *testing.T) {
+		dir := t.TempDir()
+		args := append([]string{"run", "--json", "--dir", dir}, small(t, "run.workers=2", "run.rounds=3", "sync.inner_steps=2", "inner.warmup=1", "run.eval_tokens=128")...)
+		wantWords(t, gpu.with(t).loco(true, args...), `"complete": true`, `"digest_equal": true`)
+		for k, device := range []string{"cuda:0 ", "cuda:1 "} {
+			text, err := os.ReadFile(filepath.Join(dir, "worker-"+strconv.Itoa(k), logFile))
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantWords(t, string(text), `"computes on","device":"`+device)
+		}
+		wantWords(t, gpu.with(t).loco(true, "eval", "--tokens", "256", dir), "held-out loss")
+	})
 	t.Run("lost in the middle", func(t *testing.T) {
 		args := tinyWorker(t, "inner.device=cuda:0", "checkpoint.every=0")
 		out := gpu.with(t, "EMULATOR_LOSE=400").loco(false, args...)

@@ -262,7 +262,7 @@ func (w *worker) tellAddress(metrics string) {
 	w.closers = append(w.closers, func() error { return os.Remove(w.seat.path(addressFile)) })
 	w.emit(&addressEvent{Event: "address", Worker: w.seat.number, Peer: string(w.mesh.Self()), Addrs: addrs, Metrics: metrics})
 	if w.display != nil {
-		fmt.Fprintf(w.out, "worker %d of %q, metrics on http://%s/metrics\nothers join with:\n  loco worker run.toml --join %s\n", w.seat.number, w.spec.cfg.Run.Name, metrics, addrs[0])
+		fmt.Fprintf(w.out, "worker %d of %q on %s, metrics on http://%s/metrics\nothers join with:\n  loco worker run.toml --join %s\n", w.seat.number, w.spec.cfg.Run.Name, w.compute.name(), metrics, addrs[0])
 	}
 	w.log.Info("worker is up", "worker", w.seat.number, "run", w.runID, "peer", w.mesh.Self(), "addrs", addrs, "metrics", metrics, "data", w.set.Digest)
 }
