@@ -332,14 +332,14 @@ func TestParityOver50Steps(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer cpu.Close()
-	want := train(t, cpu, tiny(), 2, 50)
+	want := train(t, cpu, tiny(), 2, 1, 50)
 	for _, c := range []struct {
 		precision kernels.Precision
 		tolerance float64
 	}{{kernels.FP32, lossToleranceFP32}, {kernels.BF16, lossTolerance}} {
 		d := device(t, c.precision)
 		worst := 0.0
-		for i, loss := range train(t, d, tiny(), 2, 50) {
+		for i, loss := range train(t, d, tiny(), 2, 1, 50) {
 			worst = max(worst, math.Abs(loss-want[i]))
 			if !(math.Abs(loss-want[i]) <= c.tolerance) {
 				t.Errorf("%s, step %d: loss %.6f, the CPU's is %.6f", c.precision, i+1, loss, want[i])

@@ -19,15 +19,16 @@ func tiny() model.Config {
 }
 
 // train returns the losses of steps steps on a language in which the next token follows from
-// the last.
-func train(t *testing.T, dev kernels.Device, cfg model.Config, batch, steps int) []float64 {
+// the last. A batch is so many micro-batches.
+func train(t *testing.T, dev kernels.Device, cfg model.Config, batch, micro, steps int) []float64 {
 	t.Helper()
-	m, err := model.New(dev, cfg, batch)
+	m, err := model.New(dev, cfg, batch/micro)
 	if err != nil {
 		t.Fatal(err)
 	}
 	dev.Upload(m.Params(), cfg.Init(7))
-	inputs, targets := make([]int32, m.Rows()), make([]int32, m.Rows())
+	rows := micro * m.Rows()
+	inputs, targets := make([]int32, rows), make([]int32, rows)
 	state := uint32(1)
 	var losses []float64
 	for step := 1; step <= steps; step++ {
@@ -41,10 +42,13 @@ func train(t *testing.T, dev kernels.Device, cfg model.Config, batch, steps int)
 			targets[i] = (7*inputs[i] + 3) % int32(cfg.Vocab)
 		}
 		m.ZeroGrad()
-		loss := m.Accumulate(inputs, targets, 1/float32(m.Rows()))
+		loss := 0.0
+		for at := 0; at < rows; at += m.Rows() {
+			loss += m.Accumulate(inputs[at:at+m.Rows()], targets[at:at+m.Rows()], 1/float32(rows))
+		}
 		c := float32(step)
 		m.Update(kernels.AdamWStep{LR: 0.003, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, WeightDecay: 0.1, Correction1: c / (c + 9), Correction2: c / (c + 19), GradScale: 1})
-		losses = append(losses, loss/float64(m.Rows()))
+		losses = append(losses, loss/float64(rows))
 	}
 	return losses
 }
@@ -71,17 +75,18 @@ func TestTrainingFollowsTheCPU(t *testing.T) {
 	for _, c := range []struct {
 		name      string
 		cfg       model.Config
+		micro     int
 		precision kernels.Precision
 		tolerance float64
 	}{
-		{"bf16", tiny(), kernels.BF16, lossTolerance},
-		{"bf16 with checkpoints", checkpoint, kernels.BF16, lossTolerance},
-		{"bf16 untied", untied, kernels.BF16, lossTolerance},
-		{"fp32", tiny(), kernels.FP32, lossToleranceFP32},
+		{"bf16", tiny(), 1, kernels.BF16, lossTolerance},
+		{"bf16 with checkpoints", checkpoint, 1, kernels.BF16, lossTolerance},
+		{"bf16 untied in micro-batches", untied, 2, kernels.BF16, lossTolerance},
+		{"fp32 in micro-batches", tiny(), 2, kernels.FP32, lossToleranceFP32},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := device(t, c.precision)
-			got, want := train(t, d, c.cfg, 2, steps), train(t, cpu, c.cfg, 2, steps)
+			got, want := train(t, d, c.cfg, 2, c.micro, steps), train(t, cpu, c.cfg, 2, c.micro, steps)
 			worst := 0.0
 			for i := range want {
 				worst = max(worst, math.Abs(got[i]-want[i]))
@@ -97,5 +102,51 @@ func TestTrainingFollowsTheCPU(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// A model without training works on prefixes of its buffers, whose forms change with every
+// length.
+func TestLogitsFollowTheCPU(t *testing.T) {
+	cfg := tiny()
+	cpu, err := kernels.NewCPU(1, kernels.FP32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cpu.Close()
+	for _, c := range []struct {
+		precision kernels.Precision
+		tolerance float64
+	}{{kernels.FP32, 1e-5}, {kernels.BF16, 0.03}} {
+		d := device(t, c.precision)
+		var logits [2][][]float32
+		for i, dev := range []kernels.Device{cpu, d} {
+			m, err := model.NewInference(dev, cfg, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			dev.Upload(m.Params(), cfg.Init(3))
+			for _, n := range []int{1, 17, 40, 5} {
+				tokens := make([]int32, n)
+				for k := range tokens {
+					tokens[k] = int32(k*7) % int32(cfg.Vocab)
+				}
+				l, err := m.Logits(tokens)
+				if err != nil {
+					t.Fatal(err)
+				}
+				logits[i] = append(logits[i], append([]float32(nil), l...))
+			}
+		}
+		for k := range logits[0] {
+			for i, want := range logits[0][k] {
+				if got := logits[1][k][i]; !(math.Abs(float64(got-want)) <= c.tolerance) {
+					t.Errorf("%s, prompt %d: logit %d is %v, the CPU's %v", c.precision, k, i, got, want)
+				}
+			}
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -54,7 +54,7 @@ KERNEL(256, 4, rmsnorm_backward, float *dx, const void *dout, const void *x, con
 
 // rmsnorm_columns sums dout·x·rstd over 64 rows, ascending: a thread has a column, or eight.
 KERNEL(128, 4, rmsnorm_columns, float *partial, const void *dout, const void *x, const float *rstd, int rows, int width, int flags) {
-  int first = block_y() * 64, last = first + 64 < rows ? first + 64 : rows;
+  int first = block_x() * 64, last = first + 64 < rows ? first + 64 : rows;
   auto columns = [&]<int N>(int i) INLINE {
     float sum[N] = {};
     for (int r = first; r < last; r++) {
@@ -64,9 +64,9 @@ KERNEL(128, 4, rmsnorm_columns, float *partial, const void *dout, const void *x,
 #pragma unroll
       for (int j = 0; j < N; j++) sum[j] += d[j] * (v[j] * scale);
     }
-    store(partial, false, (int64)block_y() * width + i, sum);
+    store(partial, false, (int64)block_x() * width + i, sum);
   };
-  int i = block_x() * threads() + thread();
+  int i = block_y() * threads() + thread();
   if (flags & VECTOR) {
     if (i * 8 < width) columns.template operator()<8>(i * 8);
   } else if (i < width) {
