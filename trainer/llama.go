@@ -23,10 +23,10 @@ type Llama struct {
 	sampler  *data.Sampler
 	heldout  *data.Heldout
 
-	inputs, targets         []int32 // (batch, context)
-	evalInputs, evalTargets []int32 // (micro-batch, context)
-	losses                  []float64
-	grads                   []kernels.Buffer
+	inputs, targets []int32   // (batch, context)
+	evaluated       [][]int32 // of each replica, inputs and targets, (2, micro-batch, context)
+	losses          []float64
+	grads           []kernels.Buffer
 }
 
 // Replica is a model and the device that it is on.
@@ -51,11 +51,11 @@ func NewLlama(replicas []Replica, peers kernels.Peers, adamw optim.AdamW, sample
 	l := &Llama{
 		replicas: replicas, peers: peers, adamw: adamw, sampler: sampler, heldout: heldout,
 		inputs: make([]int32, n), targets: make([]int32, n),
-		evalInputs: make([]int32, first.Rows()), evalTargets: make([]int32, first.Rows()),
 		losses: make([]float64, batch/first.MicroBatch()),
 	}
 	for _, r := range replicas {
 		l.grads = append(l.grads, r.Model.Grads())
+		l.evaluated = append(l.evaluated, make([]int32, 2*first.Rows()))
 	}
 	return l, nil
 }
@@ -119,9 +119,30 @@ func (l *Llama) Update(step, updates uint64) (gradNorm float64) {
 	return gradNorm
 }
 
-// Evaluate returns the mean held-out loss of the present parameters.
+// Evaluate returns the mean held-out loss of the present parameters: the same bits on any
+// number of replicas, which take the batches in turns.
 func (l *Llama) Evaluate() (float64, error) {
-	return Loss(l.replicas[0].Model, l.heldout, l.evalInputs, l.evalTargets)
+	sum, tokens, rows := 0.0, 0, l.replicas[0].Model.Rows()
+	for at := 0; at < l.heldout.Batches(); at += len(l.replicas) {
+		turn := l.evaluated[:min(len(l.replicas), l.heldout.Batches()-at)]
+		for k, t := range turn {
+			n, err := l.heldout.Batch(at+k, t[:rows], t[rows:])
+			if err != nil {
+				return 0, err
+			}
+			tokens += n
+		}
+		losses := make([]float64, len(turn))
+		l.each(func(k int, r Replica) {
+			if k < len(turn) {
+				losses[k] = r.Model.Loss(turn[k][:rows], turn[k][rows:])
+			}
+		})
+		for _, loss := range losses {
+			sum += loss
+		}
+	}
+	return sum / float64(tokens), nil
 }
 
 // Loss is the mean loss of a model over held-out batches, in nats per token. inputs

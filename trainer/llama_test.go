@@ -132,6 +132,13 @@ func TestSeveralDevicesTakeOverState(t *testing.T) {
 	if b, err2 := two.Evaluate(); err != nil || err2 != nil || a != b {
 		t.Errorf("held-out losses %v and %v, %v, %v", a, b, err, err2)
 	}
+	scratch := make([]int32, 2*one.replicas[0].Model.Rows())
+	if c, err := Loss(one.replicas[0].Model, one.heldout, scratch[:len(scratch)/2], scratch[len(scratch)/2:]); err != nil || c != a {
+		t.Errorf("a model alone has the held-out loss %v, %v, want %v", c, err, a)
+	}
+	if one.heldout.Batches()%2 == 0 {
+		t.Error("an odd number of batches leaves one replica without its turn: make it so")
+	}
 }
 
 func TestBatchesMustBeSharedEqually(t *testing.T) {
