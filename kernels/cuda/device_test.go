@@ -66,16 +66,13 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
+// device opens one that multiplies with its own kernels, also where there is cuBLAS.
 func device(t testing.TB, precision kernels.Precision) *Device {
 	t.Helper()
 	if noDevice != "" {
 		t.Skip(noDevice)
 	}
-	blas := noBlas
-	if *gpu {
-		blas = ""
-	}
-	d, err := open(0, precision, blas)
+	d, err := open(0, precision, noBlas)
 	if err != nil {
 		t.Fatal(err)
 	}
