@@ -49,6 +49,7 @@ func built(t *testing.T, options func() emulator.Options) string {
 // The kernels' results do not depend on which warp, or which lane of it, runs first; and no
 // matrix takes more than one cycle to come out of shared memory.
 func TestEmulatorSchedules(t *testing.T) {
+	t.Parallel()
 	library := built(t, func() emulator.Options { return emulator.Options{} })
 	for schedule, tests := range map[int]string{2: "Conformance|ManyTiles|HaveTheCPUsBits", 77: "Conformance"} {
 		report := filepath.Join(t.TempDir(), "report")
@@ -131,6 +132,7 @@ func sources(t *testing.T) string {
 // What the emulator is for: a barrier or a wait that is missing, a barrier that not all reach
 // and a wrong reduction fail the suite, in one of two schedules.
 func TestEmulatorFindsPlantedBugs(t *testing.T) {
+	t.Parallel()
 	library := built(t, func() emulator.Options { return emulator.Options{Sources: plant(t, bugs)} })
 	const tests = "Conformance|AttentionOfManyTiles|CodecHas"
 	for i := range len(bugs) + 1 {
@@ -153,6 +155,7 @@ func TestEmulatorFindsPlantedBugs(t *testing.T) {
 
 // A kernel whose parameters are not the PTX's, or that the PTX does not have, is not found.
 func TestEmulatorComparesParameters(t *testing.T) {
+	t.Parallel()
 	library := built(t, func() emulator.Options {
 		folder := sources(t)
 		one := "#include \"forms.h\"\nKERNEL(32, 1, copy_values, float *a) { a[0] = 1; }\n"
@@ -170,6 +173,7 @@ func TestEmulatorComparesParameters(t *testing.T) {
 // No kernel reads or writes outside what it was given: AddressSanitizer sees each buffer's end,
 // because the arena takes none in slabs.
 func TestEmulatorUnderAddressSanitizer(t *testing.T) {
+	t.Parallel()
 	var sanitizer string
 	library := built(t, func() emulator.Options {
 		var err error
