@@ -1,6 +1,6 @@
 // Package cuda is a kernels.Device on an NVIDIA GPU, from compute capability 8.0 on: the kernels
 // of src, as PTX, on the driver of package driver. It is built with -tags cuda, for Linux on
-// amd64; without, there is nothing but this page.
+// amd64; without, [OpenAll] says so.
 //
 // # Forms of memory
 //
