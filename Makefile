@@ -1,4 +1,4 @@
-.PHONY: test race fuzz bench asm lint emulate e2e chaos
+.PHONY: test race fuzz bench asm lint emulate e2e chaos cuda cuda-header cuda-test cuda-ptx gpu-check
 
 test:
 	go test ./...
@@ -52,3 +52,32 @@ e2e:
 chaos:
 	go test -timeout 20m -count 1 -v -run Namespace ./mesh/netem
 	go test -timeout 20m -count 1 -v -run E2EChaos ./cmd/loco -e2e
+
+# With CUDA, into build/. The one NVIDIA file that it needs is an installed toolkit's cuda.h or,
+# without a toolkit, one from the system's packages; CUDA=FOLDER names a folder with another.
+CUDA ?= $(firstword $(patsubst %/cuda.h,%,$(wildcard /usr/local/cuda/include/cuda.h /opt/cuda/include/cuda.h)) $(CURDIR)/build/cuda/include)
+WITH_CUDA = CGO_ENABLED=1 CGO_CFLAGS='-O2 -I$(CURDIR)/kernels/cuda/driver/compat -I$(CUDA)'
+
+cuda-header:
+	test -s $(CUDA)/cuda.h || deploy/cuda-header.sh $(CUDA)
+
+cuda: cuda-header
+	$(WITH_CUDA) go build -tags cuda -o build/loco ./cmd/loco
+
+# Every kernel and a training run, behind a stand-in for the driver: needs g++, and no GPU.
+cuda-test: cuda-header
+	$(WITH_CUDA) go vet -tags cuda ./...
+	$(WITH_CUDA) go test -tags cuda ./kernels/cuda/driver/...
+	$(WITH_CUDA) go test -tags cuda ./kernels/cuda -require-emulator
+	$(WITH_CUDA) go test -tags cuda -run CUDA ./cmd/loco -require-emulator
+
+# The committed PTX is what clang 14 makes of the kernels.
+cuda-ptx:
+	kernels/cuda/src/build.sh
+	git diff --exit-code kernels/cuda/ptx
+
+# A folder to copy to a machine with a GPU, and to run its run.sh there.
+gpu-check: cuda
+	mkdir -p build/gpu-check
+	cp build/loco deploy/gpu-check/run.sh deploy/gpu-check/rates.py build/gpu-check/
+	$(WITH_CUDA) go test -tags cuda -c -ldflags='-s -w' -trimpath -o build/gpu-check/kernels.test ./kernels/cuda

@@ -26,10 +26,16 @@ const (
 var allowed = map[string][]string{
 	"kernels":            {"golang.org/x/sys/cpu"},
 	"kernels/kerneltest": {"loco/kernels"},
-	"optim":              {"loco/kernels"},
-	"trainer/data":       {},
-	"trainer/model":      {"loco/kernels"},
-	"trainer":            {"loco/trainer/data", "loco/trainer/model", "loco/optim", "loco/kernels"},
+	"kernels/cuda":       {"loco/kernels", "loco/kernels/cuda/driver", "loco/kernels/cuda/ptx"},
+	// One GPU through cu, for kernels/cuda alone; late binds the driver's library at run time.
+	"kernels/cuda/driver":      {"loco/kernels/cuda/driver/late", "gorgonia.org/cu"},
+	"kernels/cuda/driver/late": {},
+	"kernels/cuda/ptx":         {},
+	"kernels/cuda/emulator":    {},
+	"optim":                    {"loco/kernels"},
+	"trainer/data":             {},
+	"trainer/model":            {"loco/kernels"},
+	"trainer":                  {"loco/trainer/data", "loco/trainer/model", "loco/optim", "loco/kernels"},
 	// Above what it measures, below the command; the benchmarks of kernels use it as a test may.
 	"bench":           {"loco/kernels", "loco/optim", "loco/trainer/model"},
 	"gossip/codec":    {"loco/kernels"}, // its loops, which have assembly

@@ -34,6 +34,7 @@ type CPU struct {
 	loss        lossJob
 	adamw       adamwJob
 	repacking   weightJob
+	exchanging  exchangeJob
 	rounded     [2]roundedRows // LinearSwiGLU reads one and makes the other
 }
 

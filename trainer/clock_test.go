@@ -134,10 +134,7 @@ func TestResumeWithInnerTime(t *testing.T) {
 				n++
 			}
 			var saved Snapshot
-			hooks := Hooks{Average: newExact(1).worker(0), Now: clock.now, Save: func(_ context.Context, capture func(*Snapshot)) error {
-				capture(&saved)
-				return nil
-			}}
+			hooks := Hooks{Average: newExact(1).worker(0), Now: clock.now, Save: func(_ context.Context, capture func(*Snapshot) error) error { return capture(&saved) }}
 			if err := start(t, cfg, half, hooks).Run(t.Context(), stop); err != nil && !errors.Is(err, ErrStopped) {
 				t.Fatal(err)
 			}

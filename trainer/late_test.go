@@ -154,7 +154,7 @@ func TestResumeOfACarrier(t *testing.T) {
 		var saved Snapshot
 		first := late(t, 3, 6, newOthers(3), &events)
 		first.cfg.StopAfter = at
-		first.hooks.Save = func(_ context.Context, capture func(*Snapshot)) error { capture(&saved); return nil }
+		first.hooks.Save = func(_ context.Context, capture func(*Snapshot) error) error { return capture(&saved) }
 		if err := first.Run(t.Context(), nil); !errors.Is(err, ErrStopped) {
 			t.Fatal(err)
 		}

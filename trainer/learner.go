@@ -4,6 +4,9 @@ package trainer
 // length Parameters.
 type Learner interface {
 	Parameters() int
+	// Err is what broke a device, or nil. Once it is not, no other method returns
+	// anything of use.
+	Err() error
 	// Gradient trains on the worker's batch number step up to the gradient of the
 	// mean token loss, and returns the summed loss in nats and its number of tokens. It
 	// fails when the batch cannot be read.

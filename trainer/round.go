@@ -186,6 +186,9 @@ func (t *Trainer) innerSteps(ctx context.Context) error {
 // since began.
 func (t *Trainer) update(loss float64, n int, began time.Time) error {
 	t.lastNorm = t.learner.Update(t.step, t.updates)
+	if err := t.broken(); err != nil {
+		return err
+	}
 	mean := loss / float64(max(1, n))
 	if math.IsNaN(mean+t.lastNorm) || math.IsInf(mean+t.lastNorm, 0) {
 		return fmt.Errorf("trainer: step %d: loss %v, gradient norm %v: %w; a smaller inner.lr (now %.3g) or a longer inner.warmup helps, and the last checkpoint is from before", t.step, mean, t.lastNorm, ErrDiverged, t.lr(t.step, t.updates))
@@ -214,6 +217,9 @@ func (t *Trainer) afterRound(ctx context.Context, members []int) error {
 	if (due(t.round, t.cfg.EvalEvery) || last) && t.evaluates(members) {
 		began := t.hooks.Now()
 		loss, err := t.learner.Evaluate()
+		if err == nil {
+			err = t.broken()
+		}
 		if err != nil {
 			return fmt.Errorf("trainer: evaluate round %d: %w", t.round, err)
 		}
@@ -330,8 +336,11 @@ func (t *Trainer) lr(step, updates uint64) float64 {
 }
 
 // finite returns the norm of this worker's own contribution, or an error: nothing
-// that is not finite may reach the others.
+// that is not finite, or not what a device computed, may reach the others.
 func (t *Trainer) finite(x []float32) (float64, error) {
+	if err := t.broken(); err != nil {
+		return 0, err
+	}
 	sum := 0.0
 	for _, v := range x {
 		sum += float64(float64(v) * float64(v))

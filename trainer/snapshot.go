@@ -59,17 +59,17 @@ func (s *Snapshot) End() (round uint64, tokens float64) {
 }
 
 // Capture copies the whole state into s, reusing its vectors, so that training can
-// go on while the copy is written. It waits for the inner step under way.
+// go on while the copy is written. It waits for the inner step under way, and fails where
+// a device broke.
 func (t *Trainer) Capture(ctx context.Context, s *Snapshot) error {
 	if err := t.lock(ctx); err != nil {
 		return fmt.Errorf("trainer: capture the state: %w", err)
 	}
 	defer t.unlock()
-	t.capture(s)
-	return nil
+	return t.capture(s)
 }
 
-func (t *Trainer) capture(s *Snapshot) {
+func (t *Trainer) capture(s *Snapshot) error {
 	t.captureShared(s)
 	n := t.learner.Parameters()
 	s.Tokens, s.Updates, s.Batch = t.tokens, t.updates, t.batch
@@ -81,6 +81,7 @@ func (t *Trainer) capture(s *Snapshot) {
 	}
 	s.M, s.V = sized(s.M, n), sized(s.V, n)
 	t.learner.ReadMoments(s.M, s.V)
+	return t.broken()
 }
 
 // CaptureShared copies what a joiner needs into s: φ and momentum, and in ddp the
@@ -94,7 +95,7 @@ func (t *Trainer) CaptureShared(ctx context.Context, s *Snapshot) (digest [32]by
 	if t.cfg.Strategy == "ddp" {
 		t.captureMoments(s)
 	}
-	return t.stateDigest, nil
+	return t.stateDigest, t.broken()
 }
 
 // CaptureMoments copies the inner moments for a joiner.
@@ -146,7 +147,8 @@ func (t *Trainer) Restore(s *Snapshot) error {
 	t.clock.begin(t.hooks.Now(), s.RoundTime)
 	t.past = t.past[:0]
 	t.mark()
-	return nil
+	t.saved = savedAt{s.Round, true}
+	return t.broken()
 }
 
 // Join takes over the state that others shared and replays the rounds since: the same

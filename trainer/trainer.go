@@ -49,8 +49,9 @@ type Hooks struct {
 	Over func(round uint64, tokens float64) bool
 	// Awaited says that the others wait for this worker to bring what it carries. Nil: never.
 	Awaited func(round uint64) bool
-	// Save hands a checkpoint over: capture copies the state.
-	Save func(ctx context.Context, capture func(*Snapshot)) error
+	// Save hands a checkpoint over: capture copies the state. Where capture fails nothing
+	// may be kept.
+	Save func(ctx context.Context, capture func(*Snapshot) error) error
 	// Report receives *RoundEvent, *EvalEvent, *StepEvent and *ResyncEvent.
 	Report func(event any)
 	// Now is the clock that phases are measured with.
@@ -89,6 +90,7 @@ type Trainer struct {
 	past                    []Mark // newest last; never empty
 	head                    atomic.Pointer[Head]
 
+	saved    savedAt
 	prefetch *prefetch
 }
 
@@ -166,12 +168,22 @@ func (t *Trainer) Steps() uint64 { return t.cfg.Rounds * t.cfg.InnerSteps }
 // Run trains until the run's end, or until StopAfter, or until stop is closed,
 // and then returns ErrStopped in the last two cases. A stop takes effect between
 // inner steps, or while the others are waited for; an exchange under way is
-// finished first. Cancelling ctx ends everything at once.
+// finished first. Cancelling ctx ends everything at once. Where a device breaks, what the
+// host has of the state is saved, and the error wraps ErrDevice.
 func (t *Trainer) Run(ctx context.Context, stop <-chan struct{}) error {
 	if err := t.lock(ctx); err != nil {
 		return err
 	}
 	defer t.unlock()
+	err := t.rounds(ctx, stop)
+	if errors.Is(err, ErrDevice) {
+		return errors.Join(err, t.salvage(ctx))
+	}
+	return err
+}
+
+// rounds is Run with the state held.
+func (t *Trainer) rounds(ctx context.Context, stop <-chan struct{}) error {
 	soft, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
@@ -191,7 +203,7 @@ func (t *Trainer) Run(ctx context.Context, stop <-chan struct{}) error {
 		case soft.Err() != nil && ctx.Err() == nil && (err == nil || errors.Is(err, context.Canceled)):
 			return t.stopped(ctx)
 		}
-		if errors.Is(err, ErrDiverged) {
+		if errors.Is(err, ErrDiverged) || errors.Is(err, ErrDevice) {
 			return err // what is in memory is of no use
 		}
 		if err != nil {
@@ -220,6 +232,7 @@ func (t *Trainer) save(ctx context.Context) error {
 	if err := t.hooks.Save(ctx, t.capture); err != nil {
 		return fmt.Errorf("trainer: save round %d: %w", t.round, err)
 	}
+	t.saved = savedAt{t.round, true}
 	return nil
 }
 

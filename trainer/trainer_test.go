@@ -19,6 +19,7 @@ type quadratic struct {
 	center            func(step uint64, i int) float32
 	lr                float32
 	onStep            func(step uint64)
+	lost              error
 }
 
 func newQuadratic(n int, center func(step uint64, i int) float32) *quadratic {
@@ -30,6 +31,18 @@ func newQuadratic(n int, center func(step uint64, i int) float32) *quadratic {
 }
 
 func (q *quadratic) Parameters() int { return len(q.theta) }
+
+func (q *quadratic) Err() error { return q.lost }
+
+// lose leaves nothing of use behind, as a device does that fell off the bus.
+func (q *quadratic) lose() {
+	q.lost = errors.New("fell off the bus")
+	for _, x := range [][]float32{q.theta, q.m, q.v, q.grad} {
+		for i := range x {
+			x[i] = float32(math.NaN())
+		}
+	}
+}
 
 func (q *quadratic) Gradient(step uint64) (loss float64, tokens int, err error) {
 	if q.onStep != nil {
@@ -300,9 +313,8 @@ func TestResumeEqualsNeverHavingStopped(t *testing.T) {
 				}
 			}
 			var saved Snapshot
-			hooks := Hooks{Average: newExact(1).worker(0), Save: func(_ context.Context, capture func(*Snapshot)) error {
-				capture(&saved)
-				return nil
+			hooks := Hooks{Average: newExact(1).worker(0), Save: func(_ context.Context, capture func(*Snapshot) error) error {
+				return capture(&saved)
 			}}
 			err := start(t, cfg, q, hooks).Run(t.Context(), stop)
 			if err != nil && !errors.Is(err, ErrStopped) {
@@ -334,9 +346,8 @@ func TestStopWhileWaitingKeepsTheInnerPhase(t *testing.T) {
 			close(stop)
 		}
 	}
-	tr := start(t, diloco(4, 5), q, Hooks{Average: net.worker(0), Save: func(_ context.Context, capture func(*Snapshot)) error {
-		capture(&saved)
-		return nil
+	tr := start(t, diloco(4, 5), q, Hooks{Average: net.worker(0), Save: func(_ context.Context, capture func(*Snapshot) error) error {
+		return capture(&saved)
 	}})
 	if err := tr.Run(t.Context(), stop); !errors.Is(err, ErrStopped) {
 		t.Fatalf("error %v, want ErrStopped", err)

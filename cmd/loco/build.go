@@ -8,10 +8,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"time"
 
 	"loco/cmd/loco/config"
-	"loco/kernels"
 	"loco/optim"
 	"loco/trainer"
 	"loco/trainer/data"
@@ -54,14 +52,20 @@ func (s *spec) runID(set data.Set) string { return s.cfg.RunID(dataLine(set)) }
 
 func dataLine(set data.Set) string { return "data.digest=" + set.Digest }
 
-// newLearner makes a worker's model at its seeded initial weights, with its batches.
-func (s *spec) newLearner(dev kernels.Device, set data.Set, worker int) (*trainer.Llama, error) {
+// newLearner makes a worker's model at its seeded initial weights, one on each device,
+// with its batches.
+func (s *spec) newLearner(compute *compute, set data.Set, worker int) (*trainer.Llama, error) {
 	c := s.cfg
-	m, err := model.New(dev, s.model, c.MicroBatch())
-	if err != nil {
-		return nil, fmt.Errorf("build the model: %w", err)
+	initial := s.model.Init(c.Run.Seed)
+	var replicas []trainer.Replica
+	for _, dev := range compute.devices {
+		m, err := model.New(dev, s.model, c.MicroBatch())
+		if err != nil {
+			return nil, s.wantLess(fmt.Errorf("build the model: %w", err))
+		}
+		dev.Upload(m.Params(), initial)
+		replicas = append(replicas, trainer.Replica{Device: dev, Model: m})
 	}
-	dev.Upload(m.Params(), s.model.Init(c.Run.Seed))
 	train, err := set.Train.Open()
 	if err != nil {
 		return nil, err
@@ -74,7 +78,7 @@ func (s *spec) newLearner(dev kernels.Device, set data.Set, worker int) (*traine
 	if err != nil {
 		return nil, err
 	}
-	return trainer.NewLlama(dev, m, s.adamw(), sampler, c.Inner.Batch, heldout)
+	return trainer.NewLlama(replicas, compute.peers, s.adamw(), sampler, c.Inner.Batch, heldout)
 }
 
 func (s *spec) heldout(set data.Set, batch int) (*data.Heldout, error) {
@@ -107,25 +111,6 @@ func (s *spec) trainerConfig(worker int, stopAfter uint64) trainer.Config {
 		FastOnly: fastOnly(c), InnerLR: s.adamw().Rate,
 		EvalEvery: uint64(c.Run.EvalEvery), SaveEvery: uint64(c.Checkpoint.Every), StopAfter: stopAfter,
 	}
-}
-
-// peakRate measures the device's matrix-multiply rate, in operations per second: the
-// best of a few products that fit the cache.
-func peakRate(dev kernels.Device) float64 {
-	const n = 256
-	buf, err := dev.Alloc(3 * n * n)
-	if err != nil {
-		return 0
-	}
-	c, a, b := buf.Slice(0, n*n), buf.Slice(n*n, 2*n*n), buf.Slice(2*n*n, 3*n*n)
-	best := time.Duration(1 << 62)
-	for range 4 {
-		began := time.Now()
-		dev.MatMul(c, a, b, n, n, n, false, true, false)
-		dev.Sum(c) // waits for the product
-		best = min(best, time.Since(began))
-	}
-	return 2 * n * n * n / best.Seconds()
 }
 
 // shareOfCores is the threads of one worker where several run on this machine.

@@ -105,7 +105,7 @@ func loadModel(path string, batch int) (*loaded, error) {
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint %s: %w", path, err)
 	}
-	if l.device, err = evaluationDevice(kernels.Precision(cfg.Inner.Precision)); err != nil {
+	if l.device, err = evaluationDevice(cfg.Inner); err != nil {
 		return nil, err
 	}
 	if l.model, err = model.NewInference(l.device, l.spec.model, batch); err != nil {
@@ -115,14 +115,16 @@ func loadModel(path string, batch int) (*loaded, error) {
 	return l, nil
 }
 
-// evaluationDevice computes on all cores, since it is alone on the machine, unlike a
-// worker; in the run's precision or, on a machine that does not have it, in its own.
-func evaluationDevice(precision kernels.Precision) (*kernels.CPU, error) {
-	d, err := kernels.NewCPU(0, precision)
+// evaluationDevice is a device of the kind that the run trained on or, on a machine that
+// does not have it, the CPU in its own precision. It computes on all cores, since it is
+// alone on the machine, unlike a worker.
+func evaluationDevice(in config.Inner) (kernels.Device, error) {
+	in.Threads, in.Devices = 0, nil
+	c, err := openCompute(in, 0)
 	if err != nil {
-		d, err = kernels.NewCPU(0, kernels.Auto)
+		return kernels.NewCPU(0, kernels.Auto)
 	}
-	return d, err
+	return c.devices[0], nil
 }
 
 // evaluate returns the held-out loss of a checkpoint of this run.

@@ -16,13 +16,19 @@ type configCmd struct {
 	Preset configPreset `cmd:"" help:"Print a preset: its parameters, the memory and bytes it needs, its file."`
 }
 
-type configShow struct{ configFlags }
+type configShow struct {
+	configFlags
+	Devices bool `help:"List what a worker can compute on, instead: GPUs with their memory, compute capability and driver, and the CPU."`
+}
 
 func (configShow) Help() string {
-	return "Example:\n  loco config show run.toml --set sync.strategy=noloco > new.toml"
+	return "Example:\n  loco config show run.toml --set sync.strategy=noloco > new.toml\n  loco config show --devices"
 }
 
 func (c *configShow) Run() error {
+	if c.Devices {
+		return showDevices(os.Stdout)
+	}
 	cfg, err := c.load()
 	if err != nil {
 		return err

@@ -13,7 +13,6 @@ import (
 	"loco/cmd/loco/config"
 	"loco/gossip"
 	"loco/gossip/codec"
-	"loco/kernels"
 	"loco/mesh"
 	"loco/mesh/p2p"
 	"loco/trainer"
@@ -44,12 +43,13 @@ func newServed(b *testing.B, sources int, upload int64) *served {
 	if err != nil {
 		b.Fatal(err)
 	}
-	dev, err := kernels.NewCPU(1, kernels.Precision(cfg.Inner.Precision))
+	cfg.Inner.Threads, cfg.Inner.Device = 1, config.CPU
+	compute, err := openCompute(cfg.Inner, 0)
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() { dev.Close() })
-	learner, err := s.newLearner(dev, set, 0)
+	b.Cleanup(func() { _ = compute.close() })
+	learner, err := s.newLearner(compute, set, 0)
 	if err != nil {
 		b.Fatal(err)
 	}

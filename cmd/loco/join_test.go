@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"loco/cmd/loco/config"
-	"loco/kernels"
 	"loco/trainer"
 	"loco/trainer/data"
 )
@@ -130,18 +129,19 @@ func TestJoinersMomentsMeasured(t *testing.T) {
 		build := func(warmup int) *joinRun {
 			cfg := cfg
 			cfg.Sync.JoinWarmup = warmup
+			cfg.Inner.Threads, cfg.Inner.Device = 1, config.CPU
 			s, err := newSpec(&cfg, dir)
 			if err != nil {
 				t.Fatal(err)
 			}
 			r := &joinRun{t: t, spec: s}
 			for k := range cfg.Run.Workers {
-				dev, err := kernels.NewCPU(1, kernels.Precision(cfg.Inner.Precision))
+				compute, err := openCompute(cfg.Inner, k)
 				if err != nil {
 					t.Fatal(err)
 				}
-				t.Cleanup(func() { dev.Close() })
-				l, err := s.newLearner(dev, set, k)
+				t.Cleanup(func() { _ = compute.close() })
+				l, err := s.newLearner(compute, set, k)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -49,7 +49,7 @@ type meters struct {
 	inner                    float64
 }
 
-func newMeters(spec *spec, worker int, peakFLOPs float64, view func() []mesh.Member) *meters {
+func newMeters(spec *spec, worker int, device string, peakFLOPs float64, view func() []mesh.Member) *meters {
 	m := &meters{registry: prometheus.NewRegistry(),
 		flopsPerToken: spec.model.FLOPsPerToken(spec.cfg.Model.Context), peakFLOPs: peakFLOPs, tokensPerStep: spec.cfg.TokensPerStep()}
 	labels := prometheus.Labels{"run": spec.cfg.Run.Name, "worker": strconv.Itoa(worker)}
@@ -90,7 +90,7 @@ func newMeters(spec *spec, worker int, peakFLOPs float64, view func() []mesh.Mem
 	m.checkpointRound = f.gauge("loco_checkpoint_round", "Round of the last complete checkpoint.")
 	m.checkpointFailures = f.counter("loco_checkpoint_failures_total", "Checkpoints that could not be written.")
 	info := f.gauges("loco_info", "Always 1; what this worker runs.", "strategy", "codec", "device", "go")
-	info.WithLabelValues(spec.cfg.Sync.Strategy, spec.cfg.Sync.Codec, "cpu", runtime.Version()).Set(1)
+	info.WithLabelValues(spec.cfg.Sync.Strategy, spec.cfg.Sync.Codec, device, runtime.Version()).Set(1)
 	reg.MustRegister(&peerCollector{view: view, desc: prometheus.NewDesc("loco_peers", "Members of the run as this worker sees them, by state, itself included.", []string{"state"}, nil)})
 	m.peak.Set(peakFLOPs)
 	for _, result := range []string{"averaged", "alone", "behind"} {

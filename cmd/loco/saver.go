@@ -62,14 +62,17 @@ func (s *spec) newSaver(seat *seat, runID string, cfg checkpoint.Config) (*saver
 }
 
 // save is the trainer's Save hook.
-func (s *saver) save(_ context.Context, capture func(*trainer.Snapshot)) error {
+func (s *saver) save(_ context.Context, capture func(*trainer.Snapshot) error) error {
 	st := s.writer.Borrow()
 	snap := s.buffers[st]
 	if snap == nil {
 		snap = new(trainer.Snapshot)
 		s.buffers[st] = snap
 	}
-	capture(snap)
+	if err := capture(snap); err != nil {
+		s.writer.Release(st)
+		return err
+	}
 	s.fill(st, snap)
 	if err := s.writer.Save(st); err != nil {
 		s.writer.Release(st)

@@ -18,7 +18,6 @@ import (
 
 	"loco/checkpoint"
 	"loco/cmd/loco/config"
-	"loco/kernels"
 	"loco/mesh"
 	"loco/mesh/p2p"
 	"loco/trainer"
@@ -97,7 +96,7 @@ type worker struct {
 	runID    string
 	mesh     *p2p.Mesh
 	exchange *exchange
-	device   kernels.Device
+	compute  *compute
 	trainer  *trainer.Trainer
 	saver    *saver
 	sharer   *sharer
@@ -138,6 +137,7 @@ func (w *worker) run(stop context.Context, number int) (err error) {
 	_, _, w.first = w.trainer.Position()
 	err = w.trainer.Run(ctx, stop.Done())
 	if err != nil && !errors.Is(err, trainer.ErrStopped) {
+		err = w.spec.explain(err)
 		w.log.Error("training ended", "error", err)
 	}
 	seconds := time.Since(w.began).Seconds()
@@ -155,10 +155,13 @@ func (w *worker) open(ctx context.Context, number int) (err error) {
 		return err
 	}
 	w.runID = w.spec.runID(w.set)
-	if w.device, err = kernels.NewCPU(w.spec.cfg.Inner.Threads, kernels.Precision(w.spec.cfg.Inner.Precision)); err != nil {
+	if w.compute, err = openCompute(w.spec.cfg.Inner, max(0, number)); err != nil {
 		return usageError{err}
 	}
-	w.closers = append(w.closers, w.device.Close)
+	w.closers = append(w.closers, w.compute.close)
+	if err := w.spec.fits(w.compute); err != nil {
+		return err
+	}
 	if err := w.enterMesh(ctx, number); err != nil {
 		return err
 	}
@@ -167,7 +170,7 @@ func (w *worker) open(ctx context.Context, number int) (err error) {
 		b.only = true
 		w.display = newDisplay(b, os.Stdout)
 	}
-	w.meters = newMeters(w.spec, w.seat.number, peakRate(w.device), func() []mesh.Member {
+	w.meters = newMeters(w.spec, w.seat.number, w.compute.kind(), w.compute.peakRate(), func() []mesh.Member {
 		members, _ := w.mesh.View()
 		return members
 	})
@@ -202,6 +205,7 @@ func (w *worker) enterMesh(ctx context.Context, number int) (err error) {
 			return err
 		}
 		w.log = log
+		w.compute.tell(log, w.seat.number == 0 || !w.json)
 		w.mesh, err = p2p.New(ctx, w.meshConfig())
 		var taken *p2p.WorkerTakenError
 		if errors.As(err, &taken) && !given {
@@ -269,7 +273,7 @@ func (w *worker) tellAddress(metrics string) {
 	w.closers = append(w.closers, func() error { return os.Remove(w.seat.path(addressFile)) })
 	w.emit(&addressEvent{Event: "address", Worker: w.seat.number, Peer: string(w.mesh.Self()), Addrs: addrs, Metrics: metrics})
 	if w.display != nil {
-		fmt.Fprintf(w.out, "worker %d of %q, metrics on http://%s/metrics\nothers join with:\n  loco worker run.toml --join %s\n", w.seat.number, w.spec.cfg.Run.Name, metrics, addrs[0])
+		fmt.Fprintf(w.out, "worker %d of %q on %s, metrics on http://%s/metrics\nothers join with:\n  loco worker run.toml --join %s\n", w.seat.number, w.spec.cfg.Run.Name, w.compute.name(), metrics, addrs[0])
 	}
 	w.log.Info("worker is up", "worker", w.seat.number, "run", w.runID, "peer", w.mesh.Self(), "addrs", addrs, "metrics", metrics, "data", w.set.Digest)
 }
@@ -277,7 +281,7 @@ func (w *worker) tellAddress(metrics string) {
 // buildTrainer makes model, learner, exchange and trainer, and resumes from the
 // newest checkpoint.
 func (w *worker) buildTrainer() error {
-	learner, err := w.spec.newLearner(w.device, w.set, w.seat.number)
+	learner, err := w.spec.newLearner(w.compute, w.set, w.seat.number)
 	if err != nil {
 		return err
 	}

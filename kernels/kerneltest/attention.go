@@ -7,7 +7,7 @@ import (
 	"loco/kernels"
 )
 
-func attentionCases() []opCase {
+func attentionCases(r rounding) []opCase {
 	var cases []opCase
 	shapes := []kernels.AttentionShape{
 		{Batch: 1, Seq: 1, Heads: 1, KVHeads: 1, HeadDim: 1},
@@ -19,7 +19,7 @@ func attentionCases() []opCase {
 		{Batch: 0, Seq: 3, Heads: 1, KVHeads: 1, HeadDim: 4},
 	}
 	for _, s := range shapes {
-		cases = append(cases, attentionCase(s), attentionBackwardCase(s))
+		cases = append(cases, attentionCase(r, s), attentionBackwardCase(r, s))
 	}
 	return cases
 }
@@ -28,48 +28,48 @@ func attentionName(op string, s kernels.AttentionShape) string {
 	return fmt.Sprintf("%s B=%d T=%d H=%d KV=%d D=%d", op, s.Batch, s.Seq, s.Heads, s.KVHeads, s.HeadDim)
 }
 
-func attentionCase(s kernels.AttentionShape) opCase {
-	r := source(s.Seq*100 + s.HeadDim)
-	return opCase{
+func attentionCase(r rounding, s kernels.AttentionShape) opCase {
+	v := source(s.Seq*100 + s.HeadDim)
+	return r.keeps(opCase{
 		name: attentionName("attention", s),
 		operands: []operand{
-			{"out", r.values(s.Rows()*s.OutWidth(), 1)},
-			{"lse", r.values(s.Rows()*s.Heads, 1)},
-			{"qkv", r.values(s.Rows()*s.QKVWidth(), 1)},
+			{"out", v.values(s.Rows()*s.OutWidth(), 1)},
+			{"lse", v.values(s.Rows()*s.Heads, 1)},
+			{"qkv", v.values(s.Rows()*s.QKVWidth(), 1)},
 		},
 		run: func(d kernels.Device, b []kernels.Buffer, _ []kernels.Tokens) {
 			d.Attention(b[0], b[1], b[2], s)
 		},
 		bound: func(in, out [][]float64) [][]float64 {
-			b := newAttentionBound(s, in[2])
+			b := newAttentionBound(r, s, in[2])
 			return [][]float64{b.out(), b.lse(out[1]), nil}
 		},
-	}
+	}, 0)
 }
 
 // attentionBackwardCase takes out and lse from the reference, rounded to float32, as
 // a training step would.
-func attentionBackwardCase(s kernels.AttentionShape) opCase {
-	r := source(s.Seq*100 + s.HeadDim + 1)
-	qkv := r.values(s.Rows()*s.QKVWidth(), 1)
+func attentionBackwardCase(r rounding, s kernels.AttentionShape) opCase {
+	v := source(s.Seq*100 + s.HeadDim + 1)
+	qkv := v.values(s.Rows()*s.QKVWidth(), 1)
 	out, lse := referenceAttention(s, qkv)
-	return opCase{
+	return r.keeps(opCase{
 		name: attentionName("attention backward", s),
 		operands: []operand{
-			{"dqkv", r.values(len(qkv), 1)},
-			{"delta", r.values(len(lse), 1)},
-			{"dout", r.values(len(out), 1)},
+			{"dqkv", v.values(len(qkv), 1)},
+			{"delta", v.values(len(lse), 1)},
+			{"dout", v.values(len(out), 1)},
 			{"out", out}, {"lse", lse}, {"qkv", qkv},
 		},
 		run: func(d kernels.Device, b []kernels.Buffer, _ []kernels.Tokens) {
 			d.AttentionBackward(b[0], b[1], b[2], b[3], b[4], b[5], s)
 		},
 		bound: func(in, _ [][]float64) [][]float64 {
-			b := newAttentionBound(s, in[5])
+			b := newAttentionBound(r, s, in[5])
 			dqkv, delta := b.backward(in[2], in[3], in[4])
 			return [][]float64{dqkv, delta, nil, nil, nil, nil}
 		},
-	}
+	}, 0)
 }
 
 func referenceAttention(s kernels.AttentionShape, qkv []float32) (out, lse []float32) {
@@ -90,14 +90,16 @@ func referenceAttention(s kernels.AttentionShape, qkv []float32) (out, lse []flo
 	return out, lse
 }
 
-// attentionBound derives how far float32 attention may be from the exact result.
+// attentionBound derives how far float32 attention may be from the exact result. Where
+// operands of its products are rounded, each product is off by both: see twice.
 type attentionBound struct {
-	s   kernels.AttentionShape
-	qkv []float64
+	s     kernels.AttentionShape
+	qkv   []float64
+	twice float64 // 2r + r², r being the operands' unit roundoff
 }
 
-func newAttentionBound(s kernels.AttentionShape, qkv []float64) attentionBound {
-	return attentionBound{s, qkv}
+func newAttentionBound(r rounding, s kernels.AttentionShape, qkv []float64) attentionBound {
+	return attentionBound{s, qkv, r.kept * (2 + r.kept)}
 }
 
 // row returns row t of head column col (in heads) of batch item b.
@@ -119,7 +121,7 @@ func (a attentionBound) score(b, h, t, u2 int) (score, err float64) {
 	kv := h * a.s.KVHeads / a.s.Heads
 	sum, size := dot(a.row(b, t, h), a.row(b, u2, a.s.Heads+kv))
 	scale := 1 / math.Sqrt(float64(a.s.HeadDim))
-	return sum * scale, 1.01 * float64(a.s.HeadDim+5) * u * size * scale
+	return sum * scale, 1.01 * (float64(a.s.HeadDim+5)*u + a.twice) * size * scale
 }
 
 // each calls f for every head and row.
@@ -171,7 +173,7 @@ func (a attentionBound) out() []float64 {
 		kv := h * a.s.KVHeads / a.s.Heads
 		for k := range p {
 			for i, v := range a.row(b, k, a.s.Heads+a.s.KVHeads+kv) {
-				row[i] += p[k] * math.Abs(v) * (rel[k] + float64(t+3)*u)
+				row[i] += p[k] * math.Abs(v) * (rel[k] + float64(t+3)*u + a.twice)
 			}
 		}
 		for i := range row {
@@ -202,7 +204,7 @@ func (a attentionBound) backward(dout, out, lse []float64) (dqkv, delta []float6
 	d, group := s.HeadDim, s.Heads/s.KVHeads
 	dqkv, delta = make([]float64, len(a.qkv)), make([]float64, len(lse))
 	scale := 1 / math.Sqrt(float64(d))
-	sums := float64(s.Seq*group+4) * u
+	sums := float64(s.Seq*group+4)*u + a.twice // p and ds are operands, too
 	a.each(func(b, h, t int) {
 		kv := h / group
 		at := (b*s.Heads+h)*s.Seq + t
@@ -216,7 +218,7 @@ func (a attentionBound) backward(dout, out, lse []float64) (dqkv, delta []float6
 			rel := 1.01 * (scoreErr + 4*u + u*math.Abs(score-lse[at]))
 			dp, dpSize := dot(do, a.row(b, k, s.Heads+s.KVHeads+kv))
 			ds := math.Abs(p * (dp - own) * scale)
-			dsErr := ds*(rel+8*u) + p*scale*1.01*(float64(d+1)*u*dpSize+delta[at])
+			dsErr := ds*(rel+8*u) + p*scale*1.01*((float64(d+1)*u+a.twice)*dpSize+delta[at])
 			q, key := a.row(b, t, h), a.row(b, k, s.Heads+kv)
 			for i := range d {
 				grad(t, h)[i] += math.Abs(key[i])*(dsErr+ds*sums) + tiny

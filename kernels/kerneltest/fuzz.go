@@ -17,6 +17,13 @@ func CheckMatMul(t *testing.T, d kernels.Device, precision kernels.Precision, m,
 // reference.
 func CheckAttention(t *testing.T, d kernels.Device, s kernels.AttentionShape) {
 	t.Helper()
-	check(t, d, attentionCase(s))
-	check(t, d, attentionBackwardCase(s))
+	check(t, d, attentionCase(rounding{}, s))
+	check(t, d, attentionBackwardCase(rounding{}, s))
+}
+
+// CheckAttentionKept is CheckAttention for a device of [RunKept].
+func CheckAttentionKept(t *testing.T, d kernels.Device, s kernels.AttentionShape) {
+	t.Helper()
+	check(t, d, attentionCase(keptRounding, s))
+	check(t, d, attentionBackwardCase(keptRounding, s))
 }

@@ -19,26 +19,47 @@ const u = 1.0 / (1 << 24)
 // tiny covers results that are subnormal in float32.
 const tiny = 1e-37
 
-// operandRounding is the unit roundoff of the operands of a product: 0 where they are
-// multiplied as they are.
-type operandRounding float64
+// rounding is what a device rounds to bf16 besides.
+type rounding struct {
+	operands float64 // unit roundoff of the operands of products; 0 where they are multiplied as they are
+	kept     float64 // of attention's operands, and of results that feed products
+}
 
 // bf16Roundoff is the unit roundoff of bf16, which has 8 significant bits.
 const bf16Roundoff = 1.0 / (1 << 8)
 
-func roundingOf(precision kernels.Precision) operandRounding {
+func roundingOf(precision kernels.Precision) rounding {
 	if precision == kernels.BF16 {
-		return bf16Roundoff
+		return rounding{operands: bf16Roundoff}
 	}
-	return 0
+	return rounding{}
 }
 
 // product bounds the error of a sum of k products and one more summand: sum is Σ|aᵢbᵢ|,
 // first the magnitude of the summand that the sum begins with or that is added last.
 // Rounded operands put each product off by 2r + r²; the first product and the first
 // summand meet k+2 roundings. The factor 1.01 stands for the terms in u².
-func (r operandRounding) product(k int, sum, first float64) float64 {
-	return 1.01*(float64(k+2)*u*(sum+first)+float64(r)*(2+float64(r))*sum) + tiny
+func (r rounding) product(k int, sum, first float64) float64 {
+	return 1.01*(float64(k+2)*u*(sum+first)+r.operands*(2+r.operands)*sum) + tiny
+}
+
+// keeps allows the rounding of results that a device keeps in bf16: those of c's operands
+// which.
+func (r rounding) keeps(c opCase, which ...int) opCase {
+	if r.kept == 0 {
+		return c
+	}
+	exact := c.bound
+	c.bound = func(in, out [][]float64) [][]float64 {
+		bounds := exact(in, out)
+		for _, i := range which {
+			for k := range bounds[i] {
+				bounds[i][k] += r.kept * (math.Abs(out[i][k]) + bounds[i][k])
+			}
+		}
+		return bounds
+	}
+	return c
 }
 
 // operand is one buffer of an operation, read, written or both.
@@ -63,15 +84,29 @@ type opCase struct {
 // precision, FP32 or BF16; it closes each.
 func Run(t *testing.T, precision kernels.Precision, open func(t *testing.T) kernels.Device) {
 	t.Helper()
-	p := roundingOf(precision)
+	run(t, roundingOf(precision), open)
+}
+
+// RunKept is Run for devices that multiply in BF16 and also round to it what attention reads
+// and the results that feed products: those of RMSNorm, RoPE, Attention and its backward pass,
+// SwiGLU and its backward pass, LinearSwiGLU, LinearBackward and CrossEntropy's gradient.
+func RunKept(t *testing.T, open func(t *testing.T) kernels.Device) {
+	t.Helper()
+	run(t, keptRounding, open)
+}
+
+var keptRounding = rounding{operands: bf16Roundoff, kept: bf16Roundoff}
+
+func run(t *testing.T, p rounding, open func(t *testing.T) kernels.Device) {
+	t.Helper()
 	for _, group := range []struct {
 		name  string
 		cases []opCase
 	}{
 		{"matmul", matMulCases(p)},
 		{"linear", linearCases(p)},
-		{"attention", attentionCases()},
-		{"layers", layerCases()},
+		{"attention", attentionCases(p)},
+		{"layers", layerCases(p)},
 		{"vectors", vectorCases()},
 		{"nonfinite", nonFiniteCases(p)},
 	} {

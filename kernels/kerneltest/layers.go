@@ -7,33 +7,33 @@ import (
 	"loco/kernels"
 )
 
-func layerCases() []opCase {
+func layerCases(r rounding) []opCase {
 	var cases []opCase
 	for _, shape := range [][2]int{{1, 1}, {1, 64}, {3, 7}, {5, 130}, {64, 33}, {65, 16}, {130, 8}, {0, 4}} {
-		cases = append(cases, normCase(shape[0], shape[1]), normBackwardCase(shape[0], shape[1]),
-			swigluCase(shape[0], shape[1]), swigluBackwardCase(shape[0], shape[1], false),
-			swigluBackwardCase(shape[0], shape[1], true))
+		cases = append(cases, normCase(r, shape[0], shape[1]), normBackwardCase(shape[0], shape[1]),
+			swigluCase(r, shape[0], shape[1]), swigluBackwardCase(r, shape[0], shape[1], false),
+			swigluBackwardCase(r, shape[0], shape[1], true))
 	}
 	for _, s := range []kernels.AttentionShape{
 		{Batch: 1, Seq: 1, Heads: 1, KVHeads: 1, HeadDim: 2},
 		{Batch: 2, Seq: 7, Heads: 4, KVHeads: 2, HeadDim: 6},
 		{Batch: 2, Seq: 65, Heads: 2, KVHeads: 1, HeadDim: 16},
 	} {
-		cases = append(cases, ropeCase(s, false), ropeCase(s, true))
+		cases = append(cases, ropeCase(r, s, false), ropeCase(r, s, true))
 	}
 	for _, shape := range [][3]int{{1, 1, 1}, {7, 5, 3}, {300, 16, 65}, {2, 256, 130}, {0, 4, 4}} {
 		cases = append(cases, embeddingCase(shape[0], shape[1], shape[2]), embeddingBackwardCase(shape[0], shape[1], shape[2]))
 	}
 	for _, shape := range [][3]int{{0, 1, 1}, {0, 7, 5}, {3, 17, 256}, {1, 33, 130}, {5, 4, 1000}} {
-		cases = append(cases, crossEntropyCase(shape[0], shape[1], shape[2]))
+		cases = append(cases, crossEntropyCase(r, shape[0], shape[1], shape[2]))
 	}
 	return cases
 }
 
-func normCase(rows, width int) opCase {
+func normCase(r rounding, rows, width int) opCase {
 	s := source(rows*1000 + width)
 	const eps = 1e-5
-	return opCase{
+	return r.keeps(opCase{
 		name:     fmt.Sprintf("rmsnorm %dx%d", rows, width),
 		operands: []operand{{"out", s.values(rows*width, 1)}, {"rstd", s.values(rows, 1)}, {"x", s.values(rows*width, 1)}, {"weight", s.values(width, 1)}},
 		run: func(d kernels.Device, b []kernels.Buffer, _ []kernels.Tokens) {
@@ -45,7 +45,7 @@ func normCase(rows, width int) opCase {
 			share := 1.01 * u * (float64(width+4)/2 + 2)
 			return [][]float64{relative(out[0], share+2.01*u), relative(out[1], share), nil, nil}
 		},
-	}
+	}, 0)
 }
 
 func normBackwardCase(rows, width int) opCase {
@@ -86,16 +86,16 @@ func normBackwardCase(rows, width int) opCase {
 	}
 }
 
-func ropeCase(s kernels.AttentionShape, inverse bool) opCase {
-	r := source(s.Seq)
+func ropeCase(r rounding, s kernels.AttentionShape, inverse bool) opCase {
+	v := source(s.Seq)
 	half := s.HeadDim / 2
 	cos, sin := make([]float32, (s.Seq+2)*half), make([]float32, (s.Seq+2)*half)
 	for i := range cos {
 		cos[i], sin[i] = float32(math.Cos(float64(i))), float32(math.Sin(float64(i)))
 	}
-	return opCase{
+	return r.keeps(opCase{
 		name:     fmt.Sprintf("%s inverse=%v", attentionName("rope", s), inverse),
-		operands: []operand{{"qkv", r.values(s.Rows()*s.QKVWidth(), 1)}, {"cos", cos}, {"sin", sin}},
+		operands: []operand{{"qkv", v.values(s.Rows()*s.QKVWidth(), 1)}, {"cos", cos}, {"sin", sin}},
 		run: func(d kernels.Device, b []kernels.Buffer, _ []kernels.Tokens) {
 			d.RoPE(b[0], b[1], b[2], s, inverse)
 		},
@@ -116,15 +116,15 @@ func ropeCase(s kernels.AttentionShape, inverse bool) opCase {
 			}
 			return [][]float64{bound, nil, nil}
 		},
-	}
+	}, 0)
 }
 
 // swigluShare is the error of SwiGLU in units of u.
 const swigluShare = 7.1
 
-func swigluCase(rows, width int) opCase {
+func swigluCase(r rounding, rows, width int) opCase {
 	s := source(rows*1000 + width + 2)
-	return opCase{
+	return r.keeps(opCase{
 		name:     fmt.Sprintf("swiglu %dx%d", rows, width),
 		operands: []operand{{"out", s.values(rows*width, 1)}, {"gateUp", s.values(2*rows*width, 4)}},
 		run: func(d kernels.Device, b []kernels.Buffer, _ []kernels.Tokens) {
@@ -134,17 +134,17 @@ func swigluCase(rows, width int) opCase {
 		bound: func(_, out [][]float64) [][]float64 {
 			return [][]float64{relative(out[0], swigluShare*u), nil}
 		},
-	}
+	}, 0)
 }
 
-func swigluBackwardCase(rows, width int, inPlace bool) opCase {
+func swigluBackwardCase(r rounding, rows, width int, inPlace bool) opCase {
 	s := source(rows*1000 + width + 3)
 	gateUp := operand{"gateUp", s.values(2*rows*width, 4)}
 	operands := []operand{{"dout", s.values(rows*width, 1)}, gateUp}
 	if !inPlace {
 		operands = append(operands, operand{"dgateUp", s.values(2*rows*width, 1)})
 	}
-	return opCase{
+	return r.keeps(opCase{
 		name:     fmt.Sprintf("swiglu backward %dx%d inPlace=%v", rows, width, inPlace),
 		operands: operands,
 		run: func(d kernels.Device, b []kernels.Buffer, _ []kernels.Tokens) {
@@ -165,7 +165,7 @@ func swigluBackwardCase(rows, width int, inPlace bool) opCase {
 			}
 			return [][]float64{nil, nil, bound}
 		},
-	}
+	}, len(operands)-1)
 }
 
 func embeddingCase(tokens, vocab, width int) opCase {
@@ -210,7 +210,7 @@ func embeddingBackwardCase(tokens, vocab, width int) opCase {
 	}
 }
 
-func crossEntropyCase(first, rows, vocab int) opCase {
+func crossEntropyCase(r rounding, first, rows, vocab int) opCase {
 	s := source(rows*1000 + vocab)
 	const scale = 0.37
 	targets := s.ids(first+rows+2, vocab)
@@ -218,7 +218,7 @@ func crossEntropyCase(first, rows, vocab int) opCase {
 	if rows > 6 {
 		targets[first+5] = -100
 	}
-	return opCase{
+	return r.keeps(opCase{
 		name:     fmt.Sprintf("cross-entropy %d rows of %d from %d", rows, vocab, first),
 		operands: []operand{{"losses", s.values(first+rows+2, 1)}, {"logits", s.values(rows*vocab, 3)}},
 		tokens:   [][]int32{targets},
@@ -256,5 +256,5 @@ func crossEntropyCase(first, rows, vocab int) opCase {
 			}
 			return [][]float64{losses, logits}
 		},
-	}
+	}, 1)
 }

@@ -7,7 +7,7 @@ import (
 	"loco/kernels"
 )
 
-func linearCases(r operandRounding) []opCase {
+func linearCases(r rounding) []opCase {
 	var cases []opCase
 	for _, shape := range [][3]int{ // rows, outputs, inputs
 		{1, 1, 1}, {1, 2, 3}, {3, 5, 2}, {7, 8, 9}, {16, 16, 16}, {33, 34, 65}, {2, 64, 31}, {64, 130, 33}, {130, 6, 129}, {37, 70, 300}, {0, 4, 4},
@@ -44,7 +44,7 @@ func products(x, w []float64, rows, out, in int) []float64 {
 	return sums
 }
 
-func linearCase(r operandRounding, rows, out, in int, residual bool) opCase {
+func linearCase(r rounding, rows, out, in int, residual bool) opCase {
 	s := source(uint64(rows)<<40 + uint64(out)<<20 + uint64(in) + 1)
 	return opCase{
 		name:     fmt.Sprintf("linear %d rows %d to %d residual=%v", rows, in, out, residual),
@@ -70,10 +70,10 @@ func linearCase(r operandRounding, rows, out, in int, residual bool) opCase {
 	}
 }
 
-func linearSwiGLUCase(r operandRounding, rows, width, in int) opCase {
+func linearSwiGLUCase(r rounding, rows, width, in int) opCase {
 	s := source(uint64(rows)<<40 + uint64(width)<<20 + uint64(in) + 2)
 	out := 2 * width
-	return opCase{
+	return r.keeps(opCase{
 		name:     fmt.Sprintf("linear swiglu %d rows %d to %d", rows, in, width),
 		operands: []operand{{"out", s.values(rows*width, 1)}, {"gateUp", s.values(rows*out, 1)}, {"x", s.values(rows*in, 1)}, {"w", s.values(out*in, 0.3)}},
 		run: func(d kernels.Device, b []kernels.Buffer, _ []kernels.Tokens) {
@@ -86,6 +86,7 @@ func linearSwiGLUCase(r operandRounding, rows, width, in int) opCase {
 			both := products(before[2], before[3], rows, out, in)
 			for i, sum := range both {
 				both[i] = r.product(in, sum, 0)
+				both[i] += r.kept * (math.Abs(after[1][i]) + both[i])
 			}
 			result := make([]float64, rows*width)
 			for i := range result {
@@ -96,12 +97,12 @@ func linearSwiGLUCase(r operandRounding, rows, width, in int) opCase {
 			}
 			return [][]float64{result, both, nil, nil}
 		},
-	}
+	}, 0)
 }
 
-func linearBackwardCase(r operandRounding, rows, out, in int) opCase {
+func linearBackwardCase(r rounding, rows, out, in int) opCase {
 	s := source(uint64(rows)<<40 + uint64(out)<<20 + uint64(in) + 3)
-	return opCase{
+	return r.keeps(opCase{
 		name:     fmt.Sprintf("linear backward %d rows %d to %d", rows, out, in),
 		operands: []operand{{"dx", s.values(rows*in, 1)}, {"dy", s.values(rows*out, 1)}, {"w", s.values(out*in, 1)}},
 		run: func(d kernels.Device, b []kernels.Buffer, _ []kernels.Tokens) {
@@ -120,22 +121,22 @@ func linearBackwardCase(r operandRounding, rows, out, in int) opCase {
 			}
 			return [][]float64{bound, nil, nil}
 		},
-	}
+	}, 0)
 }
 
 // updateWeightCase updates a weight that was used before, and uses it after: forward,
 // backward, and after the parameters were replaced by other means. What it has must
 // always be the parameters'.
-func updateWeightCase(r operandRounding, rows, out, in int) opCase {
+func updateWeightCase(r rounding, rows, out, in int) opCase {
 	n := out * in
 	c := adamWCase(n, 3)
-	forward, backward := linearCase(r, rows, out, in, false), linearBackwardCase(r, rows, out, in)
+	forward, backward := linearCase(r, rows, out, in, false), linearBackwardCase(rounding{operands: r.operands}, rows, out, in)
 	x, dy := forward.operands[1], backward.operands[1]
 	again := linearCase(r, rows, out, in, true).operands[2].data
 	step := adamWConfig(3)
 	operands := append(append([]operand(nil), c.operands...),
 		operand{"y", make([]float32, rows*out)}, x, operand{"dx", make([]float32, rows*in)}, dy, operand{"replaced", again}, operand{"y of replaced", make([]float32, rows*out)})
-	return opCase{
+	return r.keeps(opCase{
 		name:     fmt.Sprintf("update weight %d rows %d to %d", rows, in, out),
 		operands: operands,
 		run: func(d kernels.Device, b []kernels.Buffer, _ []kernels.Tokens) {
@@ -176,5 +177,5 @@ func updateWeightCase(r operandRounding, rows, out, in int) opCase {
 			replaced := forward.bound([][]float64{nil, before[5], after[8], nil}, nil)[0]
 			return append(bounds, y, nil, dx, nil, relative(after[8], u), replaced)
 		},
-	}
+	}, 6)
 }

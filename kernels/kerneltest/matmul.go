@@ -7,7 +7,7 @@ import (
 	"loco/kernels"
 )
 
-func matMulCases(r operandRounding) []opCase {
+func matMulCases(r rounding) []opCase {
 	var cases []opCase
 	shapes := [][3]int{
 		{1, 1, 1}, {1, 2, 3}, {2, 1, 7}, {3, 5, 2}, {4, 4, 4}, {5, 3, 1}, {7, 9, 11},
@@ -22,7 +22,7 @@ func matMulCases(r operandRounding) []opCase {
 	return cases
 }
 
-func matMulCase(r operandRounding, m, n, k int, transA, transB, accumulate bool) opCase {
+func matMulCase(r rounding, m, n, k int, transA, transB, accumulate bool) opCase {
 	s := source(uint64(m)<<40 + uint64(n)<<20 + uint64(k))
 	return opCase{
 		name:     fmt.Sprintf("matmul %dx%dx%d transA=%v transB=%v accumulate=%v", m, n, k, transA, transB, accumulate),

@@ -41,6 +41,8 @@ func newToy(worker, parameters int, rate float32, work func() error) *toy {
 	return t
 }
 
+func (t *toy) Err() error { return nil }
+
 func (t *toy) Parameters() int { return len(t.theta) }
 
 func (t *toy) Gradient(uint64) (loss float64, tokens int, err error) {

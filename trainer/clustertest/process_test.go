@@ -237,10 +237,12 @@ func (p *process) share() (gossip.State, error) {
 }
 
 // save puts a snapshot on the disk, which a process that is dead does not reach.
-func (p *process) save(_ context.Context, capture func(*trainer.Snapshot)) error {
+func (p *process) save(_ context.Context, capture func(*trainer.Snapshot) error) error {
 	if context.Cause(p.ctx) == nil {
 		snap := new(trainer.Snapshot)
-		capture(snap)
+		if err := capture(snap); err != nil {
+			return err
+		}
 		p.w.store(p.index, snap)
 	}
 	return nil

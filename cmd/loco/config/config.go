@@ -80,7 +80,9 @@ type Inner struct {
 	Warmup      int     `toml:"warmup" range:"0..1000000000" doc:"Inner steps in which the learning rate rises from 0 to lr. At most the run's steps."`
 	Decay       int     `toml:"decay" range:"0..1000000000" doc:"Inner steps of the tail of schedule = wsd; other schedules ignore it."`
 	Batch       int     `toml:"batch" range:"1..1048576" doc:"Sequences per worker and inner step."`
-	MicroBatch  int     `toml:"micro_batch" id:"-" range:"0..1048576" doc:"Sequences that are in memory at once, a divisor of batch; gradients accumulate. 0 is batch. A worker's own choice; it changes the order of a sum, so the last bits."`
+	MicroBatch  int     `toml:"micro_batch" id:"-" range:"0..1048576" doc:"Sequences that are in a device's memory at once, a divisor of batch, or of each device's share of it; gradients accumulate. 0 is that share. A worker's own choice; it changes the order of a sum, so the last bits."`
+	Device      string  `toml:"device" id:"-" doc:"What a worker computes on: auto, cpu, or cuda:N for GPU number N. auto: a GPU where this binary has CUDA and the machine has one that can train, worker k taking number k modulo their count, else the CPU. loco config show --devices lists them. A worker's own choice."`
+	Devices     []int   `toml:"devices" id:"-" doc:"Numbers of the GPUs that one worker trains on together: each holds the whole model and takes an equal share of every batch, and their gradients are summed in every inner step. Empty: one device, as inner.device says, which is auto otherwise. A worker's own choice."`
 	Threads     int     `toml:"threads" id:"-" range:"0..1024" doc:"Threads of a worker's CPU kernels. 0 is all cores, or under loco run the worker's share of them. Results do not depend on it."`
 	Precision   string  `toml:"precision" id:"-" oneof:"auto|fp32|bf16" doc:"What matrices are multiplied in; parameters, sums and everything else are float32. auto: bf16 where the processor does that faster (AMX, AVX512_BF16), else fp32. A worker's own choice; fp32 gives the same bits on every machine, bf16 only on processors of one kind."`
 }
@@ -170,11 +172,11 @@ func (c *Config) TokensPerWorker() uint64 { return c.TotalSteps() * c.TokensPerS
 // TotalTokens is the tokens of the whole run. Validate has made sure that it fits.
 func (c *Config) TotalTokens() uint64 { return uint64(c.Run.Workers) * c.TokensPerWorker() }
 
-// MicroBatch is the sequences in memory at once: inner.micro_batch, or the whole
-// batch when that is 0.
+// MicroBatch is the sequences in a device's memory at once: inner.micro_batch, or when
+// that is 0 the device's whole share of the batch.
 func (c *Config) MicroBatch() int {
 	if c.Inner.MicroBatch == 0 {
-		return c.Inner.Batch
+		return max(1, c.Inner.Batch/max(1, len(c.Inner.Devices)))
 	}
 	return c.Inner.MicroBatch
 }

@@ -236,6 +236,14 @@ func TestErrors(t *testing.T) {
 		{"odd head", "[model]\nheads = 32\nkv_heads = 32\nwidth = 96", nil, []string{"run.toml:2: model.heads = 32: the size of a head, model.width / model.heads = 3, must be even: RoPE turns pairs of values"}},
 		{"kv heads", "[model]\nkv_heads = 2\nheads = 3\nwidth = 96", nil, []string{"run.toml:2: model.kv_heads = 2: model.kv_heads = 2 must divide model.heads = 3"}},
 		{"vocab", "[model]\nvocab = 255", nil, []string{"run.toml:2: model.vocab = 255: data.tokenizer = bytes needs at least 256"}},
+		{"device", "[inner]\ndevice = \"gpu\"", nil, []string{`run.toml:2: inner.device = "gpu": must be auto, cpu, or cuda:N with a number N from 0 to 255`}},
+		{"device number", "", []string{"inner.device=cuda:01"}, []string{`--set: inner.device = "cuda:01": must be auto, cpu, or cuda:N with a number N from 0 to 255`}},
+		{"devices and device", "[inner]\ndevices = [0, 1]\ndevice = \"cuda:2\"", nil, []string{"run.toml:2: inner.devices = [0, 1]: names the devices already: inner.device must be auto, it is cuda:2"}},
+		{"devices twice", "[inner]\ndevices = [3, 3]", nil, []string{"run.toml:2: inner.devices = [3, 3]: names device 3 twice"}},
+		{"devices negative", "", []string{"inner.devices=0,-1"}, []string{"--set: inner.devices = [0, -1]: -1 must be a number from 0 to 255"}},
+		{"devices as texts", "[inner]\ndevices = [\"0\"]", nil, []string{"run.toml:2: inner.devices = [...]: item 1 has type text; allowed: whole number"}},
+		{"devices and batch", "[inner]\ndevices = [0, 1, 2]", nil, []string{"run.toml:2: inner.devices = [0, 1, 2]: inner.devices names 3 devices, which must divide inner.batch = 8"}},
+		{"devices and micro batch", "[inner]\ndevices = [0, 1]\nmicro_batch = 8", nil, []string{"run.toml:3: inner.micro_batch = 8: inner.micro_batch = 8 must divide the 4 sequences of a device, inner.batch = 8 over 2 devices"}},
 		{"micro batch", "[inner]\nmicro_batch = 3", nil, []string{"run.toml:2: inner.micro_batch = 3: inner.micro_batch = 3 must divide inner.batch = 8"}},
 		{"warmup", "[inner]\nwarmup = 301\n[run]\nrounds = 15", nil, []string{"run.toml:2: inner.warmup = 301: inner.warmup = 301 must be at most the run's 300 steps (run.rounds x sync.inner_steps)"}},
 		{"wsd tail", "[inner]\nschedule = \"wsd\"\ndecay = 281\n[run]\nrounds = 15", nil, []string{"run.toml:3: inner.decay = 281: inner.warmup + inner.decay = 301 must be at most the run's 300 steps (run.rounds x sync.inner_steps)"}},
@@ -307,7 +315,7 @@ func TestIdentity(t *testing.T) {
 		t.Error("the order of the extra lines matters")
 	}
 	same := []string{"run.name=x", "run.eval_every=3", "run.report_every=9", "run.restarts=1", "model.checkpointing=true", "data.source=/tmp", "inner.threads=3",
-		"inner.micro_batch=4", "sync.deadline=2m", "sync.grace=1s", "sync.grace_min=0s", "mesh.mdns=true", "checkpoint.keep=9", "metrics.listen=:1"}
+		"inner.micro_batch=4", "inner.devices=0,1", "inner.threads=2", "sync.deadline=2m", "sync.grace=1s", "sync.grace_min=0s", "mesh.mdns=true", "checkpoint.keep=9", "metrics.listen=:1"}
 	differ := []string{"run.seed=2", "run.rounds=16", "run.workers=5", "model.layers=7", "data.heldout=0.1", "data.max_bytes=9", "inner.lr=0.1", "inner.batch=16",
 		"sync.strategy=ddp", "sync.codec=bf16", "sync.inner_steps=21", "sync.inner_time=1m", "sync.slow_cycle=4", "sync.max_lag=3", "sync.gamma=0.6"}
 	for _, set := range append(same, differ...) {

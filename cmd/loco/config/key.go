@@ -20,7 +20,7 @@ const (
 type Key struct {
 	Name     string // "sync.gamma"
 	Table    string // "sync"
-	Kind     string // "text", "whole number", "number", "true or false", "duration", "list of texts"
+	Kind     string // "text", "whole number", "number", "true or false", "duration", "list of texts", "list of numbers"
 	Doc      string
 	OneOf    []string // allowed texts, nil for any
 	Identity bool     // part of what identifies the run
@@ -78,6 +78,8 @@ func kindOf(t reflect.Type) string {
 	switch {
 	case t == reflect.TypeFor[Duration]():
 		return "duration"
+	case t == reflect.TypeFor[[]int]():
+		return "list of numbers"
 	case t.Kind() == reflect.Slice:
 		return "list of texts"
 	case t.Kind() == reflect.Bool:
@@ -111,6 +113,8 @@ func (k Key) Text(c *Config) string {
 			parts[i] = quote(s)
 		}
 		return "[" + strings.Join(parts, ", ") + "]"
+	case []int:
+		return strings.ReplaceAll(fmt.Sprint(x), " ", ", ")
 	}
 	return fmt.Sprint(v.Interface())
 }
@@ -162,7 +166,11 @@ func (k Key) assign(c *Config, raw any) string {
 		}
 	case "list of texts":
 		if items, ok := raw.([]any); ok {
-			return assignList(v, items)
+			return assignList[string](v, items)
+		}
+	case "list of numbers":
+		if items, ok := raw.([]any); ok {
+			return assignList[int64](v, items)
 		}
 	}
 	return fmt.Sprintf("has type %s; allowed: %s", tomlKind(raw), k.Allowed())
@@ -198,19 +206,20 @@ func assignInt(v reflect.Value, n int64) string {
 	return ""
 }
 
-func assignList(v reflect.Value, items []any) string {
+// assignList stores a list whose items a TOML decoder gives as T.
+func assignList[T string | int64](v reflect.Value, items []any) string {
 	if len(items) > maxListItems {
 		return fmt.Sprintf("has %d items, at most %d are allowed", len(items), maxListItems)
 	}
-	var list []string // nil when empty, so that equal lists are equal values
+	list := reflect.Zero(v.Type()) // nil when empty, so that equal lists are equal values
 	for i, item := range items {
-		s, ok := item.(string)
+		x, ok := item.(T)
 		if !ok {
-			return fmt.Sprintf("item %d has type %s; allowed: text", i+1, tomlKind(item))
+			return fmt.Sprintf("item %d has type %s; allowed: %s", i+1, tomlKind(item), tomlKind(x))
 		}
-		list = append(list, s)
+		list = reflect.Append(list, reflect.ValueOf(x).Convert(v.Type().Elem()))
 	}
-	v.Set(reflect.ValueOf(list))
+	v.Set(list)
 	return ""
 }
 
@@ -246,6 +255,8 @@ func (k Key) check(c *Config) string {
 				return fmt.Sprintf("item %d %s", i+1, why)
 			}
 		}
+	case []int:
+		return checkNumbers(x)
 	case Duration:
 		return k.bounds.check(float64(x))
 	case float64:

@@ -47,7 +47,7 @@ func Default() Config {
 		Inner: Inner{
 			LR: 3e-3, MinLRRatio: 0.1, // small models take a large rate; at 5e-3 the last bits change the loss by a percent
 			Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, WeightDecay: 0.1, Clip: 1, // prime, OpenDiLoCo
-			Schedule: "cosine", Warmup: 20, Decay: 60, Precision: "auto",
+			Schedule: "cosine", Warmup: 20, Decay: 60, Device: "auto", Precision: "auto",
 			Batch: 8,
 		},
 		Sync: Sync{

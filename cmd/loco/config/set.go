@@ -40,8 +40,8 @@ func parseText(kind, text string) any {
 		if text == "true" || text == "false" {
 			return text == "true"
 		}
-	case "list of texts":
-		return parseList(text)
+	case "list of texts", "list of numbers":
+		return parseList(kind, text)
 	default:
 		if unquoted, err := strconv.Unquote(text); err == nil && text[0] == '"' {
 			return unquoted
@@ -50,7 +50,7 @@ func parseText(kind, text string) any {
 	return text
 }
 
-func parseList(text string) any {
+func parseList(kind, text string) any {
 	if strings.HasPrefix(text, "[") {
 		if doc, err := ParseDocument("--set", []byte("list = "+text)); err == nil && len(doc.Values) == 1 {
 			return doc.Values["list"]
@@ -59,7 +59,12 @@ func parseList(text string) any {
 	}
 	items := []any{}
 	for item := range strings.SplitSeq(text, ",") {
-		if item = strings.TrimSpace(item); item != "" {
+		item = strings.TrimSpace(item)
+		switch {
+		case item == "":
+		case kind == "list of numbers":
+			items = append(items, parseText("whole number", item))
+		default:
 			items = append(items, item)
 		}
 	}

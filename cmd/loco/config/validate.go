@@ -93,8 +93,10 @@ func runRules() []rule {
 		{[]string{"data.source"}, func(c *Config) string {
 			return unless(c.Data.Source != "", "must be a folder, a file, or go for the source of Go's standard library")
 		}},
-		{[]string{"inner.micro_batch", "inner.batch"}, func(c *Config) string {
-			return unless(c.Inner.Batch%c.MicroBatch() == 0, "inner.micro_batch = %d must divide inner.batch = %d", c.Inner.MicroBatch, c.Inner.Batch)
+		{[]string{"inner.micro_batch", "inner.batch", "inner.devices"}, func(c *Config) string { return c.checkShares() }},
+		{[]string{"inner.device"}, func(c *Config) string { return checkDevice(c.Inner.Device) }},
+		{[]string{"inner.devices", "inner.device"}, func(c *Config) string {
+			return unless(len(c.Inner.Devices) == 0 || c.Inner.Device == Auto, "names the devices already: inner.device must be auto, it is %s", c.Inner.Device)
 		}},
 		{[]string{"inner.warmup", "inner.decay", "run.rounds", "sync.inner_steps", "inner.schedule"}, func(c *Config) string {
 			total, needed, sum := c.TotalSteps(), uint64(c.Inner.Warmup), "inner.warmup"

@@ -1,0 +1,230 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"loco/cmd/loco/config"
+	"loco/kernels"
+	"loco/kernels/cuda"
+	"loco/kernels/cuda/driver"
+	"loco/trainer/model"
+)
+
+// compute is what a worker computes on: the CPU, or one GPU, or several.
+type compute struct {
+	devices []kernels.Device
+	peers   kernels.Peers // of several
+	gpus    []driver.Info // of devices; nil on the CPU
+	why     string        // why the CPU, where a GPU was looked for
+}
+
+// openCompute opens what the configuration asks for. number is the worker's: under auto
+// the workers of a machine take its GPUs in turns.
+func openCompute(in config.Inner, number int) (*compute, error) {
+	if in.Device == config.CPU {
+		return openCPU(in, "")
+	}
+	list, err := driver.Devices()
+	if gpu, ok := in.GPU(); ok || len(in.Devices) > 0 {
+		if err != nil {
+			return nil, fmt.Errorf("inner.device: %w", err)
+		}
+		if ok {
+			return openGPUs(in, list, []int{gpu})
+		}
+		return openGPUs(in, list, in.Devices)
+	}
+	if errors.Is(err, driver.ErrWithout) {
+		return openCPU(in, "") // nobody who built without CUDA waits for a GPU
+	}
+	if err != nil {
+		return openCPU(in, err.Error())
+	}
+	var usable []int
+	var why error
+	for _, d := range list {
+		if d.Reason == nil {
+			usable = append(usable, d.Index)
+		} else if why == nil {
+			why = d.Reason
+		}
+	}
+	if len(usable) == 0 {
+		return openCPU(in, fmt.Sprintf("none of %d GPUs can train: %v", len(list), why))
+	}
+	c, err := openGPUs(in, list, []int{usable[number%len(usable)]})
+	if err != nil {
+		return openCPU(in, err.Error())
+	}
+	return c, nil
+}
+
+func openCPU(in config.Inner, why string) (*compute, error) {
+	d, err := kernels.NewCPU(in.Threads, kernels.Precision(in.Precision))
+	if err != nil {
+		return nil, err
+	}
+	return &compute{devices: []kernels.Device{d}, why: why}, nil
+}
+
+func openGPUs(in config.Inner, list []driver.Info, numbers []int) (*compute, error) {
+	c := &compute{}
+	for _, n := range numbers {
+		at := slices.IndexFunc(list, func(d driver.Info) bool { return d.Index == n })
+		if at < 0 {
+			return nil, fmt.Errorf("there is no cuda:%d on this machine: it has %d GPUs, numbered from 0; loco config show --devices lists them", n, len(list))
+		}
+		if list[at].Reason != nil {
+			return nil, list[at].Reason
+		}
+		c.gpus = append(c.gpus, list[at])
+	}
+	var err error
+	c.devices, c.peers, err = cuda.OpenAll(numbers, kernels.Precision(in.Precision))
+	return c, err
+}
+
+// tell leaves what the worker computes on in its log, and says to a person why it is not
+// a GPU.
+func (c *compute) tell(log *slog.Logger, person bool) {
+	log.Info("computes on", "device", c.name(), "why", c.why)
+	if c.why != "" && person {
+		fmt.Fprintf(os.Stderr, "computing on the CPU: %s\n", c.why)
+	}
+}
+
+// name says what computes: "cpu (2 threads, AVX2, fp32)", or every GPU.
+func (c *compute) name() string {
+	var names []string
+	for _, d := range c.devices {
+		names = append(names, d.Name())
+	}
+	return strings.Join(names, " and ")
+}
+
+// kind is "cpu" or "cuda".
+func (c *compute) kind() string {
+	if c.gpus != nil {
+		return "cuda"
+	}
+	return "cpu"
+}
+
+func (c *compute) close() (err error) {
+	for _, d := range c.devices {
+		err = errors.Join(err, d.Close())
+	}
+	return err
+}
+
+// showDevices lists every value of inner.device that this machine has, or why it has no
+// GPU.
+func showDevices(w io.Writer) error {
+	list, err := driver.Devices()
+	if err != nil {
+		fmt.Fprintf(w, "no GPU: %v\n", err)
+	}
+	for _, d := range list {
+		fmt.Fprintln(w, d)
+	}
+	d, err := kernels.NewCPU(0, kernels.Auto)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(w, d.Name())
+	return d.Close()
+}
+
+// peakRate measures the devices' matrix-multiply rate, in operations per second: the
+// best of a few products, on a CPU of matrices that fit the cache. A GPU's are larger,
+// for as long as they take less than a millisecond.
+func (c *compute) peakRate() (rate float64) {
+	dev := c.devices[0]
+	for n := 256; n <= 4096; n *= 2 {
+		buf, err := dev.Alloc(3 * n * n)
+		if err != nil {
+			return rate
+		}
+		p, a, b := buf.Slice(0, n*n), buf.Slice(n*n, 2*n*n), buf.Slice(2*n*n, 3*n*n)
+		best := time.Duration(1 << 62)
+		for range 4 {
+			began := time.Now()
+			dev.MatMul(p, a, b, n, n, n, false, true, false)
+			dev.Sum(p.Slice(0, 1)) // waits for the product
+			best = min(best, time.Since(began))
+		}
+		rate = float64(len(c.devices)) * 2 * float64(n) * float64(n) * float64(n) / best.Seconds()
+		if c.gpus == nil || best > time.Millisecond {
+			break
+		}
+	}
+	return rate
+}
+
+// fits refuses a model that cannot be in a GPU's free memory, before anything is sent
+// there or to other workers.
+func (s *spec) fits(c *compute) error {
+	for _, gpu := range c.gpus {
+		if need := s.gpuMemory(s.model, s.cfg.MicroBatch()); need > gpu.Free {
+			return usageError{fmt.Errorf("this run needs at least %s on cuda:%d (%s), which has %s of %s free: %s",
+				formatBytes(uint64(need)), gpu.Index, gpu.Name, formatBytes(uint64(gpu.Free)), formatBytes(uint64(gpu.Total)), s.lessMemory(gpu.Free))}
+		}
+	}
+	return nil
+}
+
+// gpuMemory is the least that a model needs on a GPU, where activations and logits are bf16
+// unless the precision is fp32.
+func (s *spec) gpuMemory(m model.Config, microBatch int) int64 {
+	need := m.Memory(microBatch)
+	activations := need.Activations + need.Head
+	if kernels.Precision(s.cfg.Inner.Precision) != kernels.FP32 {
+		activations /= 2
+	}
+	return need.Parameters + need.Gradients + need.Moments + activations
+}
+
+// lessMemory says which keys to change for a run to fit into free bytes.
+func (s *spec) lessMemory(free int64) string {
+	share := s.cfg.Inner.Batch / max(1, len(s.cfg.Inner.Devices))
+	for _, checkpointing := range []bool{s.model.Checkpoint, true} {
+		for micro := s.cfg.MicroBatch(); micro > 0; micro-- {
+			m := s.model
+			m.Checkpoint = checkpointing
+			if share%micro != 0 {
+				continue
+			}
+			if s.gpuMemory(m, micro) <= free {
+				advice := fmt.Sprintf("set inner.micro_batch = %d", micro)
+				if checkpointing != s.model.Checkpoint {
+					advice += " and model.checkpointing = true"
+				}
+				return advice
+			}
+		}
+	}
+	return "even with inner.micro_batch = 1 and model.checkpointing = true it does not fit: take a smaller model, or free memory that other programs hold"
+}
+
+// wantLess adds to an error about memory which keys need less.
+func (s *spec) wantLess(err error) error {
+	return fmt.Errorf("%w; a smaller inner.micro_batch (now %d) or model.checkpointing = true (now %v) needs less memory", err, s.cfg.MicroBatch(), s.model.Checkpoint)
+}
+
+// explain adds to an error what a person can change.
+func (s *spec) explain(err error) error {
+	switch {
+	case driver.IsOutOfMemory(err):
+		return s.wantLess(err)
+	case driver.IsLost(err):
+		return fmt.Errorf("%w; the device is of no more use to this process: start the worker again, and it goes on from its newest checkpoint", err)
+	}
+	return err
+}

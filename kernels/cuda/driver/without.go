@@ -1,0 +1,9 @@
+//go:build !cuda || !linux || !amd64
+
+package driver
+
+// Load says that there is no CUDA in this binary.
+func Load(string) error { return ErrWithout }
+
+// Devices says that there is no CUDA in this binary.
+func Devices() ([]Info, error) { return nil, ErrWithout }

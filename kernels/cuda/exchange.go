@@ -1,0 +1,137 @@
+//go:build cuda && linux && amd64
+
+package cuda
+
+import (
+	"encoding/binary"
+
+	"loco/kernels"
+	"loco/kernels/cuda/driver"
+)
+
+// outer launches an outer step on slow and momentum, which it changes, and what it reads.
+func (d *Device) outer(op, kernel string, slow, momentum kernels.Buffer, read [2]kernels.Buffer, factors ...float32) {
+	n := slow.Len()
+	kernels.CheckSame(op, "momentum", momentum.Len(), n)
+	var args [argsMax]uint64
+	count, all := 2, uint64(0)
+	for _, b := range read {
+		if b != nil {
+			kernels.CheckSame(op, "mean", b.Len(), n)
+			args[count] = d.read(op, b, n, floats)
+			all |= args[count]
+			count++
+		}
+	}
+	args[0], args[1] = d.update(op, slow, n), d.update(op, momentum, n)
+	all |= args[0] | args[1]
+	args[count] = uint64(n)
+	count++
+	for _, f := range factors {
+		args[count] = bits(f)
+		count++
+	}
+	args[count] = vector(0, all)
+	d.launch(kernel, elements(n), 1, 1, 256, 0, args[:count+1]...)
+}
+
+// Difference implements kernels.Exchanger.
+func (d *Device) Difference(dst, a, b kernels.Buffer) {
+	const op = "difference"
+	n := dst.Len()
+	kernels.CheckSame(op, "a", a.Len(), n)
+	kernels.CheckSame(op, "b", b.Len(), n)
+	x, y := d.read(op, a, n, floats), d.read(op, b, n, floats)
+	to := d.write(op, dst, n, floats)
+	d.launch("difference", elements(n), 1, 1, 256, 0, to, x, y, uint64(n), vector(0, to, x, y))
+}
+
+// Nesterov implements kernels.Exchanger.
+func (d *Device) Nesterov(slow, momentum, delta kernels.Buffer, lr, mu float32) {
+	d.outer("nesterov", "nesterov", slow, momentum, [2]kernels.Buffer{delta}, lr, mu)
+}
+
+// NoLoCo implements kernels.Exchanger.
+func (d *Device) NoLoCo(slow, momentum, meanDelta, meanSlow kernels.Buffer, alpha, beta, gamma float32) {
+	d.outer("noloco", "noloco", slow, momentum, [2]kernels.Buffer{meanDelta, meanSlow}, alpha, beta, gamma)
+}
+
+// NoLoCoFast implements kernels.Exchanger.
+func (d *Device) NoLoCoFast(slow, momentum, meanFast kernels.Buffer, alpha, beta float32) {
+	d.outer("noloco fast", "noloco_fast", slow, momentum, [2]kernels.Buffer{meanFast}, alpha, beta)
+}
+
+// pieceValues is how many values of a format fill a slot, in whole blocks.
+func pieceValues(f kernels.Format) int {
+	return slotBytes / f.EncodedLen(kernels.CodecBlock) * kernels.CodecBlock
+}
+
+// Encode implements kernels.Exchanger: the device encodes piece by piece, and while it does the
+// bytes of those before cross to the host. After an error of the device it returns 0.
+func (d *Device) Encode(dst []byte, f kernels.Format, src kernels.Buffer) int {
+	const op = "encode"
+	n := src.Len()
+	kernels.CheckSame(op, "dst", len(dst), f.EncodedLen(n))
+	if n == 0 {
+		return 0
+	}
+	from, values := d.read(op, src, n, floats), pieceValues(f)
+	size, pieces := f.EncodedLen(values), blocks(n, values)
+	to := d.scratch(&d.encoded, slotCount*slotBytes)
+	const none = 0x7f7f7f7f // what the words of bad are filled with, above every block's index
+	bad := d.scratch(&d.bad, 4*int64(pieces))
+	if d.err == nil {
+		d.failed(d.compute.Fill(driver.Ptr(bad), none&0xff, 4*int64(pieces)))
+	}
+	d.out(dst, size, func(i int) uint64 {
+		at, count := to+uint64(i%slotCount)*slotBytes, min(values, n-i*values)
+		d.launch("encode", blocks(count, 8*kernels.CodecBlock), 1, 1, 256, 0, at, from+4*uint64(i)*uint64(values), uint64(count), uint64(f), bad+4*uint64(i))
+		return at
+	})
+	d.pin(4 * pieces)
+	if d.err != nil || d.failed(d.compute.CopyOut(d.pinned[:4*pieces], driver.Ptr(bad))) || d.failed(d.compute.Synchronize()) {
+		return 0
+	}
+	for i := range pieces {
+		if block := binary.LittleEndian.Uint32(d.pinned[4*i:]); block != none {
+			return i*values + int(block)*kernels.CodecBlock
+		}
+	}
+	return n
+}
+
+// Decode implements kernels.Exchanger.
+func (d *Device) Decode(dst kernels.Buffer, f kernels.Format, src []byte) {
+	kernels.CheckSame("decode", "src", len(src), f.EncodedLen(dst.Len()))
+	d.decode(d.write("decode", dst, dst.Len(), floats), dst.Len(), f, src, 0, false)
+}
+
+// DecodeAdd implements kernels.Exchanger.
+func (d *Device) DecodeAdd(dst kernels.Buffer, f kernels.Format, src []byte, weight float32) {
+	kernels.CheckSame("decode-add", "src", len(src), f.EncodedLen(dst.Len()))
+	d.decode(d.update("decode-add", dst, dst.Len()), dst.Len(), f, src, weight, true)
+}
+
+// decode copies piece by piece to the device, which decodes one while the next crosses.
+func (d *Device) decode(to uint64, n int, f kernels.Format, src []byte, weight float32, add bool) {
+	values := pieceValues(f)
+	size, at := f.EncodedLen(values), d.scratch(&d.encoded, slotCount*slotBytes)
+	d.follow(d.copies, d.compute)
+	for i := 0; i < blocks(n, values) && d.err == nil; i++ {
+		s, count := &d.slots[i%slotCount], min(values, n-i*values)
+		piece, place := src[i*size:min((i+1)*size, len(src))], at+uint64(i%slotCount)*slotBytes
+		if d.failed(s.free.Synchronize()) || i >= slotCount && d.failed(d.copies.Wait(s.read)) {
+			return
+		}
+		copy(s.memory, piece)
+		d.failed(d.copies.CopyIn(driver.Ptr(place), s.memory[:len(piece)]))
+		d.failed(d.copies.Record(s.free))
+		if d.err == nil {
+			d.failed(d.compute.Wait(s.free))
+		}
+		d.launch("decode", blocks(count, 8*kernels.CodecBlock), 1, 1, 256, 0, to+4*uint64(i)*uint64(values), place, uint64(count), uint64(f), bits(weight), word(add))
+		if d.err == nil {
+			d.failed(d.compute.Record(s.read))
+		}
+	}
+}

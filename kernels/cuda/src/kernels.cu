@@ -1,0 +1,7 @@
+// All kernels, in one module.
+#include "vectors.cu"
+#include "layers.cu"
+#include "codec.cu"
+#include "gemm.cu"
+#include "attention.cu"
+#include "attention_float.cu"
