@@ -23,7 +23,7 @@ func TestLateWorkersAreNamedOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := newMeters(spec, 0, 1, func() []mesh.Member { return nil })
+	m := newMeters(spec, 0, "cpu", 1, func() []mesh.Member { return nil })
 	var text bytes.Buffer
 	b := newBoard(&cfg)
 	var events []*lateEvent
