@@ -180,6 +180,9 @@ func (m *Mesh) judge(from mesh.ID, theirs Hello) Verdict {
 		case !ok && !m.settled && !theirs.Settled && from < m.id:
 			m.outbid = &WorkerTakenError{Worker: want, By: from} // New ends with it
 		default:
+			if !m.settled && !theirs.Settled {
+				m.keepNumber()
+			}
 			return Verdict{Code: verdictWorkerTaken, Worker: want, By: m.id}
 		}
 	} else if holder != "" {
@@ -187,6 +190,16 @@ func (m *Mesh) judge(from mesh.ID, theirs Hello) Verdict {
 	}
 	m.reserved[want] = reservation{by: from, until: m.now() + m.cfg.HelloTimeout}
 	return Verdict{Worker: m.members.Self().Status.Worker}
+}
+
+// keepNumber notes that another that joins at the same time has lost its number to this
+// worker, and leaves. m.mu is held.
+func (m *Mesh) keepNumber() {
+	select {
+	case <-m.won:
+	default:
+		close(m.won)
+	}
 }
 
 // release ends a reservation.

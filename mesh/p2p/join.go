@@ -87,12 +87,15 @@ func (m *Mesh) askAll(ctx context.Context, bootstrap []peer.AddrInfo) error {
 		pending[i] = true
 	}
 	var grace <-chan time.Time
+	won := m.won
 	for len(pending) > 0 || grace == nil {
 		select {
+		case <-won: // who asks this worker in vain will not take it in
+			won, grace = nil, time.After(joinGrace)
 		case a := <-answers:
 			delete(pending, a.peer)
-			if a.err == nil && grace == nil {
-				grace = time.After(joinGrace)
+			if a.err == nil && won != nil {
+				won, grace = nil, time.After(joinGrace)
 			}
 			if isFatal(a.err) {
 				return a.err

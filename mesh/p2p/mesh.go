@@ -53,6 +53,7 @@ type Mesh struct {
 	ended    bool
 	settled  bool              // New has returned, or is about to
 	outbid   *WorkerTakenError // its number went to another that joined at the same time
+	won      chan struct{}     // closed when this worker keeps its number against such a one
 	members  *swim.Members
 	changed  chan struct{}
 	links    map[peer.ID]*link
@@ -106,7 +107,7 @@ func start(cfg Config, key crypto.PrivKey) (*Mesh, error) {
 	m := &Mesh{
 		cfg: cfg, log: cfg.Logger, start: time.Now(), prefix: "/loco/" + cfg.RunID[:minRunIDDigits] + "/",
 		kick: make(chan struct{}, 1), changed: make(chan struct{}),
-		links: make(map[peer.ID]*link), seeking: make(map[peer.ID]bool), reserved: make(map[int]reservation),
+		links: make(map[peer.ID]*link), seeking: make(map[peer.ID]bool), won: make(chan struct{}), reserved: make(map[int]reservation),
 	}
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
