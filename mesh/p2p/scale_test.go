@@ -20,6 +20,9 @@ var hosts = flag.Int("p2p.hosts", 20, "members of TestManyMembersInVirtualTime")
 // each other as often as the settings say.
 func TestManyMembersInVirtualTime(t *testing.T) {
 	n := *hosts
+	if testing.Short() {
+		n = min(n, 8)
+	}
 	const heartbeat = 15 * time.Second // as between machines that are far apart
 	synctest.Test(t, func(t *testing.T) {
 		net := sim.NewWith(sim.Options{Peers: n, Latency: 20 * time.Millisecond, Jitter: 0.3, Buffer: p2ptest.Window, Detection: 1 << 60})
@@ -39,15 +42,12 @@ func TestManyMembersInVirtualTime(t *testing.T) {
 		}
 		awaitAll(t, all, n)
 		t.Logf("%d members see each other after %v", n, time.Since(start))
-		start = time.Now()
-		for i := 1; i <= n/10; i++ {
+		for i := 1; i <= max(1, n/10); i++ {
 			net.Kill(i)
 			all[i].Close()
 		}
-		left := append([]*Mesh{all[0]}, all[n/10+1:]...)
-		awaitAll(t, left, n-n/10)
-		t.Logf("%d of them die, and the others know it after %v", n/10, time.Since(start))
-		<-time.After(time.Minute)
+		left := append([]*Mesh{all[0]}, all[max(1, n/10)+1:]...)
+		<-time.After(4 * time.Minute) // more than DeadAfter: nothing refuses where a machine is gone
 		for _, m := range left {
 			members, _ := m.View()
 			if meshtest.Live(members) != len(left) {
