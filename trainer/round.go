@@ -286,9 +286,15 @@ func (t *Trainer) resync(ctx context.Context, why string) error {
 		}
 	}
 	// Where the rounds since do not fit, what precedes them does, and the others say again that
-	// this worker is behind.
-	if err := take(s); err != nil && !errors.Is(err, errReplay) {
+	// this worker is behind: sources may have changed their lineage meanwhile.
+	err = take(s)
+	switch t.misfits++; {
+	case err == nil:
+		t.misfits = 0
+	case !errors.Is(err, errReplay):
 		return err
+	case t.misfits == misfitsMax:
+		return fmt.Errorf("%w, %d times; start this worker again without its checkpoints", err, misfitsMax)
 	}
 	if s.Slow == nil && t.round == e.FromRound {
 		return nil
@@ -302,6 +308,7 @@ func (t *Trainer) resync(ctx context.Context, why string) error {
 // How a worker that is behind asks for the others' state: sources die and links break just
 // when rounds fail, so it asks again, half a minute in all.
 const (
+	misfitsMax  = 8 // fetches in a row whose rounds do not fit
 	fetchTries  = 7
 	nobodyTries = 4               // where nobody is there to ask
 	fetchPause  = time.Second / 2 // doubles after each

@@ -91,6 +91,7 @@ type Trainer struct {
 	head                    atomic.Pointer[Head]
 
 	saved    savedAt
+	misfits  int // fetches in a row whose rounds did not fit
 	prefetch *prefetch
 }
 
