@@ -504,6 +504,30 @@ func TestE2EKillInEachPhaseAndRejoin(t *testing.T) {
 	}
 }
 
+// TestE2EBackWithoutItsFolder kills a worker and starts it again at once, with its number and
+// without its folder: the others do not know the new process and believe the old one alive.
+func TestE2EBackWithoutItsFolder(t *testing.T) {
+	needE2E(t)
+	dir := t.TempDir()
+	sets := small(t, "run.rounds=60", "run.report_every=1", "inner.batch=8", "mesh.dead_after_refused=3s")
+	ps, addrs := byHand(t, dir, 3, sets)
+	ps[2].event("an inner step", func(e any) bool { s, ok := e.(*trainer.StepEvent); return ok && s.Round == 3 })
+	ps[2].cmd.Process.Kill()
+	<-ps[2].ended
+	args := workerArgs(ps[2].args[1], dir, 2, addrs)
+	for i, a := range args {
+		if a == "--dir" {
+			args[i+1] = t.TempDir()
+		}
+	}
+	again := startLoco(t, args...)
+	again.event("a round of three", func(e any) bool { r, ok := e.(*trainer.RoundEvent); return ok && r.Group == 3 })
+	again.wait(0)
+	for _, k := range []int{0, 1} {
+		ps[k].wait(0)
+	}
+}
+
 // In noloco too the others go on after a kill -9, and the killed one comes back.
 func TestE2ENoLoCoKillAndRejoin(t *testing.T) {
 	needE2E(t)

@@ -187,58 +187,6 @@ func (w *worker) open(ctx context.Context, number int) (err error) {
 	return nil
 }
 
-// enterMesh takes a worker's folder and enters the mesh. Where the number was not given it
-// tries the next while one is taken, in this folder or by another machine.
-func (w *worker) enterMesh(ctx context.Context, number int) (err error) {
-	given := number >= 0
-	for k := max(0, number); ; k = w.seat.number + 1 {
-		if given {
-			w.seat, err = w.spec.takeSeat(k)
-		} else {
-			w.seat, err = w.spec.takeFreeSeat(k)
-		}
-		if err != nil {
-			return err
-		}
-		log, closeLog, err := w.seat.openLog()
-		if err != nil {
-			return err
-		}
-		w.log = log
-		w.compute.tell(log, w.seat.number == 0 || !w.json)
-		w.mesh, err = p2p.New(ctx, w.meshConfig())
-		var taken *p2p.WorkerTakenError
-		if errors.As(err, &taken) && !given {
-			if err := errors.Join(closeLog(), w.seat.release()); err != nil {
-				return err
-			}
-			continue
-		}
-		var other *p2p.ConfigError
-		if errors.As(err, &other) {
-			err = usageError{err}
-		}
-		if err != nil {
-			return err
-		}
-		w.closers = append(w.closers, w.seat.release, closeLog, w.mesh.Close)
-		return nil
-	}
-}
-
-func (w *worker) meshConfig() p2p.Config {
-	m := w.spec.cfg.Mesh
-	c := meshTimes(m)
-	c.IdentityFile = w.seat.path("identity.key")
-	c.Listen, c.MDNS = m.Listen, m.MDNS
-	c.Bootstrap = append(w.knownAddrs(), w.join...)
-	c.RunID = w.runID
-	c.Canonical = w.spec.canonical(w.set)
-	c.Worker = w.seat.number
-	c.Logger = w.log
-	return c
-}
-
 // meshTimes is a mesh with the times of a configuration.
 func meshTimes(m config.Mesh) p2p.Config {
 	c := p2p.Default()
