@@ -94,6 +94,7 @@ type Rounds struct {
 	late        map[mesh.ID]bool   // live, and not ready when the last group closed
 	votes       map[mesh.ID]behind
 	aborting    bool // the caller's context ended
+	greeted     bool // has told one that the view calls gone where this worker stands
 	stepDown    bool // blamed: does not coordinate this round while others can
 	tries       int
 	attempt     *attempt
@@ -204,7 +205,7 @@ func (m *Rounds) Start(now time.Time, round uint64, s Start) {
 	m.halfAt, m.closedAt, m.waitEnd = time.Time{}, time.Time{}, now
 	m.observed, m.reported, m.votes = map[mesh.ID]string{}, map[mesh.ID]string{}, map[mesh.ID]behind{}
 	m.strikes = map[mesh.ID]int{}
-	m.late, m.aborting = nil, false
+	m.late, m.aborting, m.greeted = nil, false, false
 	m.stepDown, m.tries, m.attempt, m.lastMembers = false, 0, nil, nil
 	if m.kept.attempt != 0 && round <= m.kept.round {
 		m.kept = committed{} // the caller went back to a state of another lineage
