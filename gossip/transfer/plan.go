@@ -13,8 +13,9 @@ import (
 // they have room, so a fast one serves more; what is left at the end is asked of a second
 // source, so a slow one keeps nobody waiting.
 //
-// Invariant: a chunk that is missing is asked of at most two sources that are not
-// dropped, and a source has at most window chunks asked of it.
+// Invariant: a chunk that is missing is asked of at most two sources, beside those that
+// have given a chunk already: two that fall silent hold nothing up. A source has at most
+// window chunks asked of it.
 type Plan struct {
 	window   int
 	patience time.Duration
