@@ -35,6 +35,7 @@ type CPU struct {
 	adamw       adamwJob
 	repacking   weightJob
 	exchanging  exchangeJob
+	hashing     hashJob
 	rounded     [2]roundedRows // LinearSwiGLU reads one and makes the other
 }
 

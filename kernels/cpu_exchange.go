@@ -8,14 +8,15 @@ const (
 	opNesterov
 	opNoLoCo
 	opNoLoCoFast
+	opRebase
 )
 
 // exchangeJob applies op to dst and to the operands that it reads besides.
 type exchangeJob struct {
 	op      exchangeOp
-	dst     []float32 // of outer steps: slow
-	second  []float32 // momentum, or a
-	x, y    []float32 // delta or mean θ, mean φ; or b
+	dst     []float32 // of outer steps: slow; of a rebase: fast
+	second  []float32 // momentum; or a; or from
+	x, y    []float32 // delta or mean θ, mean φ; or b; or to
 	factors [3]float32
 }
 
@@ -54,6 +55,14 @@ func (d *CPU) NoLoCoFast(slow, momentum, meanFast Buffer, alpha, beta float32) {
 	d.exchange(exchangeJob{op: opNoLoCoFast, dst: d.written(op, slow), second: d.written(op, momentum), x: f32(op, meanFast), factors: [3]float32{alpha, beta}})
 }
 
+// Rebase implements Exchanger.
+func (d *CPU) Rebase(fast, from, to Buffer) {
+	const op = "rebase"
+	same(op, "from", from.Len(), fast.Len())
+	same(op, "to", to.Len(), fast.Len())
+	d.exchange(exchangeJob{op: opRebase, dst: d.written(op, fast), second: f32(op, from), x: f32(op, to)})
+}
+
 func (d *CPU) exchange(j exchangeJob) {
 	d.exchanging = j
 	d.run(&d.exchanging, blocks(len(j.dst), elementBlock))
@@ -83,6 +92,10 @@ func (j *exchangeJob) do(_, task int) {
 		for i := range dst {
 			second[i] = float32(f[0]*second[i]) + float32(f[1]*(x[i]-dst[i]))
 			dst[i] += second[i]
+		}
+	case opRebase:
+		for i := range dst {
+			dst[i] = x[i] + (dst[i] - second[i])
 		}
 	}
 }

@@ -11,6 +11,8 @@ type Exchanger interface {
 	// NoLoCo is optim.NoLoCo's Step, NoLoCoFast its StepFast.
 	NoLoCo(slow, momentum, meanDelta, meanSlow Buffer, alpha, beta, gamma float32)
 	NoLoCoFast(slow, momentum, meanFast Buffer, alpha, beta float32)
+	// Rebase is optim.Rebase: fast = to + (fast − from).
+	Rebase(fast, from, to Buffer)
 
 	// Encode fills dst with the encoding of src, f.EncodedLen(src.Len()) bytes: what
 	// Format.Encode writes and returns.
@@ -18,4 +20,8 @@ type Exchanger interface {
 	// Decode and DecodeAdd do what Format's do with bytes that Check has found sound.
 	Decode(dst Buffer, f Format, src []byte)
 	DecodeAdd(dst Buffer, f Format, src []byte, weight float32)
+
+	// Hash sets dst, HashLen(x.Len()) bytes, to what [HashLeaves] gives for the values of x
+	// as little-endian float32: the SHA-256 of each leaf of HashLeaf values, in order.
+	Hash(dst []byte, x Buffer)
 }

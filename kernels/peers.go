@@ -3,7 +3,7 @@ package kernels
 // Peers moves vectors between devices of one machine, one vector on each, all of one
 // length n. Vector k owns the range Shard(n, len(vectors), k).
 //
-// Together the two methods set every vector to their sum. They are apart so that an
+// Together the first two methods set every vector to their sum. They are apart so that an
 // optimizer whose state is spread over the devices can do its step between them: each
 // device updates the range that it owns, and parameters are gathered, not gradients.
 //
@@ -15,6 +15,8 @@ type Peers interface {
 	ReduceScatter(vectors []Buffer)
 	// AllGather copies the range that vector k owns to every other vector.
 	AllGather(vectors []Buffer)
+	// Broadcast copies vector 0 to every other vector.
+	Broadcast(vectors []Buffer)
 }
 
 // shardAlign is in values: a range begins at a multiple of 256 bytes.
@@ -66,6 +68,20 @@ func (p *HostPeers) AllGather(vectors []Buffer) {
 			}
 		}
 	})
+}
+
+// Broadcast implements Peers.
+func (p *HostPeers) Broadcast(vectors []Buffer) {
+	n := vectors[0].Len()
+	for lo := 0; lo < n; lo += hostPeersChunk {
+		hi := min(lo+hostPeersChunk, n)
+		p.sum = grown(p.sum, hi-lo)
+		p.devices[0].Download(p.sum[:hi-lo], vectors[0].Slice(lo, hi))
+		for to := 1; to < len(vectors); to++ {
+			same("peers", "vector", vectors[to].Len(), n)
+			p.devices[to].Upload(vectors[to].Slice(lo, hi), p.sum[:hi-lo])
+		}
+	}
 }
 
 // chunks calls f for every piece of every vector's own range.

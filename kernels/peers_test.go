@@ -2,6 +2,7 @@ package kernels_test
 
 import (
 	"fmt"
+	"math"
 	"testing"
 
 	"loco/kernels"
@@ -70,6 +71,43 @@ func hostPeersSum(t *testing.T, n, count int) {
 		for i := range got {
 			if got[i] != want[i] {
 				t.Fatalf("vector %d, value %d: %v, want %v", k, i, got[i], want[i])
+			}
+		}
+	}
+}
+
+// Vector 0's bits, NaNs and all, are what the others have after a broadcast.
+func TestHostPeersBroadcast(t *testing.T) {
+	for _, n := range []int{0, 1, 1000, 1<<20 + 5} {
+		var devices []kernels.Device
+		var vectors []kernels.Buffer
+		want := make([]float32, n)
+		for i := range want {
+			want[i] = math.Float32frombits(uint32(i)*2654435769 + 7)
+		}
+		for k := range 3 {
+			d, err := kernels.NewCPU(1, kernels.FP32)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer d.Close()
+			v, err := d.Alloc(n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if k == 0 {
+				d.Upload(v, want)
+			}
+			devices, vectors = append(devices, d), append(vectors, v)
+		}
+		kernels.NewHostPeers(devices).Broadcast(vectors)
+		for k, d := range devices {
+			got := make([]float32, n)
+			d.Download(got, vectors[k])
+			for i := range got {
+				if math.Float32bits(got[i]) != math.Float32bits(want[i]) {
+					t.Fatalf("vector %d, value %d of %d: %x, want %x", k, i, n, math.Float32bits(got[i]), math.Float32bits(want[i]))
+				}
 			}
 		}
 	}

@@ -201,7 +201,7 @@ func TestModuleHasEveryKernel(t *testing.T) {
 		t.Skip("a test binary on a machine with a GPU has no sources beside it")
 	}
 	names := ptx.Kernels(ptx.SM80)
-	for _, file := range []string{"vectors", "layers", "codec", "gemm", "attention", "attention_float"} {
+	for _, file := range []string{"vectors", "layers", "codec", "hash", "gemm", "attention", "attention_float"} {
 		source, err := os.ReadFile("src/" + file + ".cu")
 		if err != nil {
 			t.Fatal(err)

@@ -61,6 +61,17 @@ func (d *Device) NoLoCoFast(slow, momentum, meanFast kernels.Buffer, alpha, beta
 	d.outer("noloco fast", "noloco_fast", slow, momentum, [2]kernels.Buffer{meanFast}, alpha, beta)
 }
 
+// Rebase implements kernels.Exchanger.
+func (d *Device) Rebase(fast, from, to kernels.Buffer) {
+	const op = "rebase"
+	n := fast.Len()
+	kernels.CheckSame(op, "from", from.Len(), n)
+	kernels.CheckSame(op, "to", to.Len(), n)
+	x, y := d.read(op, from, n, floats), d.read(op, to, n, floats)
+	at := d.update(op, fast, n)
+	d.launch("rebase", elements(n), 1, 1, 256, 0, at, x, y, uint64(n), vector(0, at, x, y))
+}
+
 // pieceValues is how many values of a format fill a slot, in whole blocks.
 func pieceValues(f kernels.Format) int {
 	return slotBytes / f.EncodedLen(kernels.CodecBlock) * kernels.CodecBlock

@@ -183,6 +183,8 @@ func TestOuterStepsHaveTheCPUsBits(t *testing.T) {
 		{"noloco fast", func(e kernels.Exchanger, slow, momentum, x, y kernels.Buffer) {
 			e.NoLoCoFast(slow, momentum, x, 0.5, 0.7)
 		}, func(slow, momentum, x, y []float32) { noloco.StepFast(slow, momentum, x) }},
+		{"rebase", func(e kernels.Exchanger, slow, momentum, x, y kernels.Buffer) { e.Rebase(slow, x, y) },
+			func(slow, momentum, x, y []float32) { optim.Rebase(slow, x, y) }},
 	} {
 		want := [][]float32{random(1), random(2), random(3), random(4)}
 		for range 2 {

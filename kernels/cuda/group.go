@@ -164,6 +164,11 @@ func (m *member) add(own, stage kernels.Buffer, i int, from *member, lo int) {
 	m.failed(m.compute.Record(m.added[i]))
 }
 
+// copyFrom copies values lo to hi of another member's vector.
+func (m *member) copyFrom(from *member, lo, hi int) {
+	m.failed(m.copies.CopyPeer(m.at+driver.Ptr(4*lo), from.at+driver.Ptr(4*lo), from.driver, 4*int64(hi-lo)))
+}
+
 // AllGather implements kernels.Peers.
 func (g *group) AllGather(vectors []kernels.Buffer) {
 	g.begin("gather", vectors)
@@ -174,8 +179,25 @@ func (g *group) AllGather(vectors []kernels.Buffer) {
 				continue
 			}
 			m.failed(m.copies.Wait(from.ready))
-			m.failed(m.copies.CopyPeer(m.at+driver.Ptr(4*from.lo), from.at+driver.Ptr(4*from.lo), from.driver, 4*int64(from.hi-from.lo)))
+			m.copyFrom(from, from.lo, from.hi)
 		}
 	}
 	g.end()
+}
+
+// Broadcast implements kernels.Peers. Each GPU takes its own range from GPU 0, whose link so
+// carries the vector once and not once for each, and then the others' from those that own them.
+func (g *group) Broadcast(vectors []kernels.Buffer) {
+	g.begin("broadcast", vectors)
+	first := g.members[0]
+	for _, m := range g.members[1:] {
+		if m.err != nil || m.failed(first.err) {
+			continue
+		}
+		m.failed(m.copies.Wait(m.ready))
+		m.failed(m.copies.Wait(first.ready))
+		m.copyFrom(first, m.lo, m.hi)
+	}
+	g.end()
+	g.AllGather(vectors)
 }

@@ -83,26 +83,75 @@ func TestGroupKnowsALostMember(t *testing.T) {
 	if list, err := driver.Devices(); err != nil || len(list) < 2 {
 		t.Skipf("%d devices, %v", len(list), err)
 	}
-	devices, peers, err := OpenAll([]int{0, 1}, kernels.FP32)
-	if err != nil {
-		t.Fatal(err)
+	for name, call := range map[string]func(kernels.Peers, []kernels.Buffer){
+		"sum":       func(p kernels.Peers, v []kernels.Buffer) { p.ReduceScatter(v); p.AllGather(v) },
+		"broadcast": kernels.Peers.Broadcast,
+	} {
+		for lost := range 2 {
+			devices, peers, err := OpenAll([]int{0, 1}, kernels.FP32)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var vectors []kernels.Buffer
+			for _, d := range devices {
+				vectors = append(vectors, upload(t, d, make([]float32, 1000)))
+			}
+			devices[lost].(*Device).failed(fmt.Errorf("test: %w", driver.ErrStuck))
+			call(peers, vectors)
+			if err := devices[1-lost].(*Device).Err(); !driver.IsLost(err) {
+				t.Errorf("%s: device %d is lost, the other has the error %v", name, lost, err)
+			}
+			for _, d := range devices {
+				d.Close()
+			}
+		}
 	}
-	lost := fmt.Errorf("test: %w", driver.ErrStuck)
-	var vectors []kernels.Buffer
-	for _, d := range devices {
-		v, err := d.Alloc(1000)
+}
+
+// Every GPU has the bits that the host would have given it, whatever GPU 0's vector is, and what
+// the others' were is gone in both forms.
+func TestGroupBroadcastsAsTheHostDoes(t *testing.T) {
+	if noDevice != "" {
+		t.Skip(noDevice)
+	}
+	if list, err := driver.Devices(); err != nil || len(list) < 2 {
+		t.Skipf("%d devices, %v", len(list), err)
+	}
+	for _, n := range []int{1, 64, 1000, 9070} {
+		devices, peers, err := openAll([]int{0, 1}, kernels.BF16, 1024)
 		if err != nil {
 			t.Fatal(err)
 		}
-		vectors = append(vectors, v)
-	}
-	devices[1].(*Device).failed(lost)
-	peers.ReduceScatter(vectors)
-	peers.AllGather(vectors)
-	if err := devices[0].(*Device).Err(); !driver.IsLost(err) {
-		t.Errorf("device 0 has the error %v", err)
-	}
-	for _, d := range devices {
-		d.Close()
+		var vectors []kernels.Buffer
+		for k, d := range devices {
+			v := upload(t, d, hard(n, uint32(5+k)))
+			d.(*Device).read("test", v, n, halves)
+			vectors = append(vectors, v)
+		}
+		for round := range 2 {
+			want := hard(n, uint32(9+round))
+			devices[0].Upload(vectors[0], want)
+			peers.Broadcast(vectors)
+			for k, d := range devices {
+				sameBits(t, fmt.Sprintf("vector %d of %d values, broadcast %d", k, n, round), download(d, vectors[k]), want)
+			}
+			from := devices[1].(*Device)
+			copied := upload(t, from, make([]float32, n))
+			was := from.read("test", vectors[1], n, halves) // made anew from what came
+			from.convert(from.write("test", copied, n, floats), floats, was, halves, n)
+			for i, x := range download(from, copied) {
+				if math.Abs(float64(want[i])) < 3e38 && math.Abs(float64(x-want[i])) > math.Abs(float64(want[i]))/256+1e-37 {
+					t.Fatalf("value %d of %d is %v in halves, %v was broadcast", i, n, x, want[i])
+				}
+			}
+		}
+		for _, d := range devices {
+			if err := d.(*Device).Err(); err != nil {
+				t.Error(err)
+			}
+			if err := d.Close(); err != nil {
+				t.Error(err)
+			}
+		}
 	}
 }

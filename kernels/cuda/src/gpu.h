@@ -57,6 +57,9 @@ DEVICE float float_of(uint32 u) { return __builtin_bit_cast(float, u); }
 DEVICE uint64 bits_of(double f) { return __builtin_bit_cast(uint64, f); }
 DEVICE double double_of(uint64 u) { return __builtin_bit_cast(double, u); }
 
+// swapped is v with its bytes in the other order.
+DEVICE uint32 swapped(uint32 v) { return __nvvm_prmt(v, 0, 0x0123); }
+
 DEVICE float fused(float a, float b, float c) { return __nvvm_fma_rn_f(a, b, c); }
 DEVICE double fused(double a, double b, double c) { return __nvvm_fma_rn_d(a, b, c); }
 DEVICE float root(float x) { return __nvvm_sqrt_rn_f(x); }

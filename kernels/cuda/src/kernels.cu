@@ -2,6 +2,7 @@
 #include "vectors.cu"
 #include "layers.cu"
 #include "codec.cu"
+#include "hash.cu"
 #include "gemm.cu"
 #include "attention.cu"
 #include "attention_float.cu"

@@ -92,6 +92,18 @@ KERNEL(256, 4, difference, float *dst, const float *a, const float *b, int64 n, 
   });
 }
 
+KERNEL(256, 4, rebase, float *fast, const float *from, const float *to, int64 n, int flags) {
+  each(n, flags, [&]<int N>(int64 i) INLINE {
+    float x[N], y[N], z[N];
+    load(x, fast, false, i);
+    load(y, from, false, i);
+    load(z, to, false, i);
+#pragma unroll
+    for (int j = 0; j < N; j++) x[j] = z[j] + (x[j] - y[j]);
+    store(fast, false, i, x);
+  });
+}
+
 KERNEL(256, 4, nesterov, float *slow, float *momentum, const float *delta, int64 n, float rate, float mu, int flags) {
   each(n, flags, [&]<int N>(int64 i) INLINE {
     float s[N], b[N], d[N];

@@ -95,6 +95,7 @@ DEVICE uint32 from_lane(uint32 v, int lane) {
 DEVICE uint32 across(uint32 v, int mask) { return from_lane(v, (thread() & 31) ^ mask); }
 DEVICE float across(float v, int mask) { return float_of(across(bits_of(v), mask)); }
 
+DEVICE uint32 swapped(uint32 v) { return __builtin_bswap32(v); }
 DEVICE float fused(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 DEVICE double fused(double a, double b, double c) { return __builtin_fma(a, b, c); }
 DEVICE float root(float x) { return __builtin_sqrtf(x); }
