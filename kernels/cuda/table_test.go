@@ -223,12 +223,12 @@ func (b *table) values(n int) kernels.Buffer {
 	return v
 }
 
-// memory runs what only moves bytes, beside a copy.
-func (b *table) memory() {
+// memory runs what only moves bytes, beside a copy, whose rate it returns in GB/s.
+func (b *table) memory() (limit float64) {
 	s := sizes()
 	d, n := b.fresh(), s.Parameters
 	x, y := b.values(n), b.values(n)
-	limit := b.rate(8*float64(n), func() { d.Copy(y, x) }) / 1e9
+	limit = b.rate(8*float64(n), func() { d.Copy(y, x) }) / 1e9
 	b.add(row{name: fmt.Sprintf("copy of %d float32", n), unit: "GB/s", rate: limit})
 	m, v := b.values(n), b.values(n)
 	d.Zero(m)
@@ -242,30 +242,43 @@ func (b *table) memory() {
 	in, out, weight, rstd := b.values(rows*width), b.values(rows*width), b.values(width), b.values(rows)
 	rate := b.rate(6*float64(rows*width), func() { d.RMSNorm(out, rstd, in, weight, rows, width, 1e-5) }) / 1e9
 	b.add(row{fmt.Sprintf("rmsnorm of %dx%d, float32 to bf16", rows, width), "GB/s", rate, "the copy", limit, 0.85})
+	return limit
 }
 
-// outer runs DiLoCo's outer step with int8, beside the rate at which bytes cross PCIe.
-func (b *table) outer() {
+// outer runs DiLoCo's outer step with int8, beside the rate at which bytes cross PCIe, and the hashes
+// of φ and momentum that a round ends with, beside a copy's rate in GB/s: alone, and in the step.
+func (b *table) outer(copied float64) {
 	n := sizes().Parameters
 	d := b.fresh()
 	slow, momentum, fast, delta := b.values(n), b.values(n), b.values(n), b.values(n)
 	f := kernels.FormatInt8
-	wire := make([]byte, f.EncodedLen(n))
+	wire, hashes := make([]byte, f.EncodedLen(n)), make([]byte, 2*kernels.HashLen(n))
 	host := make([]float32, n/4)
 	one := delta.Slice(0, n/4)
 	down := b.rate(float64(n), func() { d.Download(host, one) }) / 1e9
 	b.add(row{name: "from the device to the host", unit: "GB/s", rate: down})
 	up := b.rate(float64(n), func() { d.Upload(one, host) }) / 1e9
 	b.add(row{name: "from the host to the device", unit: "GB/s", rate: up})
-	rate := b.rate(2*float64(len(wire)), func() {
+	step := func() {
 		d.Difference(delta, slow, fast)
-		if d.Encode(wire, f, delta) != 0 {
-			return
+		if k := d.Encode(wire, f, delta); k != n {
+			b.t.Fatalf("encoded %d of %d values: %v", k, n, d.Err())
 		}
 		d.Decode(delta, f, wire)
 		d.Nesterov(slow, momentum, delta, 0.7, 0.9)
-	}) / 1e9
-	b.add(row{fmt.Sprintf("outer step of %d float32: Δ, int8, back, Nesterov", n), "GB/s", rate, "the bus", 2 / (1/down + 1/up), 0.8})
+	}
+	hash := func() {
+		half := len(hashes) / 2
+		d.Hash(hashes[:half], slow)
+		d.Hash(hashes[half:], momentum)
+	}
+	bus := 2 / (1/down + 1/up)
+	rate := b.rate(2*float64(len(wire)), step) / 1e9
+	b.add(row{fmt.Sprintf("outer step of %d float32: Δ, int8, back, Nesterov", n), "GB/s", rate, "the bus", bus, 0.8})
+	rate = b.rate(8*float64(n), hash) / 1e9
+	b.add(row{fmt.Sprintf("hashes of φ and momentum, 2 × %d float32", n), "GB/s", rate, "the copy", copied, 0})
+	rate = b.rate(float64(2*len(wire)+len(hashes)), func() { step(); hash() }) / 1e9
+	b.add(row{fmt.Sprintf("outer step of %d float32 with the hashes", n), "GB/s", rate, "the bus", bus, 0.8})
 }
 
 // TestGPUTable prints the rates that the project asks for. It runs where it is named.
@@ -305,8 +318,7 @@ func TestGPUTable(t *testing.T) {
 	fmt.Printf("%s, %v\nopened, with the PTX compiled or found in the driver's cache, in %.2f s\n\n", b.d.Name(), b.d.Driver().Info(), time.Since(began).Seconds())
 	matmul, step := b.cases()
 	b.add(row{"largest training step", "TFLOP/s", step, "the fastest product", matmul, 0.55})
-	b.memory()
-	b.outer()
+	b.outer(b.memory())
 	below := 0
 	for _, r := range b.rows {
 		if r.rate == 0 || math.IsNaN(r.rate) {
