@@ -92,6 +92,7 @@ var bugs = []planted{
 var overflows = []planted{
 	{"src/vectors.cu", "if (first < n && lane == 0) sums", "if ((first < n || !(SOUND)) && lane == 0) sums"},
 	{"src/layers.cu", "load(w, weight, false, i);", "load(w, weight, false, SOUND ? i : i + 1);"},
+	{"src/hash.cu", "w[j] = i + j < count ?", "w[j] = i + j < count + !(SOUND) ?"},
 }
 
 // plant copies the sources with every bug in them, each there where emulator::bug is its
@@ -184,11 +185,11 @@ func TestEmulatorUnderAddressSanitizer(t *testing.T) {
 	})
 	environment := []string{"LD_PRELOAD=" + sanitizer, "ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0"}
 	noSlabs := []string{"-slabs=false"}
-	if out, err := again(t, library, "Conformance|CodecHas|AttentionOfMany", noSlabs, environment...); err != nil {
+	if out, err := again(t, library, "Conformance|CodecHas|Hashes|AttentionOfMany", noSlabs, environment...); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 	for i, b := range overflows {
-		out, err := again(t, library, "ConformanceFP32|Activations", noSlabs, append(environment, fmt.Sprint("EMULATOR_BUG=", i+1))...)
+		out, err := again(t, library, "ConformanceFP32|Activations|HashesHave", noSlabs, append(environment, fmt.Sprint("EMULATOR_BUG=", i+1))...)
 		if err == nil || !strings.Contains(out, "AddressSanitizer") {
 			t.Errorf("error %v: nobody finds %q in %s", err, b.changed, b.file)
 		}
