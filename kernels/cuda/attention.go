@@ -28,6 +28,7 @@ type headKernel struct {
 var headKernels = []headKernel{
 	attentionOf(32, 64, "attention_32", "attention_queries_32", "attention_keys_32"),
 	attentionOf(64, 64, "attention_64", "attention_queries_64", "attention_keys_64"),
+	attentionOf(96, 32, "attention_96", "attention_queries_96", "attention_keys_96"),
 	attentionOf(128, 32, "attention_128", "attention_queries_128", "attention_keys_128"),
 }
 
@@ -38,7 +39,8 @@ func attentionOf(dim, tile int, forward, queries, keys string) headKernel {
 
 // sharedMax are the kernels that use more dynamic shared memory than a launch has unasked.
 var sharedMax = map[string]int{
-	"attention_queries_128": headKernels[2].sharedQueries, "attention_keys_64": headKernels[1].shared, "attention_keys_128": headKernels[2].shared,
+	"attention_keys_64": headKernels[1].shared, "attention_keys_96": headKernels[2].shared,
+	"attention_queries_128": headKernels[3].sharedQueries, "attention_keys_128": headKernels[3].shared,
 	"attention_float": floatSharedMax, "attention_queries_float": floatSharedMax, "attention_keys_float": floatSharedMax,
 }
 

@@ -66,7 +66,8 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// device opens one that multiplies with its own kernels, also where there is cuBLAS.
+// device opens one that multiplies with its own kernels, also where there is cuBLAS. It is closed
+// with the test, if not before: the emulator reports bank conflicts when a device ends.
 func device(t testing.TB, precision kernels.Precision) *Device {
 	t.Helper()
 	if noDevice != "" {
@@ -80,8 +81,14 @@ func device(t testing.TB, precision kernels.Precision) *Device {
 		d.slabBytes = 0
 	}
 	t.Cleanup(func() {
-		if d.driver != nil && d.Err() != nil {
-			t.Errorf("the device: %v", d.Err())
+		if d.driver == nil {
+			return
+		}
+		if err := d.Err(); err != nil {
+			t.Errorf("the device: %v", err)
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
 		}
 	})
 	return d

@@ -82,6 +82,8 @@ func TestAttentionOfManyTiles(t *testing.T) {
 		{Batch: 1, Seq: 200, Heads: 4, KVHeads: 2, HeadDim: 64},
 		{Batch: 1, Seq: 129, Heads: 2, KVHeads: 1, HeadDim: 128},
 		{Batch: 2, Seq: 70, Heads: 3, KVHeads: 1, HeadDim: 80},
+		{Batch: 1, Seq: 140, Heads: 2, KVHeads: 1, HeadDim: 96},
+		{Batch: 1, Seq: 67, Heads: 2, KVHeads: 2, HeadDim: 104},
 		{Batch: 1, Seq: 65, Heads: 3, KVHeads: 3, HeadDim: 37},
 		{Batch: 1, Seq: 40, Heads: 2, KVHeads: 1, HeadDim: 200},
 	} {

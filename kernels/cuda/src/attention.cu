@@ -23,9 +23,9 @@ DEVICE Heads head_of(const uint16 *qkv, int batch, int head, int seq, int heads,
 }
 
 // spot is the offset, in halves, of values 8c to 8c+7 of row r of a tile of D columns, permuted
-// so that eight rows of one c lie in different banks.
+// so that eight rows of one c lie in different banks. Rows of 32 and 96 begin half the banks apart.
 template <int D> DEVICE int spot(int r, int c) {
-  if constexpr (D == 32) return r * D + ((c ^ (r >> 1 & 3)) << 3);
+  if constexpr (D % 64 == 32) return r * D + ((c ^ (r >> 1 & 3)) << 3);
   return r * D + ((c ^ (r & 7)) << 3);
 }
 
@@ -338,13 +338,16 @@ template <int D, int N> DEVICE void attention_keys(BACKWARD_PARAMETERS) {
 
 KERNEL(128, 4, attention_32, FORWARD_PARAMETERS) { attention<32>(out, lse, qkv, seq, heads, kv_heads, dim, scale, wide); }
 KERNEL(128, 3, attention_64, FORWARD_PARAMETERS) { attention<64>(out, lse, qkv, seq, heads, kv_heads, dim, scale, wide); }
+KERNEL(128, 2, attention_96, FORWARD_PARAMETERS) { attention<96>(out, lse, qkv, seq, heads, kv_heads, dim, scale, wide); }
 KERNEL(128, 2, attention_128, FORWARD_PARAMETERS) { attention<128>(out, lse, qkv, seq, heads, kv_heads, dim, scale, wide); }
 
 #define BACKWARD_ARGUMENTS dqkv, dout, lse, delta, qkv, seq, heads, kv_heads, dim, scale, wide
 
 KERNEL(128, 4, attention_queries_32, BACKWARD_PARAMETERS) { attention_queries<32, 64>(BACKWARD_ARGUMENTS); }
 KERNEL(128, 3, attention_queries_64, BACKWARD_PARAMETERS) { attention_queries<64, 64>(BACKWARD_ARGUMENTS); }
+KERNEL(128, 2, attention_queries_96, BACKWARD_PARAMETERS) { attention_queries<96, 32>(BACKWARD_ARGUMENTS); }
 KERNEL(128, 2, attention_queries_128, BACKWARD_PARAMETERS) { attention_queries<128, 32>(BACKWARD_ARGUMENTS); }
 KERNEL(128, 3, attention_keys_32, BACKWARD_PARAMETERS) { attention_keys<32, 64>(BACKWARD_ARGUMENTS); }
 KERNEL(128, 2, attention_keys_64, BACKWARD_PARAMETERS) { attention_keys<64, 64>(BACKWARD_ARGUMENTS); }
+KERNEL(128, 2, attention_keys_96, BACKWARD_PARAMETERS) { attention_keys<96, 32>(BACKWARD_ARGUMENTS); }
 KERNEL(128, 2, attention_keys_128, BACKWARD_PARAMETERS) { attention_keys<128, 32>(BACKWARD_ARGUMENTS); }
