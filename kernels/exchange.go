@@ -1,8 +1,9 @@
 package kernels
 
 // An Exchanger is a [Device] that also does a round's work between replicas where the
-// parameters are, so that only encoded bytes leave it. Both kinds of Device that train have it.
-// The outer steps compute what package optim's functions of the same names do, to the bit.
+// parameters are, so that only encoded bytes and hashes leave it. Both kinds of Device that
+// train have it. The outer steps and Rebase compute what package optim's functions of the
+// same names do, to the bit.
 type Exchanger interface {
 	// Difference sets dst to a − b: DiLoCo's Δ = φ − θ, or NoLoCo's with the other sign.
 	Difference(dst, a, b Buffer)
