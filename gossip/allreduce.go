@@ -32,7 +32,7 @@ type AllReduce struct {
 
 // call is one Average.
 type call struct {
-	vec      []float32
+	vec      Vector
 	base     [32]byte     // the digest of the state that the round starts from
 	works    []*reduction // of all attempts
 	finished chan struct{}
@@ -50,6 +50,10 @@ type result struct {
 
 var errClosed = errors.New("gossip: closed")
 
+// allReduceID ends the protocol IDs of the streams of an all-reduce. In version 1 the hash of a
+// result was one chain.
+const allReduceID = "/allreduce/2"
+
 // NewAllReduce joins the exchange: from now on it answers the peers.
 func NewAllReduce(cfg Config) (*AllReduce, error) {
 	if err := cfg.validate(); err != nil {
@@ -59,7 +63,7 @@ func NewAllReduce(cfg Config) (*AllReduce, error) {
 	a.rounds = protocol.NewRounds(protocol.RoundsConfig{
 		Self: cfg.Mesh.Self(), Worker: cfg.Worker, Deadline: cfg.Deadline, Grace: cfg.Grace, GraceMin: cfg.GraceMin, SlowCycle: cfg.SlowCycle, Detection: cfg.Detection,
 		Quorum: cfg.Quorum, Nonce: rand.Uint32()})
-	a.links = newLinks(cfg.Mesh, cfg.Logger, cfg.Grace, "/allreduce")
+	a.links = newLinks(cfg.Mesh, cfg.Logger, cfg.Grace, allReduceID)
 	a.links.onFrame, a.links.onBad = a.onFrame, a.onBad
 	a.states = newStates(&a.cfg, true, func(joiner mesh.ID, round uint64) {
 		a.step(func(_ time.Time, m *protocol.Rounds) { m.Expect(joiner, round+1) })
@@ -85,15 +89,14 @@ func (a *AllReduce) FetchState(ctx context.Context, want Want) (Fetched, error) 
 	return a.states.fetch(ctx, want)
 }
 
-// Average replaces vec by the weighted mean over the group of the round. Unless the
-// round was averaged vec stays as it is: Behind says that this worker must fetch the
-// state first, an error that it cannot go on. A worker that came late gets the
-// result of the others, and is not in Members then.
-func (a *AllReduce) Average(ctx context.Context, round uint64, part Part, vec []float32, weight float64, from Base) (Outcome, error) {
+// Average forms the weighted mean of vec over the group of the round. Without one, Behind
+// says that this worker must fetch the state first, an error that it cannot go on. A
+// worker that came late gets the result of the others, and is not in Members then.
+func (a *AllReduce) Average(ctx context.Context, round uint64, part Part, vec Vector, weight float64, from Base) (Outcome, error) {
 	if part != Delta {
 		return Outcome{}, fmt.Errorf("gossip: all-reduce: part %d: only the delta is averaged over everybody", part)
 	}
-	if err := checkVector(vec); err != nil {
+	if err := vec.check(a.cfg.Codec); err != nil {
 		return Outcome{}, fmt.Errorf("gossip: all-reduce: round %d: %w", round, err)
 	}
 	if err := protocol.CheckWeight(weight); err != nil {
@@ -115,7 +118,7 @@ func (a *AllReduce) Average(ctx context.Context, round uint64, part Part, vec []
 		a.have = nil
 	}
 	a.rounds.View(start, members)
-	a.rounds.Start(start, round, protocol.Start{Digest: from.Digest, Tokens: from.Tokens, Weight: weight, Length: len(vec)})
+	a.rounds.Start(start, round, protocol.Start{Digest: from.Digest, Tokens: from.Tokens, Weight: weight, Length: vec.Values})
 	a.perform()
 	a.mu.Unlock()
 	select {
@@ -174,7 +177,7 @@ func (a *AllReduce) clock() {
 	}
 }
 
-// conclude applies a committed result, once nothing reads vec any more.
+// conclude hands over a committed result, once nothing reads vec any more.
 func (a *AllReduce) conclude(ctx context.Context, c *call, round uint64, start time.Time) (Outcome, error) {
 	var out Outcome
 	var encode, decode time.Duration
@@ -200,11 +203,7 @@ func (a *AllReduce) conclude(ctx context.Context, c *call, round uint64, start t
 	case how.Result == nil:
 		return out, fmt.Errorf("gossip: all-reduce: round %d: %w", round, context.Cause(ctx))
 	default:
-		began := time.Now()
-		if err := a.cfg.Codec.Decode(c.vec, a.kept.bytes); err != nil {
-			return out, fmt.Errorf("gossip: all-reduce: round %d: apply the result: %w", round, err)
-		}
-		decode += time.Since(began)
+		out.Mean = []Term{{Bytes: a.kept.bytes, Share: 1}}
 		out.Members, out.Tokens = how.Result.Workers, how.Result.Tokens
 	}
 	out.Seconds = split(waitEnd.Sub(start), time.Since(waitEnd), encode, decode)

@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -74,6 +75,30 @@ func (c *cluster) close() {
 	c.net.Close()
 }
 
+// exchanger is an AllReduce or a Pairs.
+type exchanger interface {
+	Average(ctx context.Context, round uint64, part Part, vec Vector, weight float64, from Base) (Outcome, error)
+	codec(part Part) codec.Codec
+}
+
+func (a *AllReduce) codec(Part) codec.Codec { return a.cfg.Codec }
+
+// exchange encodes vec, averages it and applies the mean to it.
+func exchange(ctx context.Context, a exchanger, round uint64, part Part, vec []float32, weight float64, from Base) (Outcome, error) {
+	encoded, err := a.codec(part).AppendEncode(nil, vec)
+	if err != nil {
+		return Outcome{}, err
+	}
+	out, err := a.Average(ctx, round, part, Vector{len(vec), encoded}, weight, from)
+	if len(out.Mean) > 0 {
+		clear(vec)
+	}
+	for _, term := range out.Mean {
+		err = errors.Join(err, a.codec(part).DecodeAdd(vec, term.Bytes, term.Share))
+	}
+	return out, err
+}
+
 // got is what one Average returned.
 type got struct {
 	vec []float32
@@ -110,7 +135,7 @@ func (c *cluster) average(round uint64, n int, who []int, before func(i int)) ma
 				before(i)
 			}
 			vec := vector(i, round, n)
-			out, err := c.peers[i].Average(context.Background(), round, Delta, vec, float64(i+1), Base{Digest: [32]byte{byte(round)}})
+			out, err := exchange(context.Background(), c.peers[i], round, Delta, vec, float64(i+1), Base{Digest: [32]byte{byte(round)}})
 			mu.Lock()
 			res[i] = got{vec, out, err}
 			mu.Unlock()
@@ -267,7 +292,7 @@ func BenchmarkAllReduce(b *testing.B) {
 				var wg sync.WaitGroup
 				for i := range n {
 					wg.Go(func() {
-						out, err := peers[i].Average(context.Background(), round, Delta, vecs[i], 1, Base{})
+						out, err := exchange(context.Background(), peers[i], round, Delta, vecs[i], 1, Base{})
 						if err != nil || len(out.Members) != n {
 							b.Errorf("worker %d: members %v, error %v", i, out.Members, err)
 						}

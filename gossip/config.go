@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"time"
 
 	"loco/gossip/codec"
@@ -121,6 +120,31 @@ const (
 // Late is a worker that is late in most rounds, and by how much.
 type Late = protocol.Late
 
+// Vector is a worker's vector as it crosses the network. The bytes must not change until
+// Average returns.
+type Vector struct {
+	Values int
+	Bytes  []byte // of the part's codec, EncodedLen(Values) of them
+}
+
+// check refuses what is no encoding by its length; what the bytes hold is looked at where
+// they are decoded.
+func (v Vector) check(c codec.Codec) error {
+	if v.Values < 1 || v.Values > protocol.LengthMax {
+		return fmt.Errorf("vector of %d values, want 1 … %d", v.Values, protocol.LengthMax)
+	}
+	if want := c.EncodedLen(v.Values); len(v.Bytes) != want {
+		return fmt.Errorf("vector of %d values in %d bytes, want %d of %s", v.Values, len(v.Bytes), want, c.Name())
+	}
+	return nil
+}
+
+// Term is Share·decoded(Bytes).
+type Term struct {
+	Bytes []byte // of the part's codec, sound, not to be changed
+	Share float32
+}
+
 // Base is the state that a round starts from.
 type Base struct {
 	Digest [32]byte // members of an all-reduce agree on it
@@ -135,6 +159,10 @@ var ErrDeadline = protocol.ErrDeadline
 type Outcome struct {
 	Members []int   // worker numbers that are in the mean, ascending
 	Tokens  float64 // Σ of their weights
+	// Mean is the mean: its terms' sum in their order, from 0, products and sums in float32.
+	// The bytes are valid until the next Average of the part. Without any, each value stays as
+	// it is.
+	Mean []Term
 	// Behind is set when this worker may not use the result: the others are in
 	// another round or hold other bytes. It must fetch their state; Why says more.
 	Behind bool
@@ -167,19 +195,6 @@ func split(wait, wall, encode, decode time.Duration) Seconds {
 		Wait: wait.Seconds(), Encode: encode.Seconds(), Decode: decode.Seconds(),
 		Transfer: (wall - encode - decode).Seconds(),
 	}
-}
-
-// checkVector refuses an empty vector and non-finite values.
-func checkVector(vec []float32) error {
-	if len(vec) == 0 || len(vec) > protocol.LengthMax {
-		return fmt.Errorf("vector of %d values, want 1 … %d", len(vec), protocol.LengthMax)
-	}
-	for i, x := range vec {
-		if math.Float32bits(x)&0x7f800000 == 0x7f800000 {
-			return fmt.Errorf("value %d of %d is %v: only finite values are averaged", i, len(vec), x)
-		}
-	}
-	return nil
 }
 
 // AllReduceBytes is the payload that the member at index (ascending by worker) of an

@@ -230,7 +230,7 @@ func TestSilentPeers(t *testing.T) {
 		named bool
 	}{
 		{"alive but never ready", func(*cluster) {}, []int{0, 1, 3}, false},
-		{"its data vanish", func(k *cluster) { k.net.Blackhole(2, dataID+"/allreduce", true) }, upTo(n), true},
+		{"its data vanish", func(k *cluster) { k.net.Blackhole(2, dataID+allReduceID, true) }, upTo(n), true},
 		{"paused", func(k *cluster) { k.net.Pause(2) }, upTo(n), false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -268,7 +268,7 @@ func TestLateMemberAdoptsTheBytes(t *testing.T) {
 func TestBehind(t *testing.T) {
 	average := func(k *cluster, i int, round uint64, digest byte) (Outcome, []float32, error) {
 		vec := vector(i, round, 1000)
-		out, err := k.peers[i].Average(context.Background(), round, Delta, vec, 1, Base{Digest: [32]byte{digest}})
+		out, err := exchange(context.Background(), k.peers[i], round, Delta, vec, 1, Base{Digest: [32]byte{digest}})
 		return out, vec, err
 	}
 	for _, c := range []struct {
@@ -347,11 +347,11 @@ func TestContextAndCloseEndAnAverage(t *testing.T) {
 		defer k.close()
 		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 		defer cancel()
-		if _, err := k.peers[0].Average(ctx, 1, Delta, []float32{1}, 1, Base{}); err == nil {
+		if _, err := exchange(ctx, k.peers[0], 1, Delta, []float32{1}, 1, Base{}); err == nil {
 			t.Error("no error after the context ended")
 		}
 		time.AfterFunc(time.Second, func() { _ = k.peers[0].Close() })
-		if _, err := k.peers[0].Average(context.Background(), 1, Delta, []float32{1}, 1, Base{}); err == nil {
+		if _, err := exchange(context.Background(), k.peers[0], 1, Delta, []float32{1}, 1, Base{}); err == nil {
 			t.Error("no error after Close")
 		}
 	})

@@ -30,7 +30,7 @@ type Pairs struct {
 
 // pairCall is one Average.
 type pairCall struct {
-	vec      []float32
+	vec      Vector
 	works    []*swap
 	now      *swap
 	finished chan struct{}
@@ -91,14 +91,14 @@ func (p *Pairs) Over(round uint64) bool {
 	return p.pairing.Over(now, round)
 }
 
-// Average replaces vec by the weighted mean of this worker's and its partner's. A
-// worker without one goes on with vec as it is, the only member of its outcome. The
+// Average forms the weighted mean of this worker's vec and its partner's. A worker
+// without a partner goes on with its own values, the only member of its outcome. The
 // digest is not used: partners hold different states.
-func (p *Pairs) Average(ctx context.Context, round uint64, part Part, vec []float32, weight float64, _ Base) (Outcome, error) {
+func (p *Pairs) Average(ctx context.Context, round uint64, part Part, vec Vector, weight float64, _ Base) (Outcome, error) {
 	if part > Slow {
 		return Outcome{}, fmt.Errorf("gossip: pairs: part %d is unknown", part)
 	}
-	if err := checkVector(vec); err != nil {
+	if err := vec.check(p.codec(part)); err != nil {
 		return Outcome{}, fmt.Errorf("gossip: pairs: round %d, part %d: %w", round, part, err)
 	}
 	if err := protocol.CheckWeight(weight); err != nil {
@@ -117,7 +117,7 @@ func (p *Pairs) Average(ctx context.Context, round uint64, part Part, vec []floa
 	}
 	p.calls[part] = c
 	p.pairing.View(start, members)
-	p.pairing.Start(start, part, round, weight, len(vec))
+	p.pairing.Start(start, part, round, weight, vec.Values)
 	p.perform()
 	p.mu.Unlock()
 	err := p.drive(ctx, c, part, changed)
@@ -162,15 +162,14 @@ func (p *Pairs) drive(ctx context.Context, c *pairCall, part Part, changed <-cha
 	}
 }
 
-// conclude applies the mean, once nothing reads vec any more.
+// conclude hands over the mean, once nothing reads vec any more.
 func (p *Pairs) conclude(c *pairCall, part Part, start time.Time, err error) (Outcome, error) {
 	how := c.how
 	out := Outcome{Attempts: how.Tries, Rejected: how.Reject, Behind: how.Behind != "", Why: how.Behind, Torn: how.Torn}
-	var encode, decode time.Duration
+	var decode time.Duration
 	for _, work := range c.works {
 		work.stop()
 		work.wg.Wait()
-		encode += time.Duration(work.encodeTime.Load())
 		decode += time.Duration(work.decodeTime.Load())
 		out.BytesSent += work.sent.Load()
 		out.BytesReceived += work.received.Load()
@@ -178,9 +177,7 @@ func (p *Pairs) conclude(c *pairCall, part Part, start time.Time, err error) (Ou
 	if err == nil && !out.Behind {
 		out.Members = []int{p.cfg.Worker}
 		if how.Partner >= 0 {
-			began := time.Now()
-			err = c.works[len(c.works)-1].apply()
-			decode += time.Since(began)
+			out.Mean = c.works[len(c.works)-1].mean()
 			out.Members = append(out.Members, how.Partner)
 			slices.Sort(out.Members)
 		}
@@ -188,7 +185,7 @@ func (p *Pairs) conclude(c *pairCall, part Part, start time.Time, err error) (Ou
 	p.mu.Lock()
 	p.calls[part] = nil
 	p.mu.Unlock()
-	out.Seconds = split(how.WaitEnd.Sub(start), time.Since(how.WaitEnd), encode, decode)
+	out.Seconds = split(how.WaitEnd.Sub(start), time.Since(how.WaitEnd), 0, decode)
 	if err != nil {
 		return out, fmt.Errorf("gossip: pairs: part %d: %w", part, err)
 	}

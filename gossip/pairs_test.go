@@ -62,7 +62,7 @@ func (c *pairCluster) average(round uint64, part Part, n int, who []int, before 
 				before(i)
 			}
 			vec := vector(i, round, n)
-			out, err := c.peers[i].Average(context.Background(), round, part, vec, float64(i+1), Base{})
+			out, err := exchange(context.Background(), c.peers[i], round, part, vec, float64(i+1), Base{})
 			mu.Lock()
 			res[i] = got{vec, out, err}
 			mu.Unlock()
@@ -264,7 +264,7 @@ func TestPartnersMayBeRoundsApart(t *testing.T) {
 				var wg sync.WaitGroup
 				for i, round := range []uint64{8, 9} {
 					wg.Go(func() {
-						out, err := c.peers[i].Average(context.Background(), round, Delta, vector(i, 1, 10), 1, Base{})
+						out, err := exchange(context.Background(), c.peers[i], round, Delta, vector(i, 1, 10), 1, Base{})
 						if err != nil || len(out.Members) != want {
 							t.Errorf("worker %d: members %v, error %v", i, out.Members, err)
 						}

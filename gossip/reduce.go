@@ -2,7 +2,6 @@ package gossip
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"math"
 	"sync"
@@ -11,6 +10,7 @@ import (
 
 	"loco/gossip/codec"
 	"loco/gossip/protocol"
+	"loco/kernels"
 	"loco/mesh"
 )
 
@@ -21,13 +21,13 @@ import (
 // is formed by the owner of each shard in float32: it starts from 0 and adds
 // float32(wᵢ/Σw)·decoded(xᵢ) for i ascending by worker, whatever the order of arrival,
 // with Σw and the quotient in float64. The sum is encoded once; the hash of a result
-// is the SHA-256 of the whole encoded vector. What has arrived and what follows from it
+// is the digest of the whole encoded vector ([kernels.Digest]). What has arrived and what follows from it
 // is the ledger's to say.
 type reduction struct {
 	protocol.Plan
 	codec  codec.Codec
 	links  *links
-	vec    []float32 // read only, until join returns
+	vec    Vector // read only, until join returns
 	onDone func(number uint64, hash [32]byte)
 	onFail func(number uint64, who mesh.ID, why string)
 
@@ -46,7 +46,7 @@ type reduction struct {
 	news    chan struct{}
 }
 
-func newReduction(now time.Time, p protocol.Plan, c codec.Codec, l *links, vec []float32, result []byte) *reduction {
+func newReduction(now time.Time, p protocol.Plan, c codec.Codec, l *links, vec Vector, result []byte) *reduction {
 	r := &reduction{Plan: p, codec: c, links: l, vec: vec, news: make(chan struct{})}
 	r.ctx, r.cancel = context.WithCancel(l.ctx)
 	n := c.EncodedLen(p.Length)
@@ -92,13 +92,18 @@ func (r *reduction) discard() {
 	r.stop()
 	r.join()
 	for _, chunk := range r.slots {
-		for _, payload := range chunk {
-			if payload != nil {
-				r.links.recycle(payload)
-			}
+		r.recycle(chunk)
+	}
+	r.slots, r.result, r.vec = nil, nil, Vector{}
+}
+
+// recycle gives back contributions; this worker's own are part of its vector.
+func (r *reduction) recycle(slots [][]byte) {
+	for j, payload := range slots {
+		if j != r.Self && payload != nil {
+			r.links.recycle(payload)
 		}
 	}
-	r.slots, r.result, r.vec = nil, nil, nil
 }
 
 // enter counts a caller that join must wait for, unless the attempt is over.
@@ -111,23 +116,10 @@ func (r *reduction) enter() bool {
 	return !r.stopped
 }
 
-// encode times the codec.
-func (r *reduction) encode(dst []byte, s protocol.Span) ([]byte, error) {
-	start := time.Now()
-	dst, err := r.codec.AppendEncode(dst, r.vec[s.Lo:s.Hi])
-	r.encodeTime.Add(int64(time.Since(start)))
-	return dst, err
-}
-
 func (r *reduction) contributeOwn() {
 	for c := range r.ledger.Chunks(r.Self) {
-		s := r.ledger.Chunk(r.Self, c)
-		payload, err := r.encode(r.links.buffer(r.codec.EncodedLen(s.Hi - s.Lo))[:0], s)
-		if err != nil {
-			r.onFail(r.Number, r.Members[r.Self].ID, err.Error())
-			return
-		}
-		if _, err := r.contribute(r.Self, c, payload); err != nil || r.ctx.Err() != nil {
+		own := r.span(r.vec.Bytes, r.ledger.Chunk(r.Self, c))
+		if _, err := r.contribute(r.Self, c, own); err != nil || r.ctx.Err() != nil {
 			return
 		}
 	}
@@ -137,16 +129,9 @@ func (r *reduction) contributeOwn() {
 // of the result, chunk by chunk as it forms.
 func (r *reduction) sendTo(j int) {
 	to := r.Members[j].ID
-	shard := r.ledger.Shards[j]
-	buf := r.links.buffer(r.codec.EncodedLen(min(protocol.ChunkValues, shard.Hi-shard.Lo)))
-	defer func() { r.links.recycle(buf) }()
 	for c := range r.ledger.Chunks(j) {
 		s := r.ledger.Chunk(j, c)
-		payload, err := r.encode(buf[:0], s)
-		if err == nil {
-			err = r.write(r.ctx, to, protocol.TypeContribution, j, c, s, payload)
-		}
-		if err != nil {
+		if err := r.write(r.ctx, to, protocol.TypeContribution, j, c, s, r.span(r.vec.Bytes, s)); err != nil {
 			r.failed(to, err)
 			return
 		}
@@ -156,7 +141,7 @@ func (r *reduction) sendTo(j int) {
 			return
 		}
 		s := r.ledger.Chunk(r.Self, c)
-		if err := r.write(r.ctx, to, protocol.TypeResult, r.Self, c, s, r.encoded(s)); err != nil {
+		if err := r.write(r.ctx, to, protocol.TypeResult, r.Self, c, s, r.span(r.result, s)); err != nil {
 			r.failed(to, err)
 			return
 		}
@@ -185,10 +170,10 @@ func (r *reduction) awaitReduced(c int) bool {
 	}
 }
 
-// encoded is the result's bytes of the values s.
-func (r *reduction) encoded(s protocol.Span) []byte {
+// span is the part of an encoded vector that has the values s.
+func (r *reduction) span(encoded []byte, s protocol.Span) []byte {
 	lo := r.codec.EncodedLen(s.Lo)
-	return r.result[lo : lo+r.codec.EncodedLen(s.Hi-s.Lo)]
+	return encoded[lo : lo+r.codec.EncodedLen(s.Hi-s.Lo)]
 }
 
 func (r *reduction) write(ctx context.Context, to mesh.ID, t protocol.Type, shard, chunk int, s protocol.Span, payload []byte) error {
@@ -239,7 +224,7 @@ func (r *reduction) takeResult(shard, chunk int, s protocol.Span, payload []byte
 		r.mu.Unlock()
 		return nil
 	}
-	copy(r.encoded(s), payload)
+	copy(r.span(r.result, s), payload)
 	r.mu.Unlock()
 	r.finishChunk(shard, chunk)
 	return nil
@@ -282,7 +267,7 @@ func (r *reduction) reduceChunk(c int, slots [][]byte) {
 	}
 	r.decodeTime.Add(int64(time.Since(start)))
 	start = time.Now()
-	out := r.encoded(s)
+	out := r.span(r.result, s)
 	if _, err := r.codec.AppendEncode(out[:0:len(out)], sum); err != nil {
 		j := r.largest(slots, len(sum))
 		r.onFail(r.Number, r.Members[j].ID, "its values overflow the mean")
@@ -296,9 +281,7 @@ func (r *reduction) reduceChunk(c int, slots [][]byte) {
 	}
 	r.slots[c] = nil
 	r.mu.Unlock()
-	for _, payload := range slots {
-		r.links.recycle(payload)
-	}
+	r.recycle(slots)
 	r.finishChunk(r.Self, c)
 }
 
@@ -327,7 +310,7 @@ func (r *reduction) finishChunk(shard, chunk int) {
 	r.news = make(chan struct{})
 	r.mu.Unlock()
 	if full {
-		r.onDone(r.Number, sha256.Sum256(r.result))
+		r.onDone(r.Number, kernels.Digest(r.result))
 	}
 }
 

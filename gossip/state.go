@@ -74,7 +74,7 @@ type Want struct {
 var ErrNobody = errors.New("no other member is ready")
 
 const (
-	stateID       = "/loco/gossip/state/2"
+	stateID       = "/loco/gossip/state/3"
 	stateServeMax = 128 // streams of joiners that are served at a time
 	stateBurst    = 64 << 10
 	stateSlice    = 16 << 10 // written at a time when the rate is limited

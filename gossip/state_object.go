@@ -4,11 +4,13 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
-	"hash"
 	"math"
+	"runtime"
+	"sync"
 	"time"
 
 	"loco/gossip/transfer"
+	"loco/kernels"
 	"loco/mesh"
 )
 
@@ -52,7 +54,7 @@ func describeState(kind transfer.Kind, st State) *object {
 }
 
 func describeResult(r Result) *object {
-	sum := sha256.Sum256(r.Bytes)
+	sum := kernels.Digest(r.Bytes)
 	m := &transfer.Manifest{Kind: transfer.Result, Round: r.Round, Digest: sum, Tokens: r.Tokens,
 		Parts: []transfer.Part{{Name: resultPart, Bytes: uint64(len(r.Bytes))}}}
 	o := &object{Manifest: m, bytes: r.Bytes}
@@ -63,11 +65,20 @@ func describeResult(r Result) *object {
 // seal fills in the hashes.
 func (o *object) seal() {
 	o.ChunkBytes = transfer.ChunkBytes(o.Bytes())
-	var buf []byte
-	for at := uint64(0); at < o.Bytes(); at += uint64(o.ChunkBytes) {
-		buf = o.read(buf[:0], at, min(at+uint64(o.ChunkBytes), o.Bytes()))
-		o.Chunks = append(o.Chunks, sha256.Sum256(buf))
+	o.Chunks = make([][32]byte, (o.Bytes()+uint64(o.ChunkBytes)-1)/uint64(o.ChunkBytes))
+	var wg sync.WaitGroup
+	threads := min(len(o.Chunks), runtime.GOMAXPROCS(0))
+	for k := range threads {
+		wg.Go(func() {
+			var buf []byte
+			for i := k; i < len(o.Chunks); i += threads {
+				lo, hi := o.Span(i)
+				buf = o.read(buf[:0], lo, hi)
+				o.Chunks[i] = sha256.Sum256(buf)
+			}
+		})
 	}
+	wg.Wait()
 	for i, sum := range o.sums() {
 		o.Parts[i].Sum = sum
 	}
@@ -131,33 +142,23 @@ func (o *object) put(chunk int, b []byte) {
 	})
 }
 
-// sums returns the SHA-256 of each part.
+// sums returns the digest of each part.
 func (o *object) sums() (sums [][32]byte) {
-	var buf []byte
 	at := uint64(0)
 	for _, p := range o.Parts {
-		h := sha256.New()
-		for end := at + p.Bytes; at < end; {
-			step := min(end-at, 64<<10)
-			buf = o.read(buf[:0], at, at+step)
-			h.Write(buf)
-			at += step
-		}
-		sums = append(sums, sum256(h))
+		sums = append(sums, kernels.DigestOf(int(p.Bytes), func(dst []byte, lo, hi int) {
+			kernels.HashLeaves(dst, o.read(make([]byte, 0, hi-lo), at+uint64(lo), at+uint64(hi)))
+		}))
+		at += p.Bytes
 	}
 	return sums
-}
-
-func sum256(h hash.Hash) (sum [32]byte) {
-	h.Sum(sum[:0])
-	return sum
 }
 
 // verify compares the whole with what its manifest says.
 func (o *object) verify() error {
 	for i, sum := range o.sums() {
 		if p := o.Parts[i]; sum != p.Sum {
-			return fmt.Errorf("part %q of round %d has SHA-256 %x, its manifest says %x", p.Name, o.Round, sum[:8], p.Sum[:8])
+			return fmt.Errorf("part %q of round %d has digest %x, its manifest says %x", p.Name, o.Round, sum[:8], p.Sum[:8])
 		}
 	}
 	return nil

@@ -21,6 +21,7 @@ import (
 
 	"loco/gossip/codec"
 	"loco/gossip/transfer"
+	"loco/kernels"
 	"loco/mesh"
 	"loco/mesh/sim"
 )
@@ -48,7 +49,7 @@ func sumOf(x []float32) [32]byte {
 	for _, v := range x {
 		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
 	}
-	return sha256.Sum256(b)
+	return kernels.Digest(b)
 }
 
 func toyRoot(round uint64, sums map[string][32]byte) [32]byte {
@@ -152,7 +153,7 @@ func (k *toys) step(who []int) map[int]Outcome {
 		wg.Go(func() {
 			head, _ := k.toys[i].head()
 			vec := vector(i, head.Round%3, toyLength)
-			out, err := k.peers[i].Average(context.Background(), head.Round, Delta, vec, float64(i+1), Base{head.Digest, head.Tokens})
+			out, err := exchange(context.Background(), k.peers[i], head.Round, Delta, vec, float64(i+1), Base{head.Digest, head.Tokens})
 			if err != nil {
 				k.t.Errorf("worker %d: %v", i, err)
 			} else if !out.Behind {

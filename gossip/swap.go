@@ -18,7 +18,7 @@ type swap struct {
 	worker int
 	codec  codec.Codec
 	links  *links
-	vec    []float32
+	vec    Vector
 	onDone func()
 	onFail func(why string)
 
@@ -26,20 +26,19 @@ type swap struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	encodeTime, decodeTime atomic.Int64
-	sent, received         atomic.Uint64
+	decodeTime     atomic.Int64
+	sent, received atomic.Uint64
 
-	mu           sync.Mutex // of the ledger and theirs
-	stopped      bool
-	mine, theirs []byte
+	mu      sync.Mutex // of the ledger and theirs
+	stopped bool
+	theirs  []byte
 }
 
-func newSwap(now time.Time, x protocol.Exchange, c codec.Codec, l *links, vec []float32, worker int) *swap {
+func newSwap(now time.Time, x protocol.Exchange, c codec.Codec, l *links, vec Vector, worker int) *swap {
 	w := &swap{worker: worker, codec: c, links: l, vec: vec}
-	w.PairLedger = protocol.NewPairLedger(now, x, worker, len(vec), protocol.ChunkValues)
+	w.PairLedger = protocol.NewPairLedger(now, x, worker, vec.Values, protocol.ChunkValues)
 	w.ctx, w.cancel = context.WithCancel(l.ctx)
-	w.mine = make([]byte, 0, c.EncodedLen(len(vec)))
-	w.theirs = make([]byte, c.EncodedLen(len(vec)))
+	w.theirs = make([]byte, len(vec.Bytes))
 	return w
 }
 
@@ -52,25 +51,21 @@ func (w *swap) stop() {
 	w.cancel()
 }
 
-// send encodes and sends chunk after chunk.
+// send sends chunk after chunk.
 func (w *swap) send() {
 	for c := range w.Chunks() {
-		s, at, start := w.Chunk(c), len(w.mine), time.Now()
-		mine, err := w.codec.AppendEncode(w.mine, w.vec[s.Lo:s.Hi])
-		w.encodeTime.Add(int64(time.Since(start)))
-		if err == nil {
-			w.mine = mine
-			h := protocol.Header{Type: protocol.TypePair, Part: w.Part, Round: w.Round, Attempt: w.Number, Chunk: uint32(c),
-				Worker: uint32(w.worker), Count: uint32(s.Hi - s.Lo)}
-			err = w.links.writeData(w.ctx, w.Peer, h, mine[at:])
-		}
-		if err != nil {
+		s := w.Chunk(c)
+		lo := w.codec.EncodedLen(s.Lo)
+		mine := w.vec.Bytes[lo : lo+w.codec.EncodedLen(s.Hi-s.Lo)]
+		h := protocol.Header{Type: protocol.TypePair, Part: w.Part, Round: w.Round, Attempt: w.Number, Chunk: uint32(c),
+			Worker: uint32(w.worker), Count: uint32(s.Hi - s.Lo)}
+		if err := w.links.writeData(w.ctx, w.Peer, h, mine); err != nil {
 			if w.ctx.Err() == nil {
 				w.onFail(fmt.Sprintf("takes no data: %v", err))
 			}
 			return
 		}
-		w.sent.Add(uint64(protocol.HeaderLen + len(mine) - at))
+		w.sent.Add(uint64(protocol.HeaderLen + len(mine)))
 		w.file(w.Sent)
 	}
 }
@@ -124,24 +119,14 @@ func (w *swap) stalled(now time.Time, grace time.Duration) bool {
 	return !w.stopped && w.Stalled(now, grace)
 }
 
-// apply sets vec to the mean of both ([protocol.PairLedger.Halves]) from the decoded
-// bytes; products and sum in float32, the weights' quotient in float64.
-func (w *swap) apply() error {
-	for c := range w.Chunks() {
-		s := w.Chunk(c)
-		lo := w.codec.EncodedLen(s.Lo)
-		hi := lo + w.codec.EncodedLen(s.Hi-s.Lo)
-		x := w.vec[s.Lo:s.Hi]
-		clear(x)
-		for _, half := range w.Halves() {
-			from := w.theirs
-			if half.Own {
-				from = w.mine
-			}
-			if err := w.codec.DecodeAdd(x, from[lo:hi], half.Share); err != nil {
-				return err
-			}
+// mean is that of both ([protocol.PairLedger.Halves]).
+func (w *swap) mean() (terms []Term) {
+	for _, half := range w.Halves() {
+		from := w.theirs
+		if half.Own {
+			from = w.vec.Bytes
 		}
+		terms = append(terms, Term{from, half.Share})
 	}
-	return nil
+	return terms
 }

@@ -33,10 +33,9 @@ func (t *Trainer) salvage(ctx context.Context) error {
 	if t.hooks.Save == nil || !t.outer() || t.saved.any && t.saved.round == t.round {
 		return nil
 	}
-	// The outer step may be under way only while the device works: φ and momentum are
-	// changed by the host after the exchange, and the count of rounds follows.
+	// Between the step of the host's copy and the count of rounds nothing fails: they fit.
 	err := t.hooks.Save(ctx, func(s *Snapshot) error {
-		n := len(t.slow)
+		n := t.learner.Parameters()
 		t.captureShared(s)
 		s.Step = t.round * t.cfg.InnerSteps
 		s.Tokens, s.Updates = t.tokens-t.pending.tokens, 0

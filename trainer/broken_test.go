@@ -14,9 +14,14 @@ import (
 func TestLostDeviceIsSalvaged(t *testing.T) {
 	cfg := diloco(4, 5)
 	cfg.SaveEvery = 2
-	for at := range uint64(20) {
-		t.Run(fmt.Sprint(at), func(t *testing.T) {
+	for k := range uint64(40) {
+		at, onHost := k/2, k%2 == 0
+		t.Run(fmt.Sprint(at, onHost), func(t *testing.T) {
 			q := newQuadratic(5, drift(0))
+			var learner Learner = q
+			if !onHost { // φ too is on the device
+				learner = newOnDevice(t, q)
+			}
 			q.onStep = func(step uint64) {
 				if step == at {
 					q.lose()
@@ -28,10 +33,12 @@ func TestLostDeviceIsSalvaged(t *testing.T) {
 			hooks := Hooks{Average: averagerFunc(func([]float32) { exchanges++ })}
 			var saved Snapshot
 			hooks.Save = func(_ context.Context, capture func(*Snapshot) error) error { return capture(&saved) }
-			tr := start(t, cfg, q, hooks)
+			tr := start(t, cfg, learner, hooks)
 			tr.hooks.Report = func(e any) {
 				if _, ok := e.(*RoundEvent); ok {
-					phi = append(phi, slices.Clone(tr.slow))
+					var s Snapshot
+					tr.captureShared(&s)
+					phi = append(phi, s.Slow)
 				}
 			}
 			err := tr.Run(t.Context(), nil)

@@ -35,7 +35,7 @@ type weighing struct {
 	members []int
 }
 
-func (a *weighing) Average(_ context.Context, _ uint64, _ Part, _ []float32, weight float64, _ Base) (Outcome, error) {
+func (a *weighing) Average(_ context.Context, _ uint64, _ Part, _ Vector, weight float64, _ Base) (Outcome, error) {
 	a.weights = append(a.weights, weight)
 	a.clock.pass(a.takes)
 	return Outcome{Members: a.members, Tokens: weight, Attempts: 1}, nil

@@ -14,11 +14,10 @@ type recorder struct {
 	means []Replay
 }
 
-func (r *recorder) Average(ctx context.Context, round uint64, part Part, vec []float32, w float64, from Base) (Outcome, error) {
+func (r *recorder) Average(ctx context.Context, round uint64, part Part, vec Vector, w float64, from Base) (Outcome, error) {
 	out, err := r.Averager.Average(ctx, round, part, vec, w, from)
 	out.Tokens = w
-	mean := slices.Clone(vec)
-	r.means = append(r.means, Replay{Tokens: w, Mean: func(dst []float32) error { copy(dst, mean); return nil }})
+	r.means = append(r.means, Replay{Tokens: w, Mean: out.Mean[0].Bytes})
 	return out, err
 }
 
@@ -68,7 +67,7 @@ func TestReplayLeadsToTheGroupsState(t *testing.T) {
 		want := source.Head()
 		for name, tr := range map[string]*Trainer{"joiner": joiner, "away": away} {
 			h := tr.Head()
-			if h.Round != 5 || h.Digest != want.Digest || h.RunTokens != want.RunTokens || !slices.Equal(tr.momentum, source.momentum) {
+			if h.Round != 5 || h.Digest != want.Digest || h.RunTokens != want.RunTokens || !slices.Equal(momentum(tr), momentum(source)) {
 				t.Errorf("%s, %s: round %d, digest equal %v, %v tokens of %v", strategy, name, h.Round, h.Digest == want.Digest, h.RunTokens, want.RunTokens)
 			}
 			if wantStep := min(fetched.GroupStep, 6*cfg.InnerSteps-1); h.Step != wantStep {
@@ -106,7 +105,7 @@ func TestNoLoCoJoinerGoesWhereItsSourceIs(t *testing.T) {
 	if err := tr.Join(&s); err != nil {
 		t.Fatal(err)
 	}
-	if h := tr.Head(); h.Round != 7 || h.Step != 22 || !slices.Equal(tr.slow, source.slow) {
+	if h := tr.Head(); h.Round != 7 || h.Step != 22 || !slices.Equal(values(tr.vectors.slow), values(source.vectors.slow)) {
 		t.Errorf("round %d, step %d", h.Round, h.Step)
 	}
 }

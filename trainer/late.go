@@ -1,10 +1,6 @@
 package trainer
 
-import (
-	"slices"
-
-	"loco/optim"
-)
+import "slices"
 
 // pending is what this worker trained and has not given to the others yet: the steps of
 // the round at hand, and those of rounds that were averaged without it.
@@ -37,11 +33,11 @@ func (t *Trainer) carries(rounds uint64) bool {
 func (t *Trainer) leftOut(members []int) bool { return !slices.Contains(members, t.cfg.Worker) }
 
 // rebase moves θ along with φ from what it was, so that this worker's own steps since the
-// state it began from are on top of the others' newest: θ ← φ + (θ − from).
-func (t *Trainer) rebase(from []float32) {
-	t.learner.ReadParams(t.delta)
-	optim.Rebase(t.delta, from, t.slow)
-	t.learner.WriteParams(t.delta)
+// state it began from are on top of the others' newest: θ ← φ + (θ − before).
+func (t *Trainer) rebase() {
+	v := t.vectors
+	v.Rebase(v.fast, v.before, v.slow)
+	v.push()
 }
 
 // settle says what became of the steps at hand when a round is averaged: they are in the
@@ -77,16 +73,17 @@ func (t *Trainer) follows(s *Snapshot) bool {
 
 // catchUp takes over a state that follows from this worker's, and puts its steps on top.
 func (t *Trainer) catchUp(s *Snapshot) error {
-	t.before = append(t.before[:0], t.slow...)
-	fast := make([]float32, len(t.slow)) // Join may use every scratch
+	v := t.vectors
+	v.Copy(v.before, v.slow)
+	fast := make([]float32, v.fast.Len()) // Join needs the memory of θ
 	t.learner.ReadParams(fast)
 	round, _ := s.End()
 	mine, rounds, lost := t.pending, round-t.round, t.lost
 	if err := t.Join(s); err != nil {
 		return err
 	}
-	optim.Rebase(fast, t.before, t.slow)
-	t.learner.WriteParams(fast)
+	v.Upload(v.fast, fast)
+	t.rebase()
 	t.pending, t.lost = mine, lost
 	t.pending.rounds += rounds
 	t.past = t.past[:0]

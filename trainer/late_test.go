@@ -14,18 +14,20 @@ type others struct {
 	deltas  map[uint64]float32 // and their first values
 }
 
-func (o *others) Average(_ context.Context, round uint64, _ Part, vec []float32, weight float64, _ Base) (Outcome, error) {
-	out := Outcome{Members: []int{1, 2}, Tokens: 80, Attempts: 1}
-	mean := o.mean
-	if o.every > 0 && round%o.every == o.every-1 {
-		o.weights[round], o.deltas[round] = weight, vec[0]
-		out.Members, out.Tokens = []int{0, 1, 2}, 80+weight
-		mean = (o.mean*80 + vec[0]*float32(weight)) / (80 + float32(weight))
-	}
-	for i := range vec {
-		vec[i] = mean
-	}
-	return out, nil
+func (o *others) Average(_ context.Context, round uint64, _ Part, v Vector, weight float64, _ Base) (Outcome, error) {
+	return onFloats(v, func(vec []float32) (Outcome, error) {
+		out := Outcome{Members: []int{1, 2}, Tokens: 80, Attempts: 1}
+		mean := o.mean
+		if o.every > 0 && round%o.every == o.every-1 {
+			o.weights[round], o.deltas[round] = weight, vec[0]
+			out.Members, out.Tokens = []int{0, 1, 2}, 80+weight
+			mean = (o.mean*80 + vec[0]*float32(weight)) / (80 + float32(weight))
+		}
+		for i := range vec {
+			vec[i] = mean
+		}
+		return out, nil
+	})
 }
 
 func newOthers(every uint64) *others {
@@ -66,7 +68,7 @@ func TestLateStepsAreLostAndCounted(t *testing.T) {
 	}
 	q := newQuadratic(5, drift(0))
 	tr.learner.ReadParams(q.theta)
-	equal(t, "θ after a round", q.theta, tr.slow)
+	equal(t, "θ after a round", q.theta, values(tr.vectors.slow))
 }
 
 func TestLateStepsAreCarried(t *testing.T) {
@@ -211,8 +213,8 @@ func TestBehindCarriesWhereTheLineageIsItsOwn(t *testing.T) {
 		if event == nil || event.CarriedTokens != tc.carried || event.LostTokens != tc.lost || tr.pending.tokens != tc.carried || tr.round != 3 {
 			t.Fatalf("cycle %d: resync event %+v, pending %+v", tc.cycle, event, tr.pending)
 		}
-		if moved := q.theta[0] != tr.slow[0]; moved != (tc.carried > 0) {
-			t.Errorf("cycle %d: θ %v beside φ %v, it began from %v", tc.cycle, q.theta[0], tr.slow[0], before[0])
+		if moved := q.theta[0] != values(tr.vectors.slow)[0]; moved != (tc.carried > 0) {
+			t.Errorf("cycle %d: θ %v beside φ %v, it began from %v", tc.cycle, q.theta[0], values(tr.vectors.slow)[0], before[0])
 		}
 	}
 }

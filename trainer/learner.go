@@ -1,5 +1,7 @@
 package trainer
 
+import "loco/kernels"
+
 // Learner is one worker's model, data and inner optimiser. Vectors are flat and of
 // length Parameters.
 type Learner interface {
@@ -24,4 +26,17 @@ type Learner interface {
 	WriteParams(src []float32)
 	ReadMoments(m, v []float32)
 	WriteMoments(m, v []float32)
+}
+
+// Near is a Learner whose parameters and gradient the trainer may work on where they are.
+type Near interface {
+	Learner
+	// Vectors returns them and their device; a nil device: they are nowhere that the trainer can
+	// work. The memory of the gradient is the trainer's between an Update and the next
+	// Gradient.
+	Vectors() (d Device, params, grads kernels.Buffer)
+	// SpreadParams follows a change of the parameters, SpreadGradient one of the gradient: a
+	// learner on several devices copies them to the others.
+	SpreadParams()
+	SpreadGradient()
 }

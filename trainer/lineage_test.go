@@ -49,7 +49,7 @@ func TestForkIsHealedByTheHeavierSide(t *testing.T) {
 	if event == nil || event.LostRounds != 4 || event.LostSteps != 24 || event.LostTokens == 0 || event.Round != 2 {
 		t.Fatalf("resync event %+v", event)
 	}
-	if light.stateDigest != heavy.stateDigest || light.runTokens != 200 || !slices.Equal(light.slow, heavy.slow) {
+	if light.stateDigest != heavy.stateDigest || light.runTokens != 200 || !slices.Equal(values(light.vectors.slow), values(heavy.vectors.slow)) {
 		t.Fatalf("the lighter worker did not take over the state: %v tokens", light.runTokens)
 	}
 	event, state.RunTokens = nil, 3
@@ -95,6 +95,6 @@ func TestNoStepsForARoundThatIsOver(t *testing.T) {
 
 type averagerWith func(vec []float32) Outcome
 
-func (f averagerWith) Average(_ context.Context, _ uint64, _ Part, vec []float32, _ float64, _ Base) (Outcome, error) {
-	return f(vec), nil
+func (f averagerWith) Average(_ context.Context, _ uint64, _ Part, v Vector, _ float64, _ Base) (Outcome, error) {
+	return onFloats(v, func(vec []float32) (Outcome, error) { return f(vec), nil })
 }

@@ -26,7 +26,7 @@ type Llama struct {
 	inputs, targets []int32   // (batch, context)
 	evaluated       [][]int32 // of each replica, inputs and targets, (2, micro-batch, context)
 	losses          []float64
-	grads           []kernels.Buffer
+	params, grads   []kernels.Buffer // of each replica
 }
 
 // Replica is a model and the device that it is on.
@@ -54,6 +54,7 @@ func NewLlama(replicas []Replica, peers kernels.Peers, adamw optim.AdamW, sample
 		losses: make([]float64, batch/first.MicroBatch()),
 	}
 	for _, r := range replicas {
+		l.params = append(l.params, r.Model.Params())
 		l.grads = append(l.grads, r.Model.Grads())
 		l.evaluated = append(l.evaluated, make([]int32, 2*first.Rows()))
 	}
@@ -158,6 +159,26 @@ func Loss(m *model.Model, heldout *data.Heldout, inputs, targets []int32) (float
 		tokens += n
 	}
 	return sum / float64(tokens), nil
+}
+
+// Vectors implements Near: those of the first replica.
+func (l *Llama) Vectors() (d Device, params, grads kernels.Buffer) {
+	d, _ = l.replicas[0].Device.(Device)
+	return d, l.replicas[0].Model.Params(), l.grads[0]
+}
+
+// SpreadParams implements Near.
+func (l *Llama) SpreadParams() {
+	if len(l.replicas) > 1 {
+		l.peers.Broadcast(l.params)
+	}
+}
+
+// SpreadGradient implements Near.
+func (l *Llama) SpreadGradient() {
+	if len(l.replicas) > 1 {
+		l.peers.Broadcast(l.grads)
+	}
 }
 
 // ReadGradient copies the gradient to dst.

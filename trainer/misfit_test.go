@@ -18,7 +18,7 @@ func TestRoundsThatDoNotFit(t *testing.T) {
 			Fetch: func(context.Context) (*Snapshot, error) {
 				asked++
 				h := tr.Head()
-				wrong := func(dst []float32) error { clear(dst); return nil }
+				wrong := make([]byte, 4*5)
 				return &Snapshot{Round: h.Round, Digest: h.Digest, Replay: []Replay{{Tokens: 10, Mean: wrong}}, Past: []Mark{{Round: h.Round + 1, Digest: [32]byte{1}}}}, nil
 			},
 		})
@@ -36,6 +36,6 @@ func TestRoundsThatDoNotFit(t *testing.T) {
 // alwaysBehind says at every exchange that the others are further on.
 type alwaysBehind struct{ Averager }
 
-func (a alwaysBehind) Average(_ context.Context, _ uint64, _ Part, _ []float32, _ float64, _ Base) (Outcome, error) {
+func (a alwaysBehind) Average(_ context.Context, _ uint64, _ Part, _ Vector, _ float64, _ Base) (Outcome, error) {
 	return Outcome{Behind: true, Why: "a test"}, nil
 }

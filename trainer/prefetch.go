@@ -11,21 +11,24 @@ type prefetch struct {
 	err    error
 }
 
-// startPrefetch begins the exchange of φ into t.mean. The trainer does not touch
-// t.mean until joinPrefetch or dropPrefetch.
-func (t *Trainer) startPrefetch(ctx context.Context) {
+// startPrefetch begins the exchange of φ.
+func (t *Trainer) startPrefetch(ctx context.Context) error {
 	if t.prefetch != nil {
-		return // of a round that is done again after a resync found nothing newer
+		return nil // of a round that is done again after a resync found nothing newer
+	}
+	vec, err := t.encode(Slow, t.cfg.StateFormat, t.vectors.slow)
+	if err != nil {
+		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	p := &prefetch{cancel: cancel, done: make(chan struct{})}
-	copy(t.mean, t.slow)
 	round := t.round
 	go func() {
 		defer close(p.done)
-		p.out, p.err = t.hooks.Average.Average(ctx, round, Slow, t.mean, 1, Base{})
+		p.out, p.err = t.hooks.Average.Average(ctx, round, Slow, vec, 1, Base{})
 	}()
 	t.prefetch = p
+	return nil
 }
 
 // joinPrefetch waits for the exchange of φ, which has a deadline of its own.

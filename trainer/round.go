@@ -8,7 +8,7 @@ import (
 	"slices"
 	"time"
 
-	"loco/optim"
+	"loco/kernels"
 )
 
 // oneRound is H inner steps, one exchange, one outer step.
@@ -43,6 +43,9 @@ func (t *Trainer) oneRound(ctx context.Context) error {
 	t.step = max(t.step, t.round*t.cfg.InnerSteps) // every round is as wide in the schedule
 	t.runTokens += out.Tokens
 	t.updateDigest()
+	if err := t.broken(); err != nil {
+		return err
+	}
 	t.mark()
 	e := &RoundEvent{
 		Event: "round", Worker: t.cfg.Worker, Round: t.round, Step: t.step, Tokens: t.tokens,
@@ -66,25 +69,26 @@ func (t *Trainer) diloco(ctx context.Context) (out Outcome, norm float64, err er
 	if err := t.innerSteps(ctx); err != nil { // θ ← InnerOpt(θ, ∇L), H times
 		return out, 0, err
 	}
-	t.learner.ReadParams(t.delta)
-	optim.PseudoGradient(t.delta, t.slow, t.delta) // Δ ← φ − θ
-	if norm, err = t.finite(t.delta); err != nil {
+	v := t.vectors
+	v.pull()
+	v.Difference(v.grad, v.slow, v.fast) // Δ ← φ − θ
+	if norm, err = t.finite(v.grad); err != nil {
 		return out, norm, err
 	}
-	out, err = t.average(ctx, t.delta, float64(t.pending.tokens)) // Δ ← mean Δ
+	out, err = t.average(ctx, v.grad, t.cfg.Format, float64(t.pending.tokens))
 	if err != nil || out.Behind {
 		return out, norm, err
 	}
 	carries := t.leftOut(out.Members) && t.carries(1)
 	if carries {
-		t.before = append(t.before[:0], t.slow...)
+		v.Copy(v.before, v.slow)
 	}
-	t.nesterov().Step(t.slow, t.momentum, t.delta) // φ ← OuterOpt(φ, Δ)
+	t.outerStep(out.Mean) // φ ← OuterOpt(φ, mean Δ)
 	if carries {
-		t.rebase(t.before)
+		t.rebase()
 		return out, norm, nil
 	}
-	t.learner.WriteParams(t.slow) // θ ← φ
+	v.restart() // θ ← φ
 	return out, norm, nil
 }
 
@@ -92,42 +96,40 @@ func (t *Trainer) diloco(ctx context.Context) (out Outcome, norm float64, err er
 // under the inner steps.
 func (t *Trainer) nolocoRound(ctx context.Context) (out Outcome, norm float64, std *float64, err error) {
 	if !t.cfg.FastOnly {
-		t.startPrefetch(ctx) // mean φ
+		if err := t.startPrefetch(ctx); err != nil { // mean φ
+			return out, 0, nil, err
+		}
 	}
 	if err := t.innerSteps(ctx); err != nil {
 		return out, 0, nil, err
 	}
-	t.learner.ReadParams(t.delta)
-	if t.cfg.FastOnly {
-		copy(t.mean, t.delta)
-	}
-	optim.Progress(t.delta, t.slow, t.delta) // Δ ← θ − φ
-	if norm, err = t.finite(t.delta); err != nil {
+	v := t.vectors
+	v.pull()
+	v.Difference(v.grad, v.fast, v.slow) // Δ ← θ − φ
+	if norm, err = t.finite(v.grad); err != nil {
 		return out, norm, nil, err
 	}
 	if t.cfg.FastOnly {
-		t.learner.ReadParams(t.delta) // what crosses is θ itself
+		v.Copy(v.grad, v.fast) // what crosses is θ itself
 	}
-	out, err = t.average(ctx, t.delta, float64(t.pending.tokens))
+	out, err = t.average(ctx, v.grad, t.cfg.Format, float64(t.pending.tokens))
 	if err != nil || out.Behind {
 		return out, norm, nil, err
 	}
-	if t.cfg.FastOnly {
-		std = replicaStd(t.mean, t.delta, len(out.Members))
-		t.noloco().StepFast(t.slow, t.momentum, t.delta)
-	} else {
+	var slow Outcome
+	members := out.Members
+	if !t.cfg.FastOnly {
 		began := t.hooks.Now()
-		slow, err := t.joinPrefetch()
-		if err != nil {
+		if slow, err = t.joinPrefetch(); err != nil {
 			return out, norm, nil, err
 		}
 		out.Seconds.Wait += t.hooks.Now().Sub(began).Seconds()
 		out.BytesSent += slow.BytesSent
 		out.BytesReceived += slow.BytesReceived
-		std = replicaStd(t.slow, t.mean, len(slow.Members))
-		t.noloco().Step(t.slow, t.momentum, t.delta, t.mean)
+		members = slow.Members
 	}
-	t.learner.WriteParams(t.slow)
+	std = t.outerPair(out.Mean, slow.Mean, len(members))
+	v.restart()
 	return out, norm, std, nil
 }
 
@@ -141,17 +143,19 @@ func (t *Trainer) ddp(ctx context.Context) (out Outcome, norm float64, err error
 	if err != nil {
 		return out, 0, fmt.Errorf("trainer: step %d: %w", t.step, err)
 	}
-	t.learner.ReadGradient(t.delta)
+	v := t.vectors
+	v.pullGradient()
 	spent := t.hooks.Now().Sub(began)
-	if norm, err = t.finite(t.delta); err != nil {
+	if norm, err = t.finite(v.grad); err != nil {
 		return out, norm, err
 	}
-	out, err = t.average(ctx, t.delta, float64(n))
+	out, err = t.average(ctx, v.grad, t.cfg.Format, float64(n))
 	if err != nil || out.Behind {
 		return out, norm, err
 	}
 	began = t.hooks.Now().Add(-spent) // the exchange is not part of the inner step
-	t.learner.WriteGradient(t.delta)
+	v.apply(v.grad, t.cfg.Format, out.Mean)
+	v.pushGradient()
 	return out, norm, t.update(loss, n, began)
 }
 
@@ -344,34 +348,16 @@ func (t *Trainer) lr(step, updates uint64) float64 {
 
 // finite returns the norm of this worker's own contribution, or an error: nothing
 // that is not finite, or not what a device computed, may reach the others.
-func (t *Trainer) finite(x []float32) (float64, error) {
+func (t *Trainer) finite(x kernels.Buffer) (float64, error) {
+	sum := t.vectors.SquaredNorm(x)
 	if err := t.broken(); err != nil {
 		return 0, err
 	}
-	sum := 0.0
-	for _, v := range x {
-		sum += float64(float64(v) * float64(v))
-	}
 	if math.IsNaN(sum) || math.IsInf(sum, 0) {
-		i := slices.IndexFunc(x, func(v float32) bool { return v-v != 0 })
+		values := make([]float32, x.Len())
+		t.vectors.Download(values, x)
+		i := slices.IndexFunc(values, func(v float32) bool { return v-v != 0 })
 		return sum, fmt.Errorf("trainer: round %d, step %d: parameter %d of the contribution is not finite: %w; a smaller inner.lr helps", t.round, t.step, i, ErrDiverged)
 	}
 	return math.Sqrt(sum), nil
-}
-
-// replicaStd estimates the standard deviation of a parameter across replicas from
-// one group's members: own and mean are this replica's vector and the group's mean.
-// Averaged over pairs it is unbiased in the variance: E Σ(xᵢ − x̄)²·n/(n−1).
-func replicaStd(own, mean []float32, members int) *float64 {
-	if members < 2 {
-		return nil
-	}
-	sum := 0.0
-	for i, v := range own {
-		d := float64(v - mean[i])
-		sum += float64(d * d)
-	}
-	n := float64(members)
-	std := math.Sqrt(sum / float64(len(own)) * n / (n - 1))
-	return &std
 }

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"loco/kernels"
 )
 
 // Snapshot is the state of a worker between two inner steps, or the part of it
@@ -45,8 +47,8 @@ type Snapshot struct {
 
 // Replay is the mean of a round that others have committed.
 type Replay struct {
-	Tokens float64                   // Σ of the weights in it
-	Mean   func(dst []float32) error // fills in the mean
+	Tokens float64 // Σ of the weights in it
+	Mean   []byte  // of Config.Format; not to be changed until the trainer has it
 }
 
 // End returns the round and the tokens of the state that the replay leads to.
@@ -119,10 +121,16 @@ func (t *Trainer) captureShared(s *Snapshot) {
 	n := t.learner.Parameters()
 	s.Round, s.Step, s.RunTokens, s.RoundTime = t.round, t.step, t.runTokens, t.roundTime()
 	s.Slow = sized(s.Slow, n)
-	if t.outer() {
-		copy(s.Slow, t.slow)
-		s.Momentum = append(s.Momentum[:0], t.momentum...)
-	} else {
+	switch {
+	case t.mirror != nil:
+		t.mirror.wait()
+		copy(s.Slow, kernels.HostValues(t.mirror.slow))
+		s.Momentum = append(s.Momentum[:0], kernels.HostValues(t.mirror.momentum)...)
+	case t.outer():
+		s.Momentum = sized(s.Momentum, n)
+		t.vectors.Download(s.Slow, t.vectors.slow)
+		t.vectors.Download(s.Momentum, t.vectors.momentum)
+	default:
 		t.learner.ReadParams(s.Slow)
 	}
 }
@@ -255,15 +263,21 @@ func (t *Trainer) joinMoments(s *Snapshot) error {
 
 // replay takes the outer step of a round from its mean; in ddp that is the inner step.
 func (t *Trainer) replay(r Replay) error {
-	if err := r.Mean(t.delta); err != nil {
-		return fmt.Errorf("trainer: replay round %d: %w", t.round, err)
+	n := t.learner.Parameters()
+	if want := t.cfg.Format.EncodedLen(n); len(r.Mean) != want {
+		return fmt.Errorf("trainer: replay round %d: its mean has %d bytes, want %d", t.round, len(r.Mean), want)
 	}
+	if block := t.cfg.Format.Check(n, r.Mean); block >= 0 {
+		return fmt.Errorf("trainer: replay round %d: block %d of its mean is nothing that is encoded", t.round, block)
+	}
+	mean := []Term{{r.Mean, 1}}
 	switch t.cfg.Strategy {
 	case "diloco":
-		t.nesterov().Step(t.slow, t.momentum, t.delta)
-		t.learner.WriteParams(t.slow)
+		t.outerStep(mean)
+		t.vectors.restart()
 	case "ddp":
-		t.learner.WriteGradient(t.delta)
+		t.vectors.apply(t.vectors.grad, t.cfg.Format, mean)
+		t.vectors.pushGradient()
 		t.learner.Update(t.round, t.updates)
 		t.updates++
 	default:
@@ -278,7 +292,7 @@ func (t *Trainer) replay(r Replay) error {
 // enterRound takes the group's place in the round.
 func (t *Trainer) enterRound(s *Snapshot) {
 	if t.outer() {
-		t.learner.WriteParams(t.slow) // whatever was trained is lost
+		t.vectors.restart() // whatever was trained is lost
 	}
 	h := t.cfg.InnerSteps
 	step := max(s.Step, s.GroupStep)
@@ -297,10 +311,17 @@ func (t *Trainer) enterRound(s *Snapshot) {
 // adopt takes over φ and momentum and sets θ to φ.
 func (t *Trainer) adopt(s *Snapshot) {
 	t.round, t.runTokens = s.Round, s.RunTokens
-	t.learner.WriteParams(s.Slow)
-	if t.outer() {
-		copy(t.slow, s.Slow)
-		copy(t.momentum, s.Momentum)
+	if v := t.vectors; t.outer() {
+		v.Upload(v.slow, s.Slow)
+		v.Upload(v.momentum, s.Momentum)
+		v.restart()
+		t.mirror.follow(func(m *vectors) {
+			m.Upload(m.slow, s.Slow)
+			m.Upload(m.momentum, s.Momentum)
+		})
+		t.mirror.wait()
+	} else {
+		t.learner.WriteParams(s.Slow)
 	}
 	t.updateDigest()
 }
@@ -321,21 +342,17 @@ func (t *Trainer) check(s *Snapshot) error {
 
 // updateDigest hashes φ, and with it everything else that replicas must agree on.
 func (t *Trainer) updateDigest() {
-	slow := t.slow
-	if !t.outer() {
-		slow = t.delta // scratch between rounds
-		t.learner.ReadParams(slow)
-	}
-	t.slowDigest = Digest(slow)
-	sums := [][32]byte{t.slowDigest}
+	t.sums = t.vectors.sums()
 	if t.outer() {
-		sums = append(sums, Digest(t.momentum))
+		t.stateDigest = StateDigest(t.round, t.sums.slow, t.sums.momentum)
+	} else {
+		t.stateDigest = StateDigest(t.round, t.sums.slow)
 	}
-	t.stateDigest = StateDigest(t.round, sums...)
 }
 
 // StateDigest is what workers that average agree on: the SHA-256 of the round (8 bytes,
-// little-endian) and the SHA-256 of φ and, with an outer optimiser, of its momentum.
+// little-endian) and the digest ([kernels.Digest]) of φ and, with an outer optimiser, of its
+// momentum.
 func StateDigest(round uint64, sums ...[32]byte) (digest [32]byte) {
 	h := sha256.New()
 	h.Write(binary.LittleEndian.AppendUint64(nil, round))
@@ -346,24 +363,8 @@ func StateDigest(round uint64, sums ...[32]byte) (digest [32]byte) {
 	return digest
 }
 
-// SlowDigest is the SHA-256 of φ after the last round, in hex.
-func (t *Trainer) SlowDigest() string { return hex.EncodeToString(t.slowDigest[:]) }
-
-// Digest is the SHA-256 of a vector as little-endian float32.
-func Digest(x []float32) (sum [32]byte) {
-	h := sha256.New()
-	var buf [4096]byte
-	for len(x) > 0 {
-		n := min(len(x), len(buf)/4)
-		for i, v := range x[:n] {
-			binary.LittleEndian.PutUint32(buf[4*i:], math.Float32bits(v))
-		}
-		h.Write(buf[:4*n])
-		x = x[n:]
-	}
-	h.Sum(sum[:0])
-	return sum
-}
+// SlowDigest is the digest of φ after the last round, in hex.
+func (t *Trainer) SlowDigest() string { return hex.EncodeToString(t.sums.slow[:]) }
 
 func sized(x []float32, n int) []float32 {
 	if cap(x) < n {

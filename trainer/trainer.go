@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"loco/optim"
+	"loco/kernels"
 )
 
 // Config is what the loops need to know. Counts of rounds are of the configured
@@ -31,6 +31,15 @@ type Config struct {
 	Beta, Gamma            float64 // noloco
 	FastOnly               bool    // noloco with β = γ: only θ crosses the network
 	InnerLR                func(step, updates uint64) float64
+
+	// Format is how pseudo-gradients and gradients cross the network, StateFormat how
+	// noloco's φ does.
+	Format, StateFormat kernels.Format
+	// Host computes in the host's memory: the outer steps of a learner that is not Near, and
+	// the host's copy of those that a device takes. Nil: one thread does.
+	Host Device
+	// OuterOnHost keeps the outer state in the host's memory though the learner is Near.
+	OuterOnHost bool
 
 	EvalEvery uint64 // rounds between evaluations; 0 = only at the end
 	SaveEvery uint64 // rounds between checkpoints; 0 = only when it stops
@@ -83,12 +92,13 @@ type Trainer struct {
 	lastNorm                     float64
 	innerSeconds                 float64
 
-	slow, momentum          []float32 // φ, δ; nil in ddp and alone
-	delta, mean             []float32 // scratch: what is exchanged; noloco's mean φ
-	before                  []float32 // scratch of a worker that carries its steps: φ before the round's end
-	slowDigest, stateDigest [32]byte
-	past                    []Mark // newest last; never empty
-	head                    atomic.Pointer[Head]
+	vectors     *vectors
+	mirror      *mirror      // nil where the host has the outer state
+	encoded     [2][2][]byte // what crosses of each part, of even and of odd rounds
+	sums        sums
+	stateDigest [32]byte
+	past        []Mark // newest last; never empty
+	head        atomic.Pointer[Head]
 
 	saved    savedAt
 	misfits  int // fetches in a row whose rounds did not fit
@@ -118,36 +128,52 @@ func New(cfg Config, learner Learner, hooks Hooks) (*Trainer, error) {
 	if hooks.Now == nil {
 		hooks.Now = time.Now
 	}
-	n := learner.Parameters()
-	t := &Trainer{cfg: cfg, hooks: hooks, learner: learner, sem: make(chan struct{}, 1), delta: make([]float32, n)}
+	t := &Trainer{cfg: cfg, hooks: hooks, learner: learner, sem: make(chan struct{}, 1)}
 	switch cfg.Strategy {
-	case "diloco":
-		t.slow, t.momentum = make([]float32, n), make([]float32, n)
-	case "noloco":
-		t.slow, t.momentum, t.mean = make([]float32, n), make([]float32, n), make([]float32, n)
+	case "diloco", "noloco", "alone":
 	case "ddp": // every step is a round
 		t.cfg.Rounds *= cfg.InnerSteps
 		t.cfg.EvalEvery *= cfg.InnerSteps
 		t.cfg.SaveEvery *= cfg.InnerSteps
 		t.cfg.StopAfter *= cfg.InnerSteps
 		t.cfg.InnerSteps = 1
-	case "alone":
 	default:
 		return nil, fmt.Errorf("trainer: strategy %q: allowed are diloco, noloco, ddp, alone", cfg.Strategy)
 	}
 	if hooks.Average == nil && cfg.Strategy != "alone" {
 		return nil, fmt.Errorf("trainer: strategy %q needs an averager", cfg.Strategy)
 	}
-	if t.outer() {
-		learner.ReadParams(t.slow)
+	if err := t.place(); err != nil {
+		return nil, err
 	}
 	t.updateDigest()
 	t.mark()
 	return t, nil
 }
 
+// place takes memory for the vectors and makes φ the learner's present parameters.
+func (t *Trainer) place() (err error) {
+	if t.cfg.Host == nil {
+		if t.cfg.Host, err = kernels.NewCPU(1, kernels.FP32); err != nil {
+			return fmt.Errorf("trainer: %w", err)
+		}
+	}
+	if t.vectors, err = newVectors(&t.cfg, t.learner); err != nil {
+		return err
+	}
+	if t.outer() {
+		t.vectors.pull()
+		t.vectors.Copy(t.vectors.slow, t.vectors.fast)
+	}
+	t.mirror, err = newMirror(&t.cfg, t.vectors)
+	return err
+}
+
+// OuterDevice says what computes the outer steps.
+func (t *Trainer) OuterDevice() string { return t.vectors.Name() }
+
 // outer says whether the strategy has slow weights of its own.
-func (t *Trainer) outer() bool { return t.slow != nil }
+func (t *Trainer) outer() bool { return t.vectors.slow != nil }
 
 // Position returns the rounds completed, the schedule's step and the tokens trained
 // by this worker. Call it between runs, or from a hook.
@@ -244,17 +270,6 @@ func (t *Trainer) yield() {
 	t.sem <- struct{}{}
 }
 
-// average exchanges vec with the others. The state does not change meanwhile, so
-// Capture may have it: a joiner need not wait for an exchange.
-func (t *Trainer) average(ctx context.Context, vec []float32, weight float64) (Outcome, error) {
-	if err := ctx.Err(); err != nil {
-		return Outcome{}, err // a stop in the last step: where the others have left already, it would average alone
-	}
-	t.unlock()
-	defer func() { t.sem <- struct{}{} }()
-	return t.hooks.Average.Average(ctx, t.round, Delta, vec, weight, Base{t.stateDigest, t.runTokens})
-}
-
 func (t *Trainer) lock(ctx context.Context) error {
 	select {
 	case t.sem <- struct{}{}:
@@ -270,11 +285,3 @@ func (t *Trainer) lock(ctx context.Context) error {
 }
 
 func (t *Trainer) unlock() { <-t.sem }
-
-func (t *Trainer) nesterov() optim.Nesterov {
-	return optim.Nesterov{LR: float32(t.cfg.OuterLR), Momentum: float32(t.cfg.OuterMomentum)}
-}
-
-func (t *Trainer) noloco() optim.NoLoCo {
-	return optim.NoLoCo{Alpha: float32(t.cfg.OuterMomentum), Beta: float32(t.cfg.Beta), Gamma: float32(t.cfg.Gamma)}
-}

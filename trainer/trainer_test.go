@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"loco/kernels"
 )
 
 // quadratic is a learner whose gradient is known: the loss of worker w at step s is
@@ -77,6 +79,16 @@ func (q *quadratic) WriteParams(src []float32)   { copy(q.theta, src) }
 func (q *quadratic) ReadMoments(m, v []float32)  { copy(m, q.m); copy(v, q.v) }
 func (q *quadratic) WriteMoments(m, v []float32) { copy(q.m, m); copy(q.v, v) }
 
+func values(b kernels.Buffer) []float32 { return kernels.HostValues(b) }
+
+// momentum is δ, nil in ddp.
+func momentum(t *Trainer) []float32 {
+	if !t.outer() {
+		return nil
+	}
+	return values(t.vectors.momentum)
+}
+
 // exact averages among n workers of one process, in worker order, in fp32.
 type exact struct {
 	n    int
@@ -101,7 +113,22 @@ type exactWorker struct {
 	k int
 }
 
-func (w *exactWorker) Average(ctx context.Context, round uint64, part Part, vec []float32, weight float64, from Base) (Outcome, error) {
+// onFloats does with the values of a vector in fp32 what a test wants to be its mean.
+func onFloats(v Vector, f func(vec []float32) (Outcome, error)) (Outcome, error) {
+	vec := make([]float32, v.Values)
+	kernels.FormatFP32.Decode(vec, v.Bytes)
+	out, err := f(vec)
+	mean := make([]byte, len(v.Bytes))
+	kernels.FormatFP32.Encode(mean, vec)
+	out.Mean = []Term{{mean, 1}}
+	return out, err
+}
+
+func (w *exactWorker) Average(ctx context.Context, round uint64, part Part, v Vector, weight float64, from Base) (Outcome, error) {
+	return onFloats(v, func(vec []float32) (Outcome, error) { return w.average(ctx, round, part, vec, weight, from) })
+}
+
+func (w *exactWorker) average(ctx context.Context, round uint64, part Part, vec []float32, weight float64, from Base) (Outcome, error) {
 	w.mu.Lock()
 	key := [2]uint64{round, uint64(part)}
 	m := w.open[key]
@@ -274,9 +301,11 @@ func TestInnerStateIsUntouchedByTheOuterStep(t *testing.T) {
 
 type averagerFunc func(vec []float32)
 
-func (f averagerFunc) Average(_ context.Context, _ uint64, _ Part, vec []float32, _ float64, _ Base) (Outcome, error) {
-	f(vec)
-	return Outcome{Members: []int{0}, Attempts: 1}, nil
+func (f averagerFunc) Average(_ context.Context, _ uint64, _ Part, v Vector, _ float64, _ Base) (Outcome, error) {
+	return onFloats(v, func(vec []float32) (Outcome, error) {
+		f(vec)
+		return Outcome{Members: []int{0}, Attempts: 1}, nil
+	})
 }
 
 // ddp's mean gradient over workers is the gradient of the whole batch.
@@ -410,7 +439,7 @@ type behindOnce struct {
 	told *bool
 }
 
-func (b behindOnce) Average(ctx context.Context, round uint64, part Part, vec []float32, w float64, d Base) (Outcome, error) {
+func (b behindOnce) Average(ctx context.Context, round uint64, part Part, vec Vector, w float64, d Base) (Outcome, error) {
 	if !*b.told {
 		*b.told = true
 		return Outcome{Behind: true, Why: "round 3 is under way"}, nil
@@ -478,11 +507,14 @@ func TestCaptureWhileTraining(t *testing.T) {
 }
 
 func TestReplicaStd(t *testing.T) {
-	if replicaStd([]float32{1}, []float32{1}, 1) != nil {
-		t.Error("one replica has no deviation")
-	}
+	alone := Config{Strategy: "noloco", Rounds: 2, InnerSteps: 4, OuterMomentum: 0.5, Beta: 0.7, Gamma: 0.6}
+	run(t, start(t, alone, newQuadratic(5, drift(0)), Hooks{Average: newExact(1).worker(0), Report: func(e any) {
+		if r, ok := e.(*RoundEvent); ok && r.ReplicaStd != nil {
+			t.Errorf("one replica has the deviation %v", *r.ReplicaStd)
+		}
+	}}))
 	// Pair (1, 3): mean 2, sample variance 2.
-	if got := *replicaStd([]float32{1}, []float32{2}, 2); math.Abs(got-math.Sqrt2) > 1e-12 {
+	if got := *replicaStd(1, 1, 2); math.Abs(got-math.Sqrt2) > 1e-12 {
 		t.Errorf("std of the pair (1, 3) is %v, want √2", got)
 	}
 }

@@ -105,6 +105,7 @@ func (s *spec) adamw() optim.AdamW {
 func (s *spec) trainerConfig(worker int, stopAfter uint64) trainer.Config {
 	c := s.cfg
 	return trainer.Config{
+		Format: s.codec.Format(), StateFormat: s.stateCodec.Format(),
 		Strategy: c.Sync.Strategy, Worker: worker, Rounds: uint64(c.Run.Rounds), InnerSteps: uint64(c.Sync.InnerSteps),
 		InnerTime: c.Sync.InnerTime.Std(), SlowCycle: uint64(c.Sync.SlowCycle),
 		OuterLR: c.Sync.OuterLR, OuterMomentum: c.Sync.OuterMomentum, Beta: c.Sync.Beta, Gamma: c.Sync.Gamma,

@@ -14,15 +14,17 @@ import (
 	"loco/kernels"
 	"loco/kernels/cuda"
 	"loco/kernels/cuda/driver"
+	"loco/trainer"
 	"loco/trainer/model"
 )
 
 // compute is what a worker computes on: the CPU, or one GPU, or several.
 type compute struct {
 	devices []kernels.Device
-	peers   kernels.Peers // of several
-	gpus    []driver.Info // of devices; nil on the CPU
-	why     string        // why the CPU, where a GPU was looked for
+	peers   kernels.Peers  // of several
+	host    trainer.Device // beside GPUs: the CPU, for what the host does of a round; nil on the CPU
+	gpus    []driver.Info  // of devices; nil on the CPU
+	why     string         // why the CPU, where a GPU was looked for
 }
 
 // openCompute opens what the configuration asks for. number is the worker's: under auto
@@ -86,9 +88,15 @@ func openGPUs(in config.Inner, list []driver.Info, numbers []int) (*compute, err
 		}
 		c.gpus = append(c.gpus, list[at])
 	}
-	var err error
-	c.devices, c.peers, err = cuda.OpenAll(numbers, kernels.Precision(in.Precision))
-	return c, err
+	host, err := kernels.NewCPU(in.Threads, kernels.FP32)
+	if err != nil {
+		return nil, err
+	}
+	c.host = host
+	if c.devices, c.peers, err = cuda.OpenAll(numbers, kernels.Precision(in.Precision)); err != nil {
+		return nil, errors.Join(err, host.Close())
+	}
+	return c, nil
 }
 
 // tell leaves what the worker computes on in its log, and says to a person why it is not
@@ -120,6 +128,9 @@ func (c *compute) kind() string {
 func (c *compute) close() (err error) {
 	for _, d := range c.devices {
 		err = errors.Join(err, d.Close())
+	}
+	if c.host != nil {
+		err = errors.Join(err, c.host.Close())
 	}
 	return err
 }
@@ -189,6 +200,18 @@ func (s *spec) gpuMemory(m model.Config, microBatch int) int64 {
 		activations /= 2
 	}
 	return need.Parameters + need.Gradients + need.Moments + activations
+}
+
+// placeOuter keeps the outer state on the first GPU if there is room for it, which takes
+// more than the least that a model needs.
+func (s *spec) placeOuter(t *trainer.Config, c *compute) {
+	if len(c.gpus) == 0 {
+		return
+	}
+	t.Host = c.host
+	outer := 4 * int64(s.parameters()) * int64(t.OuterVectors())
+	least := s.gpuMemory(s.model, s.cfg.MicroBatch()) + s.model.Memory(s.cfg.MicroBatch()).Activations/2
+	t.OuterOnHost = least+outer > c.gpus[0].Free
 }
 
 // lessMemory says which keys to change for a run to fit into free bytes.

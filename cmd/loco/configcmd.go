@@ -7,7 +7,7 @@ import (
 
 	"loco/cmd/loco/config"
 	"loco/gossip"
-	"loco/gossip/codec"
+	"loco/trainer"
 )
 
 type configCmd struct {
@@ -110,21 +110,13 @@ func needsOf(cfg *config.Config) (n needs, err error) {
 	n.MemoryDevice = m.Memory(cfg.MicroBatch()).Total()
 	n.RoundsExchange = trainerRounds(cfg)
 	n.Checkpoint = 4 * p * 4 // φ, momentum, m, v
-	n.MemoryHost = 4 * p * (1 + 5)
-	if cfg.Sync.Strategy == config.DiLoCo || cfg.Sync.Strategy == config.NoLoCo {
-		n.MemoryHost += 4 * p * 2 // φ and momentum
-	}
-	if cfg.Sync.SlowCycle > 1 {
-		n.MemoryHost += 4 * p // φ of a round before, while late steps are put on the next
-	}
-	c, err := codec.ByName(cfg.Sync.Codec)
+	outer := trainer.Config{Strategy: cfg.Sync.Strategy, SlowCycle: uint64(cfg.Sync.SlowCycle)}
+	n.MemoryHost = 4 * p * int64(5+1+outer.OuterVectors()) // a snapshot, Δ, the outer state
+	c, state, err := codecsOf(cfg)
 	if err != nil {
-		return n, usageError{err}
+		return n, err
 	}
-	state, err := codec.ByName(cfg.Sync.StateCodec)
-	if err != nil {
-		return n, usageError{err}
-	}
+	n.MemoryHost += 2 * int64(c.EncodedLen(int(p))) // this worker's and the mean
 	switch cfg.Sync.Strategy {
 	case config.DiLoCo, config.DDP:
 		n.BytesPerRound = gossip.BytesPerRound(c, int(p), cfg.Run.Workers)

@@ -102,27 +102,21 @@ func header(kind byte, length uint32) []byte {
 	return binary.LittleEndian.AppendUint32(h, crc32.Checksum(h, crc32.MakeTable(crc32.Castagnoli)))
 }
 
-// poison is fp32, but what it sends is not a number.
-type poison struct{ codec.FP32 }
-
-func (poison) AppendEncode(dst []byte, src []float32) ([]byte, error) {
-	return append(dst, bytes.Repeat(binary.LittleEndian.AppendUint32(nil, math.Float32bits(float32(math.NaN()))), len(src))...), nil
-}
-
 // average takes part in rounds, when it is in time for one, with values that are not
 // numbers.
 func (r *rogue) average(t *testing.T) {
 	t.Helper()
-	a, err := gossip.NewAllReduce(gossip.Config{Mesh: r.mesh, Worker: 2, Codec: poison{}, Deadline: 10 * time.Second, Grace: time.Second})
+	a, err := gossip.NewAllReduce(gossip.Config{Mesh: r.mesh, Worker: 2, Codec: codec.FP32{}, Deadline: 10 * time.Second, Grace: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { a.Close() })
+	nan := bytes.Repeat(binary.LittleEndian.AppendUint32(nil, math.Float32bits(float32(math.NaN()))), r.spec.parameters())
 	go func() {
 		for t.Context().Err() == nil {
 			if st, err := a.FetchState(t.Context(), gossip.Want{}); err == nil {
 				m := st.Past[len(st.Past)-1]
-				a.Average(t.Context(), m.Round, gossip.Delta, make([]float32, r.spec.parameters()), 100, gossip.Base{Digest: m.Digest})
+				a.Average(t.Context(), m.Round, gossip.Delta, gossip.Vector{Values: r.spec.parameters(), Bytes: nan}, 100, gossip.Base{Digest: m.Digest})
 			}
 		}
 	}()

@@ -10,7 +10,6 @@ import (
 
 	"loco/cmd/loco/config"
 	"loco/gossip"
-	"loco/gossip/codec"
 	"loco/mesh"
 	"loco/trainer"
 )
@@ -29,7 +28,7 @@ const deadlinesMax = 20
 
 // gossiper is what the all-reduce and the pair exchange have in common.
 type gossiper interface {
-	Average(ctx context.Context, round uint64, part gossip.Part, vec []float32, weight float64, from gossip.Base) (gossip.Outcome, error)
+	Average(ctx context.Context, round uint64, part gossip.Part, vec gossip.Vector, weight float64, from gossip.Base) (gossip.Outcome, error)
 	FetchState(ctx context.Context, want gossip.Want) (gossip.Fetched, error)
 	Close() error
 }
@@ -41,7 +40,6 @@ type exchange struct {
 	awaited           func(round uint64) bool                 // and its Awaited
 	late              lateWatch
 	codec, stateCodec string             // of pseudo-gradients and of weights
-	results           codec.Codec        // of the all-reduce
 	own               func() gossip.Want // what this worker holds; set with the trainer
 	planned           int                // workers
 	meters            *meters
@@ -51,13 +49,9 @@ type exchange struct {
 // newExchange makes the averager of the run's strategy. share has the trainer's state for
 // joiners; what an interrupted fetch has got is kept in dir. report takes the exchange's events.
 func newExchange(cfg *config.Config, m mesh.Mesh, worker int, share *sharer, dir string, report func(any), meters *meters, log *slog.Logger) (*exchange, error) {
-	c, err := codec.ByName(cfg.Sync.Codec)
+	c, state, err := codecsOf(cfg)
 	if err != nil {
-		return nil, usageError{err}
-	}
-	state, err := codec.ByName(cfg.Sync.StateCodec)
-	if err != nil {
-		return nil, usageError{err}
+		return nil, err
 	}
 	g := gossip.Config{
 		Mesh: m, Worker: worker, Codec: c, StateCodec: state,
@@ -76,7 +70,7 @@ func newExchange(cfg *config.Config, m mesh.Mesh, worker int, share *sharer, dir
 	if cfg.Sync.Quorum == config.Majority {
 		g.Quorum = cfg.Run.Workers
 	}
-	x := &exchange{codec: c.Name(), stateCodec: state.Name(), results: c, planned: cfg.Run.Workers, meters: meters, log: log}
+	x := &exchange{codec: c.Name(), stateCodec: state.Name(), planned: cfg.Run.Workers, meters: meters, log: log}
 	x.late = lateWatch{worker: worker, meters: meters, log: log, report: report}
 	if cfg.Sync.Strategy == config.NoLoCo {
 		var pairs *gossip.Pairs
@@ -91,18 +85,18 @@ func newExchange(cfg *config.Config, m mesh.Mesh, worker int, share *sharer, dir
 }
 
 // Average is the trainer's way to the others.
-func (x *exchange) Average(ctx context.Context, round uint64, part trainer.Part, vec []float32, weight float64, from trainer.Base) (trainer.Outcome, error) {
+func (x *exchange) Average(ctx context.Context, round uint64, part trainer.Part, vec trainer.Vector, weight float64, from trainer.Base) (trainer.Outcome, error) {
 	g, codec := gossip.Delta, x.codec
 	if part == trainer.Slow {
 		g, codec = gossip.Slow, x.stateCodec
 	}
-	out, err := x.gossiper.Average(ctx, round, g, vec, weight, gossip.Base(from))
+	out, err := x.gossiper.Average(ctx, round, g, gossip.Vector(vec), weight, gossip.Base(from))
 	for n := 1; errors.Is(err, gossip.ErrDeadline) && n < deadlinesMax && ctx.Err() == nil; n++ {
 		// Most of the others are alive and not ready: slower, not lost. Going on without
 		// them would fork the run.
 		x.log.Warn("still waiting for the others", "round", round+1, "deadlines", n, "error", err)
 		before := out
-		out, err = x.gossiper.Average(ctx, round, g, vec, weight, gossip.Base(from))
+		out, err = x.gossiper.Average(ctx, round, g, gossip.Vector(vec), weight, gossip.Base(from))
 		out.BytesSent += before.BytesSent
 		out.BytesReceived += before.BytesReceived
 		out.Attempts += before.Attempts
@@ -126,8 +120,12 @@ func (x *exchange) Average(ctx context.Context, round uint64, part trainer.Part,
 	if err == nil && !out.Behind && part == trainer.Delta {
 		x.late.see(round+1, out.Late)
 	}
+	var mean []trainer.Term
+	for _, term := range out.Mean {
+		mean = append(mean, trainer.Term(term))
+	}
 	return trainer.Outcome{
-		Members: out.Members, Tokens: out.Tokens, Behind: out.Behind, Why: out.Why, Attempts: out.Attempts,
+		Mean: mean, Members: out.Members, Tokens: out.Tokens, Behind: out.Behind, Why: out.Why, Attempts: out.Attempts,
 		BytesSent: out.BytesSent, BytesReceived: out.BytesReceived,
 		Seconds: trainer.ExchangeSeconds(out.Seconds),
 	}, err
@@ -163,7 +161,7 @@ func (x *exchange) fetch(ctx context.Context) (*trainer.Snapshot, error) {
 		snap.Past = append(snap.Past, trainer.Mark{Round: m.Round, Digest: m.Digest})
 	}
 	for _, r := range st.Results {
-		snap.Replay = append(snap.Replay, trainer.Replay{Tokens: r.Tokens, Mean: func(dst []float32) error { return x.results.Decode(dst, r.Bytes) }})
+		snap.Replay = append(snap.Replay, trainer.Replay{Tokens: r.Tokens, Mean: r.Bytes})
 	}
 	vectors := st.Vectors
 	if st.Moments != nil {

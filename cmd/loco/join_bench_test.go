@@ -30,7 +30,7 @@ type served struct {
 
 // newServed makes sources, the first of which trains, each with a cap of bytes a second.
 func newServed(b *testing.B, sources int, upload int64) *served {
-	cfg, err := config.Load("", []string{"model.width=256", "model.heads=4", "model.kv_heads=4", "model.ffn=704", "model.layers=4", "sync.inner_steps=100000", "run.rounds=1", "data.source=."})
+	cfg, err := config.Load("", []string{"model.width=256", "model.heads=4", "model.kv_heads=4", "model.ffn=704", "model.layers=4", "sync.inner_steps=100000", "run.rounds=1", "sync.codec=fp32", "data.source=."})
 	if err != nil {
 		b.Fatal(err)
 	}

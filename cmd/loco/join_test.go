@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"loco/cmd/loco/config"
+	"loco/kernels"
 	"loco/trainer"
 	"loco/trainer/data"
 )
@@ -20,12 +21,13 @@ var joinSeeds = flag.Int("joins", 0, "measure the inner moments of a joiner with
 type gatherer struct {
 	mu    sync.Mutex
 	n     int
-	vecs  map[int][]float32
+	vecs  map[int][]byte // fp32
+	mean  []byte
 	round chan struct{}
 }
 
 func newGatherer(n int) *gatherer {
-	return &gatherer{n: n, vecs: map[int][]float32{}, round: make(chan struct{})}
+	return &gatherer{n: n, vecs: map[int][]byte{}, round: make(chan struct{})}
 }
 
 // seatOf is the averager of one worker.
@@ -34,27 +36,24 @@ type seatOf struct {
 	worker int
 }
 
-func (s seatOf) Average(_ context.Context, _ uint64, _ trainer.Part, vec []float32, weight float64, _ trainer.Base) (trainer.Outcome, error) {
+func (s seatOf) Average(_ context.Context, _ uint64, _ trainer.Part, vec trainer.Vector, weight float64, _ trainer.Base) (trainer.Outcome, error) {
 	s.mu.Lock()
-	s.vecs[s.worker] = vec
+	s.vecs[s.worker] = vec.Bytes
 	done := s.round
 	if len(s.vecs) == s.n {
-		mean := make([]float32, len(vec))
+		mean := make([]float32, vec.Values)
 		for k := range s.n {
-			for i, x := range s.vecs[k] {
-				mean[i] += x / float32(s.n)
-			}
+			kernels.FormatFP32.DecodeAdd(mean, s.vecs[k], 1/float32(s.n))
 		}
-		for k := range s.n {
-			copy(s.vecs[k], mean)
-		}
+		s.mean = make([]byte, len(vec.Bytes))
+		kernels.FormatFP32.Encode(s.mean, mean)
 		clear(s.vecs)
 		s.round = make(chan struct{})
 		close(done)
 	}
 	s.mu.Unlock()
 	<-done
-	out := trainer.Outcome{Attempts: 1, Tokens: weight * float64(s.n)}
+	out := trainer.Outcome{Mean: []trainer.Term{{Bytes: s.mean, Share: 1}}, Attempts: 1, Tokens: weight * float64(s.n)}
 	for k := range s.n {
 		out.Members = append(out.Members, k)
 	}
@@ -117,7 +116,7 @@ func TestJoinersMomentsMeasured(t *testing.T) {
 	}
 	const rounds, half, joiner = 40, 20, 3
 	for seed := 1; seed <= *joinSeeds; seed++ {
-		cfg, err := config.Load("", []string{"run.rounds=40", "run.eval_every=1", fmt.Sprint("run.seed=", seed), "inner.precision=fp32"})
+		cfg, err := config.Load("", []string{"run.rounds=40", "run.eval_every=1", fmt.Sprint("run.seed=", seed), "inner.precision=fp32", "sync.codec=fp32"})
 		if err != nil {
 			t.Fatal(err)
 		}

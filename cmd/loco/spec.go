@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"loco/cmd/loco/config"
+	"loco/gossip/codec"
 	"loco/trainer/model"
 )
 
@@ -29,6 +30,8 @@ type spec struct {
 	cfg   *config.Config
 	dir   string
 	model model.Config
+
+	codec, stateCodec codec.Codec // of pseudo-gradients and of weights
 }
 
 func newSpec(cfg *config.Config, dir string) (*spec, error) {
@@ -36,7 +39,20 @@ func newSpec(cfg *config.Config, dir string) (*spec, error) {
 	if err := s.model.Validate(); err != nil {
 		return nil, usageError{err}
 	}
-	return s, nil
+	var err error
+	s.codec, s.stateCodec, err = codecsOf(cfg)
+	return s, err
+}
+
+// codecsOf returns what pseudo-gradients and weights cross the network in.
+func codecsOf(cfg *config.Config) (delta, state codec.Codec, err error) {
+	if delta, err = codec.ByName(cfg.Sync.Codec); err != nil {
+		return nil, nil, usageError{err}
+	}
+	if state, err = codec.ByName(cfg.Sync.StateCodec); err != nil {
+		return nil, nil, usageError{err}
+	}
+	return delta, state, nil
 }
 
 func (s *spec) parameters() int { return s.model.Parameters() }

@@ -249,9 +249,12 @@ func (w *worker) buildTrainer() error {
 		return err
 	}
 	hooks.Save = w.saver.save
-	if w.trainer, err = trainer.New(w.spec.trainerConfig(w.seat.number, w.stopAfter), learner, hooks); err != nil {
+	cfg := w.spec.trainerConfig(w.seat.number, w.stopAfter)
+	w.spec.placeOuter(&cfg, w.compute)
+	if w.trainer, err = trainer.New(cfg, learner, hooks); err != nil {
 		return usageError{err}
 	}
+	w.log.Info("outer steps are taken on", "device", w.trainer.OuterDevice())
 	return w.resume()
 }
 

@@ -104,6 +104,8 @@ const Block = kernels.CodecBlock
 type Codec interface {
 	// Name is what configurations and metrics call the codec.
 	Name() string
+	// Format is the layout, for who encodes or decodes in a device's memory.
+	Format() kernels.Format
 	// EncodedLen is the exact number of bytes of n encoded values, n ≥ 0.
 	EncodedLen(n int) int
 	// AppendEncode appends the encoding of src to dst. A non-finite value is refused

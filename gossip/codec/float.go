@@ -21,6 +21,9 @@ var fp32 = format{"fp32", kernels.FormatFP32, func(b, n int, block []byte) error
 // Name returns "fp32".
 func (FP32) Name() string { return fp32.name }
 
+// Format implements [Codec].
+func (FP32) Format() kernels.Format { return fp32.layout }
+
 // EncodedLen is 4n.
 func (FP32) EncodedLen(n int) int { return fp32.layout.EncodedLen(n) }
 
@@ -53,6 +56,9 @@ var bf16 = format{"bf16", kernels.FormatBF16, func(b, n int, block []byte) error
 
 // Name returns "bf16".
 func (BF16) Name() string { return bf16.name }
+
+// Format implements [Codec].
+func (BF16) Format() kernels.Format { return bf16.layout }
 
 // EncodedLen is 2n.
 func (BF16) EncodedLen(n int) int { return bf16.layout.EncodedLen(n) }

@@ -23,6 +23,9 @@ var int8s = format{"int8", kernels.FormatInt8, func(b, _ int, block []byte) erro
 // Name returns "int8".
 func (Int8) Name() string { return int8s.name }
 
+// Format implements [Codec].
+func (Int8) Format() kernels.Format { return int8s.layout }
+
 // EncodedLen is n bytes and 4 more for every block of 256 values begun.
 func (Int8) EncodedLen(n int) int { return int8s.layout.EncodedLen(n) }
 
@@ -64,6 +67,9 @@ var int4s = format{"int4", kernels.FormatInt4, func(b, n int, block []byte) erro
 
 // Name returns "int4".
 func (Int4) Name() string { return int4s.name }
+
+// Format implements [Codec].
+func (Int4) Format() kernels.Format { return int4s.layout }
 
 // EncodedLen is 4 bytes for every block of 256 values begun and half a byte a value, rounded up in each block.
 func (Int4) EncodedLen(n int) int { return int4s.layout.EncodedLen(n) }

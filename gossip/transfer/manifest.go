@@ -51,7 +51,7 @@ type Manifest struct {
 type Part struct {
 	Name  string
 	Bytes uint64
-	Sum   [32]byte // SHA-256
+	Sum   [32]byte // [kernels.Digest] of its bytes
 }
 
 // Bytes is the length of the object.

@@ -127,18 +127,18 @@ func (c *checker) resyncs(p *process, e *trainer.ResyncEvent) {
 }
 
 // contributes takes in what a worker brings to a round.
-func (c *checker) contributes(p *process, round uint64, part trainer.Part, vec []float32, weight float64, from trainer.Base) {
-	encoded, err := c.w.codec().AppendEncode(nil, vec)
+func (c *checker) contributes(p *process, round uint64, part trainer.Part, own []byte, weight float64, from trainer.Base) {
+	encoded := slices.Clone(own)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err != nil {
-		c.failed("%s cannot encode its own vector: %v", p.name(), err)
+	if err := c.w.codec().Check(c.w.params.parameters, own); err != nil {
+		c.failed("%s brings what nobody can decode: %v", p.name(), err)
 	}
 	at := c.place(round, part, from)
 	if c.given[at] == nil {
 		c.given[at] = map[int][]contribution{}
 	}
-	c.given[at][p.index] = append(c.given[at][p.index], contribution{bits(vec), encoded, weight})
+	c.given[at][p.index] = append(c.given[at][p.index], contribution{bits(c.w.mean(encoded, nil)), encoded, weight})
 	if l := c.last[p]; l != nil && part == trainer.Delta && c.w.params.strategy == "diloco" && l.base == from.Digest && l.result != ([32]byte{}) {
 		c.failed("%s begins round %d from the state that it has applied a result to", p.name(), round)
 	}

@@ -19,7 +19,7 @@ import (
 
 // gossiper is what the all-reduce and the pair exchange have in common.
 type gossiper interface {
-	Average(ctx context.Context, round uint64, part gossip.Part, vec []float32, weight float64, from gossip.Base) (gossip.Outcome, error)
+	Average(ctx context.Context, round uint64, part gossip.Part, vec gossip.Vector, weight float64, from gossip.Base) (gossip.Outcome, error)
 	FetchState(ctx context.Context, want gossip.Want) (gossip.Fetched, error)
 	Close() error
 }
@@ -144,16 +144,15 @@ func (p *process) step() error {
 }
 
 // Average is the trainer's way to the others, as the command's.
-func (p *process) Average(ctx context.Context, round uint64, part trainer.Part, vec []float32, weight float64, from trainer.Base) (trainer.Outcome, error) {
-	p.w.check.contributes(p, round, part, vec, weight, from)
-	own := slices.Clone(vec)
+func (p *process) Average(ctx context.Context, round uint64, part trainer.Part, vec trainer.Vector, weight float64, from trainer.Base) (trainer.Outcome, error) {
+	p.w.check.contributes(p, round, part, vec.Bytes, weight, from)
 	var out gossip.Outcome
 	var err error
 	for range deadlinesMax {
 		begun := p.w.check.waits(p)
-		out, err = p.averager.Average(ctx, round, gossip.Part(part), vec, weight, gossip.Base(from))
+		out, err = p.averager.Average(ctx, round, gossip.Part(part), gossip.Vector(vec), weight, gossip.Base(from))
 		if err == nil && !out.Behind {
-			p.w.spoil(p.w.plant.before, p, own, vec, weight, &out)
+			p.w.spoil(p.w.plant.before, p, vec.Bytes, weight, &out)
 		}
 		p.w.check.waited(p, begun)
 		if !errors.Is(err, gossip.ErrDeadline) || ctx.Err() != nil {
@@ -162,11 +161,15 @@ func (p *process) Average(ctx context.Context, round uint64, part trainer.Part, 
 		p.w.tracef(p.name(), "waits on: %v", err)
 	}
 	if err == nil && !out.Behind {
-		p.w.check.commits(p, round, part, vec, from, out)
-		p.w.spoil(p.w.plant.after, p, own, vec, weight, &out)
+		p.w.check.commits(p, round, part, p.w.mean(vec.Bytes, out.Mean), from, out)
+		p.w.spoil(p.w.plant.after, p, vec.Bytes, weight, &out)
 	}
 	p.w.tracef(p.name(), "round %d, part %d: members %v, behind %q, rejected %q, error %v", round, part, out.Members, out.Why, out.Rejected, err)
-	return trainer.Outcome{Members: out.Members, Tokens: out.Tokens, Behind: out.Behind, Why: out.Why, Attempts: out.Attempts,
+	var mean []trainer.Term
+	for _, term := range out.Mean {
+		mean = append(mean, trainer.Term(term))
+	}
+	return trainer.Outcome{Mean: mean, Members: out.Members, Tokens: out.Tokens, Behind: out.Behind, Why: out.Why, Attempts: out.Attempts,
 		Seconds: trainer.ExchangeSeconds(out.Seconds)}, err
 }
 
@@ -187,12 +190,8 @@ func (p *process) fetch(ctx context.Context) (*trainer.Snapshot, error) {
 	for _, m := range st.Past {
 		snap.Past = append(snap.Past, trainer.Mark{Round: m.Round, Digest: m.Digest})
 	}
-	c, err := codec.ByName(p.w.params.codec)
-	if err != nil {
-		return nil, err
-	}
 	for _, r := range st.Results {
-		snap.Replay = append(snap.Replay, trainer.Replay{Tokens: r.Tokens, Mean: func(dst []float32) error { return c.Decode(dst, r.Bytes) }})
+		snap.Replay = append(snap.Replay, trainer.Replay{Tokens: r.Tokens, Mean: r.Bytes})
 	}
 	for _, v := range st.Vectors {
 		switch v.Name {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"loco/gossip"
 	"loco/gossip/codec"
 	"loco/mesh"
 	"loco/mesh/sim"
@@ -123,8 +124,20 @@ func (w *world) codec() codec.Codec {
 	return c
 }
 
+// mean is the sum of terms, or what own stands for where there are none.
+func (w *world) mean(own []byte, terms []gossip.Term) []float32 {
+	if len(terms) == 0 {
+		terms = []gossip.Term{{Bytes: own, Share: 1}}
+	}
+	sum := make([]float32, w.params.parameters)
+	for _, term := range terms {
+		w.codec().Format().DecodeAdd(sum, term.Bytes, term.Share)
+	}
+	return sum
+}
+
 func (w *world) trainerConfig(worker int) trainer.Config {
-	return trainer.Config{Strategy: w.params.strategy, Worker: worker, Rounds: 1 << 20, InnerSteps: w.params.inner,
+	return trainer.Config{Format: w.codec().Format(), StateFormat: w.codec().Format(), Strategy: w.params.strategy, Worker: worker, Rounds: 1 << 20, InnerSteps: w.params.inner,
 		OuterLR: 0.7, OuterMomentum: 0.4, Beta: 0.7, Gamma: 0.9, SaveEvery: w.params.saveEvery, EvalEvery: 1 << 20}
 }
 
