@@ -38,11 +38,11 @@ var allowed = map[string][]string{
 	"trainer":                  {"loco/trainer/data", "loco/trainer/model", "loco/optim", "loco/kernels"},
 	// Above what it measures, below the command; the benchmarks of kernels use it as a test may.
 	"bench":           {"loco/kernels", "loco/optim", "loco/trainer/model"},
-	"gossip/codec":    {"loco/kernels"}, // its loops, which have assembly
-	"gossip":          {"loco/mesh", "loco/gossip/codec", "loco/gossip/protocol", "loco/gossip/transfer"},
-	"gossip/transfer": {"loco/mesh"},                                              // a mesh's IDs
-	"gossip/protocol": {"loco/mesh", "loco/gossip/codec"},                         // a mesh's members, a codec's block
-	"gossip/protosim": {"loco/mesh", "loco/gossip/codec", "loco/gossip/protocol"}, // the protocol alone, in virtual time: no shell, no goroutine
+	"gossip/codec":    {"loco/kernels"},                                                                                   // its loops, which have assembly
+	"gossip":          {"loco/mesh", "loco/kernels", "loco/gossip/codec", "loco/gossip/protocol", "loco/gossip/transfer"}, // kernels: the digest
+	"gossip/transfer": {"loco/mesh"},                                                                                      // a mesh's IDs
+	"gossip/protocol": {"loco/mesh", "loco/gossip/codec"},                                                                 // a mesh's members, a codec's block
+	"gossip/protosim": {"loco/mesh", "loco/gossip/codec", "loco/gossip/protocol"},                                         // the protocol alone, in virtual time: no shell, no goroutine
 	"mesh":            {},
 	"mesh/meshtest":   {"loco/mesh"},
 	"mesh/sim":        {"loco/mesh"},

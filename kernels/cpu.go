@@ -36,6 +36,7 @@ type CPU struct {
 	repacking   weightJob
 	exchanging  exchangeJob
 	hashing     hashJob
+	coding      codecJob
 	rounded     [2]roundedRows // LinearSwiGLU reads one and makes the other
 }
 

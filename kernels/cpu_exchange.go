@@ -99,14 +99,3 @@ func (j *exchangeJob) do(_, task int) {
 		}
 	}
 }
-
-// Encode implements Exchanger.
-func (*CPU) Encode(dst []byte, f Format, src Buffer) int { return f.Encode(dst, f32("encode", src)) }
-
-// Decode implements Exchanger.
-func (d *CPU) Decode(dst Buffer, f Format, src []byte) { f.Decode(d.written("decode", dst), src) }
-
-// DecodeAdd implements Exchanger.
-func (d *CPU) DecodeAdd(dst Buffer, f Format, src []byte, weight float32) {
-	f.DecodeAdd(d.written("decode-add", dst), src, weight)
-}

@@ -1,18 +1,20 @@
 package kernels
 
 // An Exchanger is a [Device] that also does a round's work between replicas where the
-// parameters are, so that only encoded bytes and hashes leave it. Both kinds of Device that
-// train have it. The outer steps and Rebase compute what package optim's functions of the
-// same names do, to the bit.
+// parameters are, so that only encoded bytes leave it. Both kinds of Device that train have it.
+// The outer steps are those of package optim, value by value, each operation in float32 and
+// rounded: the same bits on every device.
 type Exchanger interface {
-	// Difference sets dst to a − b: DiLoCo's Δ = φ − θ, or NoLoCo's with the other sign.
+	// Difference sets dst to a − b. dst may be one of them.
 	Difference(dst, a, b Buffer)
-	// Nesterov is optim.Nesterov's Step.
+	// Nesterov sets momentum = mu·momentum + delta, slow = slow − lr·(delta + mu·momentum).
 	Nesterov(slow, momentum, delta Buffer, lr, mu float32)
-	// NoLoCo is optim.NoLoCo's Step, NoLoCoFast its StepFast.
+	// NoLoCo sets momentum = alpha·momentum + beta·meanDelta − gamma·(slow − meanSlow) and adds
+	// it to slow.
 	NoLoCo(slow, momentum, meanDelta, meanSlow Buffer, alpha, beta, gamma float32)
+	// NoLoCoFast sets momentum = alpha·momentum + beta·(meanFast − slow) and adds it to slow.
 	NoLoCoFast(slow, momentum, meanFast Buffer, alpha, beta float32)
-	// Rebase is optim.Rebase: fast = to + (fast − from).
+	// Rebase sets fast = to + (fast − from).
 	Rebase(fast, from, to Buffer)
 
 	// Encode fills dst with the encoding of src, f.EncodedLen(src.Len()) bytes: what

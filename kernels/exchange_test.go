@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"loco/kernels"
-	"loco/optim"
+	"loco/kernels/kerneltest"
 )
 
 // The outer steps on a device are package optim's, to the bit, at any number of threads.
@@ -20,13 +20,12 @@ func TestExchangerHasOptimsBits(t *testing.T) {
 		}
 		return v
 	}
-	nesterov, noloco := optim.Nesterov{LR: 0.7, Momentum: 0.9}, optim.NoLoCo{Alpha: 0.5, Beta: 0.7, Gamma: 0.6}
 	want := [][]float32{random(1), random(2), random(3), random(4)}
-	optim.PseudoGradient(want[2], want[0], want[3])
-	nesterov.Step(want[0], want[1], want[2])
-	noloco.Step(want[0], want[1], want[2], want[3])
-	noloco.StepFast(want[0], want[1], want[3])
-	optim.Rebase(want[3], want[2], want[0])
+	kerneltest.Difference(want[2], want[0], want[3])
+	kerneltest.Nesterov(want[0], want[1], want[2], 0.7, 0.9)
+	kerneltest.NoLoCo(want[0], want[1], want[2], want[3], 0.5, 0.7, 0.6)
+	kerneltest.NoLoCoFast(want[0], want[1], want[3], 0.5, 0.7)
+	kerneltest.Rebase(want[3], want[2], want[0])
 	for _, threads := range []int{1, 3} {
 		d, err := kernels.NewCPU(threads, kernels.FP32)
 		if err != nil {
@@ -61,27 +60,37 @@ func TestExchangerHasOptimsBits(t *testing.T) {
 	}
 }
 
-// A device's codec is its format's, and an update of a weight's parameters by it is noticed.
+// A device's codec is its format's, at any number of threads, and an update of a weight's
+// parameters by it is noticed.
 func TestExchangerEncodesAndDecodes(t *testing.T) {
-	d, err := kernels.NewCPU(1, kernels.FP32)
+	for _, threads := range []int{1, 3} {
+		for _, n := range []int{1, 700, 16384, 50_001} {
+			for _, f := range []kernels.Format{kernels.FormatFP32, kernels.FormatBF16, kernels.FormatInt8, kernels.FormatInt4} {
+				encodesAndDecodes(t, threads, n, f)
+			}
+		}
+	}
+}
+
+func encodesAndDecodes(t *testing.T, threads, n int, f kernels.Format) {
+	t.Helper()
+	d, err := kernels.NewCPU(threads, kernels.FP32)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	const n = 700
 	v := make([]float32, n)
 	for i := range v {
-		v[i] = float32(i-300) / 77
+		v[i] = float32(i%977-300) / 77
 	}
 	x, err := d.Alloc(n)
 	if err != nil {
 		t.Fatal(err)
 	}
 	d.Upload(x, v)
-	f := kernels.FormatInt8
 	want, got := make([]byte, f.EncodedLen(n)), make([]byte, f.EncodedLen(n))
 	if k := f.Encode(want, v); k != n || d.Encode(got, f, x) != n || !bytes.Equal(got, want) {
-		t.Fatalf("encoded %d of %d values to other bytes", k, n)
+		t.Fatalf("%d threads, format %v: encoded %d of %d values to other bytes", threads, f, k, n)
 	}
 	f.Decode(v, want)
 	f.DecodeAdd(v, want, 0.5)
@@ -91,7 +100,14 @@ func TestExchangerEncodesAndDecodes(t *testing.T) {
 	d.Download(back, x)
 	for i := range back {
 		if back[i] != v[i] {
-			t.Fatalf("value %d is %v, want %v", i, back[i], v[i])
+			t.Fatalf("%d threads, format %v: value %d of %d is %v, want %v", threads, f, i, n, back[i], v[i])
+		}
+	}
+	for _, at := range []int{n - 1, n / 2, n / 3} { // the first of those that are bad counts
+		back[at] = float32(math.NaN())
+		d.Upload(x, back)
+		if got, want := d.Encode(got, f, x), f.Encode(want, back); got != want {
+			t.Errorf("%d threads, format %v: %d of %d values are encoded before the one at %d, want %d", threads, f, got, n, at, want)
 		}
 	}
 }

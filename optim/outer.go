@@ -1,30 +1,24 @@
 package optim
 
-import "fmt"
+import "loco/kernels"
 
-// PseudoGradient sets delta to slow − fast, DiLoCo's Δ = φ − θ (arXiv 2311.08105,
-// Algorithm 1, line 12): it points uphill, so the outer optimiser descends along it.
-// All three have one length.
-func PseudoGradient(delta, slow, fast []float32) {
-	sameLength("PseudoGradient", len(delta), len(slow), len(fast))
-	for i := range delta {
-		delta[i] = slow[i] - fast[i]
-	}
+// PseudoGradient sets delta to slow − fast, DiLoCo's Δ = φ − θ (arXiv 2311.08105, Algorithm 1,
+// line 12): it points uphill, so the outer optimiser descends along it. All three have one
+// length and are on one device; delta may be one of the others.
+func PseudoGradient(on kernels.Exchanger, delta, slow, fast kernels.Buffer) {
+	on.Difference(delta, slow, fast)
 }
 
 // Progress sets delta to fast − slow, NoLoCo's Δ = θ − φ (arXiv 2506.10911,
 // equation 1): the opposite sign of [PseudoGradient].
-func Progress(delta, slow, fast []float32) { PseudoGradient(delta, fast, slow) }
+func Progress(on kernels.Exchanger, delta, slow, fast kernels.Buffer) {
+	on.Difference(delta, fast, slow)
+}
 
 // Rebase sets fast to to + (fast − from): what a worker learnt on top of the slow weights
 // from is put on top of the slow weights to. Its pseudo-gradient to − fast stays what it
 // was, but for rounding. All three have one length.
-func Rebase(fast, from, to []float32) {
-	sameLength("Rebase", len(fast), len(from), len(to))
-	for i := range fast {
-		fast[i] = to[i] + (fast[i] - from[i])
-	}
-}
+func Rebase(on kernels.Exchanger, fast, from, to kernels.Buffer) { on.Rebase(fast, from, to) }
 
 // Nesterov is DiLoCo's outer optimiser, exactly PyTorch's SGD(nesterov=True) with
 // no dampening and no weight decay.
@@ -40,12 +34,8 @@ type Nesterov struct {
 //	φ ← φ − η·(Δ + μ·b)
 //
 // b must be zero before the first step, which makes b = Δ then, as PyTorch has it.
-func (o Nesterov) Step(slow, b, delta []float32) {
-	sameLength("Nesterov.Step", len(slow), len(b), len(delta))
-	for i, d := range delta {
-		b[i] = float32(o.Momentum*b[i]) + d
-		slow[i] -= float32(o.LR * (d + float32(o.Momentum*b[i])))
-	}
+func (o Nesterov) Step(on kernels.Exchanger, slow, b, delta kernels.Buffer) {
+	on.Nesterov(slow, b, delta, o.LR, o.Momentum)
 }
 
 // NoLoCo is the outer optimiser of NoLoCo: heavy-ball momentum with a term that
@@ -64,34 +54,17 @@ type NoLoCo struct {
 //
 // meanDelta and meanSlow are means over the group, this replica included. A
 // replica that is alone passes its own φ as meanSlow, and the γ term is zero.
-func (o NoLoCo) Step(slow, momentum, meanDelta, meanSlow []float32) {
-	sameLength("NoLoCo.Step", len(slow), len(momentum), len(meanDelta), len(meanSlow))
-	for i := range slow {
-		pull := float32(o.Gamma * (slow[i] - meanSlow[i]))
-		momentum[i] = float32(o.Alpha*momentum[i]) + float32(o.Beta*meanDelta[i]) - pull
-		slow[i] += momentum[i]
-	}
+func (o NoLoCo) Step(on kernels.Exchanger, slow, momentum, meanDelta, meanSlow kernels.Buffer) {
+	on.NoLoCo(slow, momentum, meanDelta, meanSlow, o.Alpha, o.Beta, o.Gamma)
 }
 
 // StepFast is Step for β = γ, which needs only the group's mean of θ and so half
 // the bytes: β·mean Δ + γ·(mean φ − φ) = β·(mean θ − φ). It uses Beta alone.
-func (o NoLoCo) StepFast(slow, momentum, meanFast []float32) {
-	sameLength("NoLoCo.StepFast", len(slow), len(momentum), len(meanFast))
-	for i := range slow {
-		momentum[i] = float32(o.Alpha*momentum[i]) + float32(o.Beta*(meanFast[i]-slow[i]))
-		slow[i] += momentum[i]
-	}
+func (o NoLoCo) StepFast(on kernels.Exchanger, slow, momentum, meanFast kernels.Buffer) {
+	on.NoLoCoFast(slow, momentum, meanFast, o.Alpha, o.Beta)
 }
 
 // NoLoCoGammaMax is the edge of stability of γ under random pairs for momentum α:
 // the disagreement of the replicas stays bounded if and only if
 // 0 < γ < 2·(1 − α²). For 0 ≤ α < 1.
 func NoLoCoGammaMax(alpha float64) float64 { return 2 * (1 - alpha*alpha) }
-
-func sameLength(op string, lengths ...int) {
-	for _, n := range lengths[1:] {
-		if n != lengths[0] {
-			panic(fmt.Sprintf("optim: %s: vectors of lengths %v", op, lengths))
-		}
-	}
-}

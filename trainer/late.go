@@ -1,6 +1,10 @@
 package trainer
 
-import "slices"
+import (
+	"slices"
+
+	"loco/optim"
+)
 
 // pending is what this worker trained and has not given to the others yet: the steps of
 // the round at hand, and those of rounds that were averaged without it.
@@ -36,7 +40,7 @@ func (t *Trainer) leftOut(members []int) bool { return !slices.Contains(members,
 // state it began from are on top of the others' newest: θ ← φ + (θ − before).
 func (t *Trainer) rebase() {
 	v := t.vectors
-	v.Rebase(v.fast, v.before, v.slow)
+	optim.Rebase(v, v.fast, v.before, v.slow)
 	v.push()
 }
 

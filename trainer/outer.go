@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"loco/kernels"
+	"loco/optim"
 )
 
 // average exchanges x with the others. The state does not change meanwhile, so Capture
@@ -54,7 +55,7 @@ func (t *Trainer) encode(part Part, f kernels.Format, x kernels.Buffer) (Vector,
 func (t *Trainer) outerStep(delta []Term) {
 	step := func(v *vectors) {
 		v.apply(v.grad, t.cfg.Format, delta)
-		v.Nesterov(v.slow, v.momentum, v.grad, float32(t.cfg.OuterLR), float32(t.cfg.OuterMomentum))
+		optim.Nesterov{LR: float32(t.cfg.OuterLR), Momentum: float32(t.cfg.OuterMomentum)}.Step(v, v.slow, v.momentum, v.grad)
 	}
 	step(t.vectors)
 	t.mirror.follow(step)
@@ -75,11 +76,11 @@ func (t *Trainer) outerPair(delta, slow []Term, members int) (std *float64) {
 		return v.slow, v.mean
 	}
 	step := func(v *vectors) {
-		alpha, beta := float32(t.cfg.OuterMomentum), float32(t.cfg.Beta)
+		o := optim.NoLoCo{Alpha: float32(t.cfg.OuterMomentum), Beta: float32(t.cfg.Beta), Gamma: float32(t.cfg.Gamma)}
 		if t.cfg.FastOnly {
-			v.NoLoCoFast(v.slow, v.momentum, v.grad, alpha, beta)
+			o.StepFast(v, v.slow, v.momentum, v.grad)
 		} else {
-			v.NoLoCo(v.slow, v.momentum, v.grad, v.mean, alpha, beta, float32(t.cfg.Gamma))
+			o.Step(v, v.slow, v.momentum, v.grad, v.mean)
 		}
 	}
 	v := t.vectors

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"loco/kernels"
+	"loco/optim"
 )
 
 // oneRound is H inner steps, one exchange, one outer step.
@@ -71,7 +72,7 @@ func (t *Trainer) diloco(ctx context.Context) (out Outcome, norm float64, err er
 	}
 	v := t.vectors
 	v.pull()
-	v.Difference(v.grad, v.slow, v.fast) // Δ ← φ − θ
+	optim.PseudoGradient(v, v.grad, v.slow, v.fast) // Δ ← φ − θ
 	if norm, err = t.finite(v.grad); err != nil {
 		return out, norm, err
 	}
@@ -105,7 +106,7 @@ func (t *Trainer) nolocoRound(ctx context.Context) (out Outcome, norm float64, s
 	}
 	v := t.vectors
 	v.pull()
-	v.Difference(v.grad, v.fast, v.slow) // Δ ← θ − φ
+	optim.Progress(v, v.grad, v.slow, v.fast) // Δ ← θ − φ
 	if norm, err = t.finite(v.grad); err != nil {
 		return out, norm, nil, err
 	}

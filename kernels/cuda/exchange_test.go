@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"loco/kernels"
-	"loco/optim"
+	"loco/kernels/kerneltest"
 )
 
 // hard returns n values of every kind that a codec meets: magnitudes from subnormal to the
@@ -165,26 +165,25 @@ func TestOuterStepsHaveTheCPUsBits(t *testing.T) {
 		}
 		return v
 	}
-	nesterov, noloco := optim.Nesterov{LR: 0.7, Momentum: 0.9}, optim.NoLoCo{Alpha: 0.5, Beta: 0.7, Gamma: 0.6}
 	for _, c := range []struct {
 		name   string
 		device func(e kernels.Exchanger, slow, momentum, x, y kernels.Buffer)
 		plain  func(slow, momentum, x, y []float32)
 	}{
 		{"difference", func(e kernels.Exchanger, slow, momentum, x, y kernels.Buffer) { e.Difference(slow, x, y) },
-			func(slow, momentum, x, y []float32) { optim.PseudoGradient(slow, x, y) }},
+			func(slow, momentum, x, y []float32) { kerneltest.Difference(slow, x, y) }},
 		{"nesterov", func(e kernels.Exchanger, slow, momentum, x, y kernels.Buffer) {
 			e.Nesterov(slow, momentum, x, 0.7, 0.9)
 		},
-			func(slow, momentum, x, y []float32) { nesterov.Step(slow, momentum, x) }},
+			func(slow, momentum, x, y []float32) { kerneltest.Nesterov(slow, momentum, x, 0.7, 0.9) }},
 		{"noloco", func(e kernels.Exchanger, slow, momentum, x, y kernels.Buffer) {
 			e.NoLoCo(slow, momentum, x, y, 0.5, 0.7, 0.6)
-		}, noloco.Step},
+		}, func(slow, momentum, x, y []float32) { kerneltest.NoLoCo(slow, momentum, x, y, 0.5, 0.7, 0.6) }},
 		{"noloco fast", func(e kernels.Exchanger, slow, momentum, x, y kernels.Buffer) {
 			e.NoLoCoFast(slow, momentum, x, 0.5, 0.7)
-		}, func(slow, momentum, x, y []float32) { noloco.StepFast(slow, momentum, x) }},
+		}, func(slow, momentum, x, y []float32) { kerneltest.NoLoCoFast(slow, momentum, x, 0.5, 0.7) }},
 		{"rebase", func(e kernels.Exchanger, slow, momentum, x, y kernels.Buffer) { e.Rebase(slow, x, y) },
-			func(slow, momentum, x, y []float32) { optim.Rebase(slow, x, y) }},
+			func(slow, momentum, x, y []float32) { kerneltest.Rebase(slow, x, y) }},
 	} {
 		want := [][]float32{random(1), random(2), random(3), random(4)}
 		for range 2 {
