@@ -134,7 +134,7 @@ func (d *Device) decode(to uint64, n int, f kernels.Format, src []byte, weight f
 		if d.failed(s.free.Synchronize()) || i >= slotCount && d.failed(d.copies.Wait(s.read)) {
 			return
 		}
-		copy(s.memory, piece)
+		copyWide(s.memory, piece)
 		d.failed(d.copies.CopyIn(driver.Ptr(place), s.memory[:len(piece)]))
 		d.failed(d.copies.Record(s.free))
 		if d.err == nil {
