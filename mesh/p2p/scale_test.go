@@ -14,7 +14,7 @@ import (
 )
 
 // hosts is for runs with more members than belong into every test run.
-var hosts = flag.Int("p2p.hosts", 20, "members of TestManyMembersInVirtualTime")
+var hosts = flag.Int("p2p.hosts", 40, "members of TestManyMembersInVirtualTime")
 
 // Many workers find each other through one of them, see some of themselves go, and hear of
 // each other as often as the settings say.
