@@ -124,3 +124,24 @@ func TestHeartbeatsAreRelayed(t *testing.T) {
 		}
 	})
 }
+
+// A process that is gone from a machine that is there is dead before its silence says so:
+// the machine refuses connections, over the network that the mesh is on.
+func TestTheKilledAreDeadAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 3
+		net := sim.NewWith(sim.Options{Peers: n, Latency: 20 * time.Millisecond, Buffer: p2ptest.Window, Detection: 1000 * time.Hour})
+		t.Cleanup(net.Close)
+		all := runVirtual(t, net, n)
+		awaitAll(t, all, n)
+		killed := time.Now()
+		net.Kill(1)
+		all[1].Close()
+		for _, m := range []*Mesh{all[0], all[2]} {
+			meshtest.Await(t, m, "want it dead", func(ms []mesh.Member) bool { return meshtest.Find(t, ms, all[1].Self()).State == mesh.Dead })
+		}
+		if took := time.Since(killed); took > 2*time.Second { // the floor of a suspicion, after which silence counts
+			t.Errorf("dead after %v", took)
+		}
+	})
+}
