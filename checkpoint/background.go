@@ -51,7 +51,7 @@ func (w *Writer) write(s *State) error {
 	path, bytes, err := publish(w.fs, w.cfg.Dir, s)
 	w.cfg.Observe(Event{Stage: Durable, Round: s.Round, Path: path, Seconds: time.Since(start).Seconds(), Bytes: bytes, Err: err})
 	if err != nil {
-		return err // Wait and Close report it
+		return err // Close reports it
 	}
 	w.cfg.Log.Debug("checkpoint written", "path", path, "bytes", bytes)
 	w.prune(s.Round)

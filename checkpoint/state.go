@@ -21,7 +21,6 @@ package checkpoint
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"unicode/utf8"
 )
 
@@ -41,24 +40,6 @@ type State struct {
 	Meta                map[string]string // configuration hash, strategy, schedule, RNG, ...
 
 	writer *Writer // whose buffer this is; nil when the caller made it
-}
-
-// Set makes the vector of that name in list a copy of data, reusing its memory when
-// the length is the same. The first time it appends the vector, so that a buffer from
-// [Writer.Borrow] allocates once. It returns the list.
-func Set(list []Vector, name string, shape []int, data []float32) []Vector {
-	i := slices.IndexFunc(list, func(v Vector) bool { return v.Name == name })
-	if i < 0 {
-		list = append(list, Vector{Name: name})
-		i = len(list) - 1
-	}
-	v := &list[i]
-	v.Shape = append(v.Shape[:0], shape...)
-	if len(v.Data) != len(data) {
-		v.Data = make([]float32, len(data))
-	}
-	copy(v.Data, data)
-	return list
 }
 
 // Find returns the data of the vector of that name.

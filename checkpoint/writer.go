@@ -52,7 +52,7 @@ const (
 )
 
 // Writer writes snapshots in the background. At most one is being written and one is
-// pending; a newer one replaces the pending one, which is counted. All methods are
+// pending; a newer one replaces the pending one, which an event tells. All methods are
 // safe for concurrent use.
 type Writer struct {
 	cfg      Config
@@ -64,10 +64,9 @@ type Writer struct {
 	borrowed map[*State]time.Time
 	free     []*State
 	pending  *State
-	writing  *State
+	writing  *State        // nil: nothing; tests wait for that
 	changed  chan struct{} // closed and replaced at every change
 	failed   error         // of the newest durable write
-	replaced uint64
 	closed   bool
 	done     chan struct{} // closed when the goroutine has ended
 }
@@ -111,8 +110,8 @@ func newWriter(cfg Config, fs fileSystem) (*Writer, error) {
 }
 
 // Borrow returns a buffer to copy a snapshot into, with the vectors it had when it was
-// last used, so that [Set] does not allocate again. It never waits: when both
-// buffers are busy it takes back the pending one, which is then counted as replaced.
+// last used, so that their memory can be filled again. It never waits: when both
+// buffers are busy it takes back the pending one, which is then replaced.
 // Fill in every field, Meta with a map of its own, and give it to Save or to Release.
 func (w *Writer) Borrow() *State {
 	w.mu.Lock()
@@ -124,7 +123,6 @@ func (w *Writer) Borrow() *State {
 		w.free = w.free[:len(w.free)-1]
 	case w.pending != nil && w.pending.writer == w:
 		s, w.pending, replaced = w.pending, nil, true
-		w.replaced++
 		w.broadcast()
 	default:
 		s = &State{writer: w}
@@ -148,7 +146,7 @@ func (w *Writer) Release(s *State) {
 
 // Save hands s over and returns at once; s must not be touched again. It fails when
 // the state could not be read back as it is, or after Close. What becomes of the
-// write is told by events, by Wait and by Close.
+// write is told by events and by Close.
 func (w *Writer) Save(s *State) error {
 	if err := s.check(); err != nil {
 		return err
@@ -163,7 +161,6 @@ func (w *Writer) Save(s *State) error {
 	round, oldRound, replaces := s.Round, uint64(0), w.pending != nil
 	if replaces {
 		oldRound = w.pending.Round
-		w.replaced++
 		w.recycle(w.pending)
 	}
 	w.pending = s
@@ -181,32 +178,6 @@ func (w *Writer) Save(s *State) error {
 func (w *Writer) noteReplaced(round uint64) {
 	w.cfg.Log.Info("checkpoint: a newer snapshot replaces one that was waiting; the disk is slower than the rounds", "round", round)
 	w.cfg.Observe(Event{Stage: Replaced, Round: round})
-}
-
-// Replaced counts the snapshots that were never written because a newer one came.
-func (w *Writer) Replaced() uint64 {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.replaced
-}
-
-// Wait returns when nothing is being written or pending, with the error of the newest
-// durable write if it failed.
-func (w *Writer) Wait(ctx context.Context) error {
-	for {
-		w.mu.Lock()
-		idle := w.pending == nil && w.writing == nil
-		failed, changed := w.failed, w.changed
-		w.mu.Unlock()
-		if idle {
-			return failed
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return fmt.Errorf("checkpoint: %s is still being written: %w", w.cfg.Dir, ctx.Err())
-		}
-	}
 }
 
 // Close writes what is pending, stops the writer and unlocks the folder. When ctx ends

@@ -173,17 +173,12 @@ func (d *decided) by(i int) bool {
 	return d.node == i || !slices.Contains(d.workers, d.node) && slices.Contains(d.workers, i)
 }
 
-// waited checks that a call ended by its deadline.
-func (c *checker) waited(p *roundProc) {
-	limit := c.w.params.deadline + c.w.params.grace + p.paused
-	if took := c.w.now - p.started; took > limit {
-		c.fail("w%d waited %v for round %d, its deadline is %v", p.v.index, took, p.state.round, c.w.params.deadline)
-	}
-}
-
-func (c *checker) waits(p *roundProc) {
-	if p.calling {
-		c.waited(p)
+// waited checks that a worker's call ends by its deadline, which is longer by what the
+// worker stood still.
+func (c *checker) waited(worker int, round uint64, started, paused time.Duration) {
+	limit := c.w.params.deadline + c.w.params.grace + paused
+	if took := c.w.now - started; took > limit {
+		c.fail("w%d waited %v for round %d, its deadline is %v", worker, took, round, c.w.params.deadline)
 	}
 }
 
@@ -208,10 +203,8 @@ func (c *checker) lost(p *roundProc, s *state) {
 // have had the time to see it.
 func (c *checker) settled() {
 	var newest uint64
-	for _, v := range c.w.nodes {
-		if v.proc != nil {
-			newest = max(newest, v.proc.at())
-		}
+	for _, v := range c.w.live() {
+		newest = max(newest, v.proc.at())
 	}
 	c.goal, c.end = newest+2, newest+4
 	c.deadline = c.w.now + 4*c.w.params.deadline
@@ -227,10 +220,8 @@ func (c *checker) settled() {
 // half of them.
 func (c *checker) together(p *roundProc, r *protocol.Result) {
 	var live []int
-	for _, v := range c.w.nodes {
-		if v.proc != nil {
-			live = append(live, v.index)
-		}
+	for _, v := range c.w.live() {
+		live = append(live, v.index)
 	}
 	if c.w.params.graceMin > 0 && 2*len(r.Workers) >= len(live) {
 		return
@@ -238,20 +229,6 @@ func (c *checker) together(p *roundProc, r *protocol.Result) {
 	if !slices.Equal(live, r.Workers) {
 		c.fail("w%d commits round %d as the mean of %v, and %v are alive, %d rounds after the faults ended", p.v.index, r.Round, r.Workers, live, r.Round-c.goal+2)
 	}
-}
-
-// progress ends the run when all live workers have finished the last round together.
-func (c *checker) progress(p *roundProc) {
-	c.w.report.Rounds = max(c.w.report.Rounds, p.state.round)
-	if c.end == 0 {
-		return
-	}
-	for _, v := range c.w.nodes {
-		if v.proc != nil && v.proc.at() < c.end {
-			return
-		}
-	}
-	c.w.over = true
 }
 
 // atEnd checks that all live workers hold the same state.
@@ -264,10 +241,7 @@ func (c *checker) atEnd() {
 		return
 	}
 	byRound := map[uint64][32]byte{}
-	for _, v := range c.w.nodes {
-		if v.proc == nil {
-			continue
-		}
+	for _, v := range c.w.live() {
 		s := v.proc.holds()
 		if s == nil {
 			c.fail("w%d has no state at the end", v.index)

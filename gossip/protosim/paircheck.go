@@ -206,14 +206,6 @@ func (c *pairChecker) faulty(a, b int, since time.Duration) bool {
 	})
 }
 
-// waited checks that a call ends by its deadline.
-func (c *pairChecker) waited(p *pairProc, call *pairCall) {
-	limit := c.w.params.deadline + c.w.params.grace + call.paused
-	if took := c.w.now - call.started; took > limit {
-		c.w.check.fail("w%d waited %v in round %d, its deadline is %v", p.v.index, took, call.own.round, c.w.params.deadline)
-	}
-}
-
 // memory checks that what is remembered is bounded by the number of peers.
 func (c *pairChecker) memory(p *pairProc) {
 	if size, most := p.m.Size(), 7*len(c.w.nodes)+4*int(c.w.params.lag+1); size > most {
@@ -226,11 +218,9 @@ func (c *pairChecker) memory(p *pairProc) {
 func (c *pairChecker) settled() {
 	var newest uint64
 	c.goal = make([]uint64, len(c.w.nodes))
-	for _, v := range c.w.nodes {
-		if v.proc != nil {
-			newest = max(newest, v.proc.at())
-			c.goal[v.index] = v.proc.at() + 2
-		}
+	for _, v := range c.w.live() {
+		newest = max(newest, v.proc.at())
+		c.goal[v.index] = v.proc.at() + 2
 	}
 	c.end = newest + 6
 	lasts := 8*c.w.params.deadline + 2*time.Minute
@@ -258,19 +248,6 @@ func (c *pairChecker) together(p *pairProc, call *pairCall, alone bool) {
 	}
 }
 
-// progress ends the run when all live workers have gone on for some rounds.
-func (c *pairChecker) progress(*pairProc) {
-	if c.end == 0 {
-		return
-	}
-	for _, v := range c.w.nodes {
-		if v.proc != nil && v.proc.at() < c.end {
-			return
-		}
-	}
-	c.w.over = true
-}
-
 func (c *pairChecker) atEnd() {
 	if c.w.check.err != nil {
 		return
@@ -279,12 +256,7 @@ func (c *pairChecker) atEnd() {
 		c.w.check.fail("the run ended before its purpose was met")
 		return
 	}
-	live, alones := 0, 0
-	for _, v := range c.w.nodes {
-		if v.proc != nil {
-			live++
-		}
-	}
+	live, alones := len(c.w.live()), 0
 	for _, n := range c.alones {
 		alones += n
 	}

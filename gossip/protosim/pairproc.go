@@ -10,21 +10,12 @@ import (
 // pairProc is a worker process of the pair exchange: a toy trainer, which averages φ
 // under its inner steps and Δ after them, and the shell around the state machine.
 type pairProc struct {
-	v       *node
+	proc
 	m       *protocol.Pairing
-	state   *state // nil: it must fetch one
 	calls   [2]*pairCall
 	results [2][]*piece // of the parts of this round that have ended
-	inner   time.Duration
-	trains  int
-	acting  bool
 	behind  bool
-	pending [][]waiting // data frames of exchanges that have yet to begin, by sender
-	asked   int
-	source  int
-	answer  func(*state, time.Duration)
 	took    map[vectorOf]bool
-	saved   uint64
 	news    int // of the view that the machine has seen at a tick
 }
 
@@ -39,38 +30,25 @@ type pairCall struct {
 
 func newPairProc(v *node, s *state, fresh bool) *pairProc {
 	w := v.w
-	p := &pairProc{v: v, pending: make([][]waiting, len(w.nodes)), took: map[vectorOf]bool{}}
+	p := &pairProc{took: map[vectorOf]bool{}}
+	p.proc = newProc(v, p)
 	p.m = protocol.NewPairing(protocol.PairingConfig{Self: v.id, Worker: v.index, Seed: w.opts.Seed, Lag: w.params.lag,
 		Deadline: w.params.deadline, Grace: w.params.grace, Nonce: w.rng.Uint32()})
 	if w.opts.TamperPair != nil {
 		w.opts.TamperPair(p.m)
 	}
 	p.m.View(v.clock(), v.members())
-	if fresh {
-		p.state = s
-		v.ready = true
+	if p.enter(s, fresh); fresh {
 		v.later(0, func() { p.train(0) })
-	} else {
-		v.proc = p
-		v.announce(false, 0)
-		v.later(0, func() { p.join(s, 10*time.Second) })
 	}
 	return p
 }
 
-func (p *pairProc) holds() *state {
-	if p.v.ready {
-		return p.state
-	}
-	return nil
-}
+func (p *pairProc) precedes(s, own *state) bool { return s.round >= own.round }
 
-func (p *pairProc) at() uint64 {
-	if p.state == nil {
-		return 0
-	}
-	return p.state.round
-}
+func (p *pairProc) prefers() int { return -1 }
+
+func (p *pairProc) expect(int, *state) {} // nobody waits for a joiner
 
 func (p *pairProc) corrupt() {} // replicas differ anyway
 
@@ -99,30 +77,22 @@ func (p *pairProc) tick() {
 	})
 	for _, c := range p.calls {
 		if c != nil {
-			p.v.w.pairs.waited(p, c)
+			p.v.w.check.waited(p.v.index, c.own.round, c.started, c.paused)
 		}
 	}
 }
 
-// train runs the inner steps, and exchanges φ meanwhile; left is what remains of them, 0:
-// all.
+// train exchanges φ meanwhile.
 func (p *pairProc) train(left time.Duration) {
 	w := p.v.w
-	if left == 0 {
-		left = time.Duration(float64(w.params.inner) * (1 + 0.1*w.rng.Float64()) * p.v.speed)
-	}
-	p.inner = w.now + left
-	p.trains++
-	trains := p.trains
+	left, phase := p.phase(left)
 	p.results = [2][]*piece{}
 	if !w.params.fast {
 		p.average(protocol.Slow)
 	}
-	p.v.later(left, func() {
-		if p.trains == trains {
-			p.inner = w.now
-			p.average(protocol.Delta)
-		}
+	p.after(left, phase, func() {
+		p.inner = w.now
+		p.average(protocol.Delta)
 	})
 }
 
@@ -144,14 +114,9 @@ func (p *pairProc) average(part protocol.Part) {
 // step moves the machine and does what it says.
 func (p *pairProc) step(f func(now time.Time)) {
 	f(p.v.clock())
-	if p.acting {
-		return // the outermost call acts
+	if !act(&p.proc, p.m.Take, p.act) {
+		return
 	}
-	p.acting = true
-	for acts := p.m.Take(); len(acts) > 0; acts = append(acts[1:], p.m.Take()...) {
-		p.act(acts[0])
-	}
-	p.acting = false
 	p.v.w.pairs.memory(p)
 	p.retry()
 	if p.inner > p.v.w.now && p.state != nil && p.v.ready && p.m.Over(p.v.clock(), p.state.round) {
@@ -192,7 +157,7 @@ func (p *pairProc) finish(f protocol.PairFinish) {
 	w := p.v.w
 	c := p.calls[f.Part]
 	p.calls[f.Part] = nil
-	w.pairs.waited(p, c)
+	w.check.waited(p.v.index, c.own.round, c.started, c.paused)
 	p.results[f.Part] = c.own.vec
 	switch {
 	case f.Behind != "" && f.Part == protocol.Delta:
@@ -220,13 +185,9 @@ func (p *pairProc) finish(f protocol.PairFinish) {
 	if p.results[protocol.Delta] == nil || !w.params.fast && p.results[protocol.Slow] == nil {
 		return
 	}
-	p.state = p.state.apply(p.results[protocol.Delta], c.own.weight)
-	if p.saved++; p.saved%2 == 0 {
-		p.v.disk = p.state
-	}
-	w.report.Rounds = max(w.report.Rounds, p.state.round)
+	p.advance(p.state.apply(p.results[protocol.Delta], c.own.weight))
 	p.v.announce(true, p.state.round)
-	w.pairs.progress(p)
+	w.progress(p.state.round, w.pairs.end)
 	p.v.later(0, func() { p.train(0) })
 }
 
@@ -237,29 +198,6 @@ func (p *pairProc) resync() {
 			p.v.later(100*time.Millisecond, func() { p.train(time.Millisecond) })
 			return
 		}
-		p.state = s
-		p.v.w.tracef(string(p.v.id), "takes over %v", s)
-		p.v.announce(true, s.round)
-		p.train(place)
-	})
-}
-
-// join fetches the run's state; a process that has one of its own goes on with that when
-// nobody answers in time.
-func (p *pairProc) join(own *state, patience time.Duration) {
-	w, began := p.v.w, p.v.w.now
-	p.fetch(func(s *state, place time.Duration) {
-		switch {
-		case s != nil && (own == nil || s.round >= own.round):
-			p.state = s
-		case own != nil && (s != nil || w.now-began >= patience):
-			p.state, place = own, 0
-		default:
-			p.v.later(time.Second, func() { p.join(own, patience-(w.now-began)-time.Second) })
-			return
-		}
-		w.tracef(string(p.v.id), "joins with %v", p.state)
-		p.v.announce(true, p.state.round)
-		p.train(place)
+		p.takeOver(s, place)
 	})
 }

@@ -118,13 +118,7 @@ func (sc *scale) done(w *world, took time.Duration, round uint64) {
 	if sc.ended[round]++; round >= sc.from && round <= sc.Rounds {
 		sc.took = append(sc.took, took)
 	}
-	live := 0
-	for _, v := range w.nodes {
-		if v.proc != nil {
-			live++
-		}
-	}
-	w.over = w.over || sc.ended[sc.Rounds] >= live
+	w.over = w.over || sc.ended[sc.Rounds] >= len(w.live())
 }
 
 // ship brings a data frame over two lines that carry one frame after the other, the

@@ -1,7 +1,6 @@
 package protosim
 
 import (
-	"container/heap"
 	"io"
 	"math/rand/v2"
 	"slices"
@@ -56,16 +55,7 @@ func RunUnequal(o Unequal) ([]Share, Report) {
 		latency: 50 * time.Millisecond, sigma: 0.3, chunkTime: 50 * time.Millisecond, calm: true,
 	}
 	w.build()
-	for w.check.err == nil && !w.over && len(w.events) > 0 {
-		if w.count++; w.count > maxEvents {
-			w.check.fail("%d events and no end", maxEvents)
-			break
-		}
-		e := heap.Pop(&w.events).(event)
-		w.now = e.at
-		e.do()
-		w.over = w.ends()
-	}
+	w.run()
 	w.check.atEnd()
 	var shares []Share
 	for _, v := range w.nodes {
@@ -78,10 +68,9 @@ func RunUnequal(o Unequal) ([]Share, Report) {
 		}
 		shares = append(shares, u.share)
 	}
-	r := w.report
+	r := w.reported()
 	first := w.nodes[0].proc.holds()
-	r.Options, r.Rounds, r.Tokens = w.opts, first.round, first.tokens
-	r.Workers, r.Events, r.Virtual, r.Err = w.params.workers, w.count, w.now, w.check.err
+	r.Rounds, r.Tokens = first.round, first.tokens
 	return shares, r
 }
 

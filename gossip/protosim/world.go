@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"loco/gossip/protocol"
@@ -91,15 +92,7 @@ type params struct {
 func Run(o Options) Report {
 	w := newWorld(o)
 	w.schedule()
-	for w.check.err == nil && !w.over && len(w.events) > 0 {
-		if w.count++; w.count > maxEvents && o.scale == nil {
-			w.check.fail("%d events and no end", maxEvents)
-			break
-		}
-		e := heap.Pop(&w.events).(event)
-		w.now = e.at
-		e.do()
-	}
+	w.run()
 	switch {
 	case o.scale != nil:
 	case w.pairs != nil:
@@ -107,9 +100,46 @@ func Run(o Options) Report {
 	default:
 		w.check.atEnd()
 	}
-	r := &w.report
-	r.Options, r.Workers, r.Events, r.Virtual, r.Err = o, w.params.workers, w.count, w.now, w.check.err
-	return *r
+	return w.reported()
+}
+
+// run lets the events happen.
+func (w *world) run() {
+	for w.check.err == nil && !w.over && len(w.events) > 0 {
+		if w.count++; w.count > maxEvents && w.opts.scale == nil {
+			w.check.fail("%d events and no end", maxEvents)
+			return
+		}
+		e := heap.Pop(&w.events).(event)
+		w.now = e.at
+		e.do()
+		w.over = w.over || w.unequal != nil && w.ends()
+	}
+}
+
+func (w *world) reported() Report {
+	r := w.report
+	r.Options, r.Workers, r.Events, r.Virtual, r.Err = w.opts, w.params.workers, w.count, w.now, w.check.err
+	return r
+}
+
+// live are the nodes that have a process.
+func (w *world) live() []*node {
+	live := make([]*node, 0, len(w.nodes))
+	for _, v := range w.nodes {
+		if v.proc != nil {
+			live = append(live, v)
+		}
+	}
+	return live
+}
+
+// progress notes that a worker has finished a round, and ends the run when all live ones are
+// in round end; 0: it goes on.
+func (w *world) progress(round, end uint64) {
+	w.report.Rounds = max(w.report.Rounds, round)
+	behind := func(v *node) bool { return v.proc.at() < end }
+	w.over = w.over || end > 0 && !slices.ContainsFunc(w.live(), behind)
 }
 
 func newWorld(o Options) *world {

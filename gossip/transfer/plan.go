@@ -27,7 +27,7 @@ type Plan struct {
 	missing int
 	sources map[mesh.ID]*source
 	blame   []string
-	given   map[mesh.ID]int
+	given   map[mesh.ID]int // chunks
 }
 
 type source struct {
@@ -61,9 +61,6 @@ func (p *Plan) Sources() int { return len(p.sources) }
 
 // Blame says who was dropped, and why.
 func (p *Plan) Blame() []string { return p.blame }
-
-// Given returns how many chunks a source gave.
-func (p *Plan) Given(id mesh.ID) int { return p.given[id] }
 
 // Next returns the chunk to ask of a source now. Without one ok is false: the source has
 // been asked for enough, or nothing is left for it.

@@ -112,7 +112,7 @@ func TestFastSourcesServeMore(t *testing.T) {
 		t.Fatal(err)
 	}
 	// 17.5 chunks a second together: 17.1 s, and the tail.
-	if slow, mid, fast := p.Given("slow"), p.Given("mid"), p.Given("fast"); took > 18*time.Second || fast < 3*slow || fast < mid*3/2 {
+	if slow, mid, fast := p.given["slow"], p.given["mid"], p.given["fast"]; took > 18*time.Second || fast < 3*slow || fast < mid*3/2 {
 		t.Errorf("%v: slow gave %d, mid %d, fast %d", took, slow, mid, fast)
 	}
 }

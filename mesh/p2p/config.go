@@ -54,26 +54,11 @@ type Config struct {
 	// no live member has.
 	Worker int
 
-	// Heartbeat is the time between two heartbeats. A node sends about 2.4 KB for
-	// each heartbeat of each member, whatever the size of the run.
-	Heartbeat time.Duration
-	// ProbeEvery is the time between two probes. A node sends some 100 bytes for each,
-	// whatever the size of the run, and a member that is gone is probed by one of the
-	// others within about two of them.
-	ProbeEvery time.Duration
-	// SuspectMin and SuspectAfter are the floor and the cap of the silence after which a
-	// member is suspect; between them lies what is usual for it. A floor of 0 is two probes.
-	SuspectMin, SuspectAfter time.Duration
-	// DeadMin and DeadAfter are the floor and the cap of how long a member may be suspect
-	// before it is dead. The cap bounds how long a paused machine or a cut cable can
-	// hold the others up. A floor of 0 is a third of the cap.
-	DeadMin, DeadAfter time.Duration
-	// DeadAfterRefused is how long the addresses of a member may refuse connections
-	// before it is dead: enough for a router to restart, not a worker.
-	DeadAfterRefused time.Duration
-	// Forget is how long a dead or departed member stays in the view, and for the
-	// dead how long they are dialed.
-	Forget time.Duration
+	// The times by which members are found suspect or dead. A node sends about 2 KB for
+	// each heartbeat of each member and some 100 bytes for each probe, whatever the size of
+	// the run. A SuspectMin of 0 is two probes, a DeadMin of 0 a third of DeadAfter, a Seed of
+	// 0 a random one. Who is dead is dialed until it is forgotten.
+	swim.Config
 
 	// DialTimeout bounds one attempt to reach a peer, security handshake and hello
 	// included.
@@ -108,18 +93,20 @@ type Network interface {
 // which RunID must be added.
 func Default() Config {
 	return Config{
-		Listen:           []string{"/ip4/127.0.0.1/tcp/0"}, // reachable from this machine alone until asked otherwise
-		Worker:           -1,
-		Heartbeat:        time.Second,      // tens of members: about 100 KB/s
-		ProbeEvery:       time.Second,      // a cut cable is noticed in two
-		SuspectAfter:     4 * time.Second,  // three heartbeats lost
-		DeadAfter:        15 * time.Second, // a third of it, and a long collection or a laptop's hiccup survives
-		DeadAfterRefused: time.Second,      // a closed port means that the process is gone
-		Forget:           10 * time.Minute,
-		DialTimeout:      5 * time.Second,
-		JoinTimeout:      30 * time.Second, // the others may be starting too
-		HelloTimeout:     10 * time.Second,
-		RedialMax:        5 * time.Second,
+		Listen: []string{"/ip4/127.0.0.1/tcp/0"}, // reachable from this machine alone until asked otherwise
+		Worker: -1,
+		Config: swim.Config{
+			Heartbeat:        time.Second,      // tens of members: about 100 KB/s
+			ProbeEvery:       time.Second,      // a cut cable is noticed in two
+			SuspectAfter:     4 * time.Second,  // three heartbeats lost
+			DeadAfter:        15 * time.Second, // a third of it, and a long collection or a laptop's hiccup survives
+			DeadAfterRefused: time.Second,      // a closed port means that the process is gone
+			Forget:           10 * time.Minute,
+		},
+		DialTimeout:  5 * time.Second,
+		JoinTimeout:  30 * time.Second, // the others may be starting too
+		HelloTimeout: 10 * time.Second,
+		RedialMax:    5 * time.Second,
 	}
 }
 
@@ -172,18 +159,17 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// swim is the part of c that the state machine of the members has, with its floors.
+// swim is the part of c that the state machine of the members has, with its floors and seed.
 func (c Config) swim() swim.Config {
-	s := swim.Config{
-		Heartbeat: c.Heartbeat, ProbeEvery: c.ProbeEvery,
-		SuspectMin: c.SuspectMin, SuspectAfter: c.SuspectAfter, DeadMin: c.DeadMin, DeadAfter: c.DeadAfter,
-		DeadAfterRefused: c.DeadAfterRefused, Forget: c.Forget, Seed: rand.Uint64(),
-	}
+	s := c.Config
 	if s.SuspectMin == 0 {
 		s.SuspectMin = min(2*c.ProbeEvery, c.SuspectAfter)
 	}
 	if s.DeadMin == 0 {
 		s.DeadMin = c.DeadAfter / 3
+	}
+	if s.Seed == 0 {
+		s.Seed = rand.Uint64()
 	}
 	return s
 }

@@ -45,6 +45,21 @@ func mustNew(t *testing.T, c Config) *Mesh {
 	return m
 }
 
+// testPeer is a member that can leave, and be killed.
+func testPeer(t *testing.T, m *Mesh, kill func()) meshtest.Peer {
+	return meshtest.Peer{
+		Mesh: m,
+		Leave: func() {
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			defer cancel()
+			if err := m.Leave(ctx); err != nil {
+				t.Error(err)
+			}
+		},
+		Kill: kill,
+	}
+}
+
 func TestConformance(t *testing.T) {
 	meshtest.Run(t, func(t *testing.T, n int) []meshtest.Peer {
 		peers := make([]meshtest.Peer, n)
@@ -56,17 +71,7 @@ func TestConformance(t *testing.T) {
 			if i == 0 {
 				first = m.Addrs()
 			}
-			peers[i] = meshtest.Peer{
-				Mesh: m,
-				Leave: func() {
-					ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-					defer cancel()
-					if err := m.Leave(ctx); err != nil {
-						t.Error(err)
-					}
-				},
-				Kill: func() { m.Close() },
-			}
+			peers[i] = testPeer(t, m, func() { m.Close() })
 		}
 		return peers
 	})

@@ -113,6 +113,14 @@ func (m *Mesh) keep(bootstrap []peer.AddrInfo) {
 	}
 }
 
+// dial opens a bare connection over the mesh's own network.
+func (m *Mesh) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if m.cfg.Network != nil {
+		return m.cfg.Network.DialContext(ctx, network, address)
+	}
+	return new(net.Dialer).DialContext(ctx, network, address)
+}
+
 // allRefuse reports whether every TCP address of a peer refuses connections, which
 // only a machine without the process does. Loopback addresses say something about
 // this machine, not about the peer's, unless the peer has no others.
@@ -143,7 +151,7 @@ func (m *Mesh) allRefuse(addrs []ma.Multiaddr) bool {
 			if err != nil {
 				return
 			}
-			c, err := new(net.Dialer).DialContext(ctx, network, address)
+			c, err := m.dial(ctx, network, address)
 			if err == nil {
 				c.Close()
 				cancel() // one that accepts settles it

@@ -1,7 +1,6 @@
 package p2p
 
 import (
-	"context"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -34,17 +33,7 @@ func TestConformanceInVirtualTime(t *testing.T) {
 			if i == 0 {
 				first = m.Addrs()
 			}
-			peers[i] = meshtest.Peer{
-				Mesh: m,
-				Leave: func() {
-					ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-					defer cancel()
-					if err := m.Leave(ctx); err != nil {
-						t.Error(err)
-					}
-				},
-				Kill: func() { net.Kill(i); m.Close() },
-			}
+			peers[i] = testPeer(t, m, func() { net.Kill(i); m.Close() })
 		}
 		return peers
 	})
@@ -110,4 +99,49 @@ func TestTheDeadComeBack(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What a member says of itself reaches those whom only one other connects to it.
+func TestHeartbeatsAreRelayed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 8
+		net := sim.NewWith(sim.Options{Peers: n, Latency: 20 * time.Millisecond, Buffer: p2ptest.Window, Detection: 1000 * time.Hour})
+		t.Cleanup(net.Close)
+		all := runVirtual(t, net, n)
+		awaitAll(t, all, n)
+		for i := 2; i < n; i++ {
+			net.Cut(1, i, true)
+			net.Cut(i, 1, true)
+		}
+		<-time.After(time.Minute) // until connections break
+		for round := uint64(1); round <= 3; round++ {
+			all[1].Announce(mesh.Status{Ready: true, Round: round})
+			for _, m := range all[2:] {
+				meshtest.Await(t, m, fmt.Sprintf("want round %d of worker 1", round), func(ms []mesh.Member) bool {
+					return meshtest.Find(t, ms, all[1].Self()).Round == round
+				})
+			}
+		}
+	})
+}
+
+// A process that is gone from a machine that is there is dead before its silence says so:
+// the machine refuses connections, over the network that the mesh is on.
+func TestTheKilledAreDeadAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 3
+		net := sim.NewWith(sim.Options{Peers: n, Latency: 20 * time.Millisecond, Buffer: p2ptest.Window, Detection: 1000 * time.Hour})
+		t.Cleanup(net.Close)
+		all := runVirtual(t, net, n)
+		awaitAll(t, all, n)
+		killed := time.Now()
+		net.Kill(1)
+		all[1].Close()
+		for _, m := range []*Mesh{all[0], all[2]} {
+			meshtest.Await(t, m, "want it dead", func(ms []mesh.Member) bool { return meshtest.Find(t, ms, all[1].Self()).State == mesh.Dead })
+		}
+		if took := time.Since(killed); took > 2*time.Second { // the floor of a suspicion, after which silence counts
+			t.Errorf("dead after %v", took)
+		}
+	})
 }

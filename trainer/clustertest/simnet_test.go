@@ -52,7 +52,6 @@ func (n simNet) stop(i int, on bool) {
 	}
 }
 
-func (n simNet) split(sides ...[]int)      { n.Partition(sides...) }
 func (n simNet) cut(from, to int, on bool) { n.Cut(from, to, on) }
 func (n simNet) calm() {
 	l := n.params.link

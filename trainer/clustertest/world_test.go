@@ -45,7 +45,6 @@ type network interface {
 	leave(p *process)
 	stand(p *process) // returns when p's process does not stand still
 	stop(i int, on bool)
-	split(sides ...[]int) // without any: heals
 	cut(from, to int, on bool)
 	calm() // from now on a chunk crosses a link within Grace
 	close()

@@ -68,15 +68,7 @@ func AppendHeader(dst []byte, h Header) ([]byte, error) {
 	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli)), nil
 }
 
-// ParseHeader reads the header at the start of src.
-func ParseHeader(src []byte) (Header, error) {
-	h, err := parseHeader(src)
-	if err != nil {
-		return Header{}, fmt.Errorf("data: shard header: %w", err)
-	}
-	return h, nil
-}
-
+// parseHeader reads the header at the start of src.
 func parseHeader(src []byte) (Header, error) {
 	if len(src) < headerBytes {
 		return Header{}, fmt.Errorf("%d bytes, it has %d: the file is cut short", len(src), headerBytes)

@@ -17,7 +17,7 @@ func TestHeaderGolden(t *testing.T) {
 	if hex.EncodeToString(got) != want {
 		t.Errorf("header %x, want %s", got, want)
 	}
-	if back, err := ParseHeader(got[1:]); err != nil || back != h {
+	if back, err := parseHeader(got[1:]); err != nil || back != h {
 		t.Errorf("parsed %+v, %v; want %+v", back, err, h)
 	}
 }
@@ -38,10 +38,10 @@ func TestHeaderRefuses(t *testing.T) {
 	for i := range good {
 		bad := bytes.Clone(good)
 		bad[i] ^= 0x40
-		if _, err := ParseHeader(bad); err == nil {
+		if _, err := parseHeader(bad); err == nil {
 			t.Errorf("a flipped bit of byte %d went unseen", i)
 		}
-		if _, err := ParseHeader(good[:i]); err == nil || i >= 8 && !strings.Contains(err.Error(), "cut short") {
+		if _, err := parseHeader(good[:i]); err == nil || i >= 8 && !strings.Contains(err.Error(), "cut short") {
 			t.Errorf("a header of %d bytes: error %v", i, err)
 		}
 	}
@@ -55,7 +55,7 @@ func FuzzParseHeader(f *testing.F) {
 	f.Add(good)
 	f.Add([]byte(magic))
 	f.Fuzz(func(t *testing.T, src []byte) {
-		h, err := ParseHeader(src)
+		h, err := parseHeader(src)
 		if err != nil {
 			return
 		}

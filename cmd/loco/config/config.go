@@ -113,7 +113,7 @@ type Mesh struct {
 	Listen       []string `toml:"listen" id:"-" doc:"Multiaddresses to listen on. Port 0 takes a free one. loco run keeps its workers on loopback."`
 	Join         []string `toml:"join" id:"-" doc:"Multiaddresses, with /p2p/ID, of members to join the run through. Empty: this worker waits to be joined, or mdns finds the others."`
 	MDNS         bool     `toml:"mdns" id:"-" doc:"Whether to look for the run's members on the local network."`
-	Heartbeat    Duration `toml:"heartbeat" id:"-" range:"50ms..1h" doc:"Time between two status messages of a member; each makes every member send about 2.4 KB."`
+	Heartbeat    Duration `toml:"heartbeat" id:"-" range:"50ms..1h" doc:"Time between two status messages of a member; each makes every member send about 2 KB."`
 	ProbeEvery   Duration `toml:"probe_every" id:"-" range:"50ms..1h" doc:"Time between two probes. A member asks another, in turn, whether it is there, and others in its place if no answer comes within a tenth to half of this, as its answers were before. About 200 bytes each."`
 	SuspectMin   Duration `toml:"suspect_min" id:"-" range:"0s..24h" doc:"Floor of the silence after which a member is suspect. 0: two probes."`
 	SuspectAfter Duration `toml:"suspect_after" id:"-" range:"100ms..24h" doc:"Cap of that silence; between the two it is the median + 4 deviations of the times between a member's heartbeats. A suspect is still counted, but not waited for beyond sync.grace."`

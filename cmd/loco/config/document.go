@@ -71,9 +71,6 @@ func (d *Document) Where(key string) string {
 	}
 }
 
-// Line returns the line of a key, 0 when it is not in the file.
-func (d *Document) Line(key string) int { return d.lines[key] }
-
 // index walks the syntax tree for the line of each key. The decoder has accepted the
 // document before.
 func (d *Document) index(data []byte) {
