@@ -9,7 +9,7 @@ import (
 	"loco/optim"
 )
 
-// average exchanges x with the others. The state does not change meanwhile, so Capture
+// average exchanges x with the others. The state does not change meanwhile, so CaptureShared
 // may have it: a joiner need not wait for an exchange.
 func (t *Trainer) average(ctx context.Context, x kernels.Buffer, f kernels.Format, weight float64) (Outcome, error) {
 	if err := ctx.Err(); err != nil {

@@ -319,7 +319,7 @@ const (
 	fetchPause  = time.Second / 2 // doubles after each
 )
 
-// fetch gets the others' state. This worker's own does not change meanwhile, so Capture may
+// fetch gets the others' state. This worker's own does not change meanwhile, so CaptureShared may
 // have it: two workers that fetch from each other must not wait for each other.
 func (t *Trainer) fetch(ctx context.Context) (s *Snapshot, err error) {
 	t.unlock()

@@ -60,17 +60,8 @@ func (s *Snapshot) End() (round uint64, tokens float64) {
 	return round, tokens
 }
 
-// Capture copies the whole state into s, reusing its vectors, so that training can
-// go on while the copy is written. It waits for the inner step under way, and fails where
-// a device broke.
-func (t *Trainer) Capture(ctx context.Context, s *Snapshot) error {
-	if err := t.lock(ctx); err != nil {
-		return fmt.Errorf("trainer: capture the state: %w", err)
-	}
-	defer t.unlock()
-	return t.capture(s)
-}
-
+// capture copies the whole state into s, reusing its vectors, so that training can go on
+// while the copy is written. It fails where a device broke.
 func (t *Trainer) capture(s *Snapshot) error {
 	t.captureShared(s)
 	n := t.learner.Parameters()

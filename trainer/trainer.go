@@ -263,8 +263,8 @@ func (t *Trainer) save(ctx context.Context) error {
 	return nil
 }
 
-// yield lets Capture have the state between two inner steps.
-// Capture holds the state no longer than a copy takes.
+// yield lets CaptureShared have the state between two inner steps.
+// It holds the state no longer than a copy takes.
 func (t *Trainer) yield() {
 	t.unlock()
 	t.sem <- struct{}{}

@@ -3,6 +3,7 @@ package trainer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -87,6 +88,15 @@ func momentum(t *Trainer) []float32 {
 		return nil
 	}
 	return values(t.vectors.momentum)
+}
+
+// Capture copies the whole state, between two inner steps of a trainer that runs.
+func (t *Trainer) Capture(ctx context.Context, s *Snapshot) error {
+	if err := t.lock(ctx); err != nil {
+		return fmt.Errorf("trainer: capture the state: %w", err)
+	}
+	defer t.unlock()
+	return t.capture(s)
 }
 
 // exact averages among n workers of one process, in worker order, in fp32.

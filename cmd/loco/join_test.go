@@ -78,7 +78,10 @@ func (r *joinRun) session(from []*trainer.Snapshot, until uint64) (snaps []*trai
 	var wg sync.WaitGroup
 	for k := range n {
 		loss[k] = map[uint64]float64{}
-		tr, err := trainer.New(r.spec.trainerConfig(k, until), r.learners[k], trainer.Hooks{Average: seatOf{g, k}, Report: func(event any) {
+		tr, err := trainer.New(r.spec.trainerConfig(k, until), r.learners[k], trainer.Hooks{Average: seatOf{g, k}, Save: func(_ context.Context, capture func(*trainer.Snapshot) error) error {
+			snaps[k] = new(trainer.Snapshot)
+			return capture(snaps[k])
+		}, Report: func(event any) {
 			mu.Lock()
 			defer mu.Unlock()
 			switch e := event.(type) {
@@ -96,10 +99,6 @@ func (r *joinRun) session(from []*trainer.Snapshot, until uint64) (snaps []*trai
 		}
 		wg.Go(func() {
 			if err := tr.Run(r.t.Context(), nil); err != nil && !errors.Is(err, trainer.ErrStopped) {
-				r.t.Error(err)
-			}
-			snaps[k] = new(trainer.Snapshot)
-			if err := tr.Capture(r.t.Context(), snaps[k]); err != nil {
 				r.t.Error(err)
 			}
 		})

@@ -105,13 +105,13 @@ func TestExperimentErrors(t *testing.T) {
 		{"share of a worker", two("", `"sync.strategy=alone","run.rounds=999"`), fmt.Sprintf("exp.toml:4: variant b: trains %d tokens, variant a trains %d ", more(each), all) + "(budget = \"total\": workers x rounds x inner_steps x batch x context; change run.rounds or inner.batch)"},
 		{"per worker", "budget=\"per-worker\"\n" + two("", `"inner.batch=999"`), fmt.Sprintf("exp.toml:5: variant b: trains %d tokens, variant a trains %d ", each/uint64(def.Inner.Batch)*999, each) + "(budget = \"per-worker\": workers x rounds x inner_steps x batch x context; change run.rounds or inner.batch)"},
 	} {
-		_, err := Parse("exp.toml", []byte(tc.file), dir, nil)
+		_, err := parse("exp.toml", []byte(tc.file), dir, nil)
 		var mistakes *config.Error
 		if !errors.As(err, &mistakes) || err.Error() != tc.want {
 			t.Errorf("%s:\n got %v\nwant %s", tc.name, err, tc.want)
 		}
 	}
-	_, err := Parse("exp.toml", []byte("base=\"nope\"\n[[variant]]\nname=\"a\""), dir, nil)
+	_, err := parse("exp.toml", []byte("base=\"nope\"\n[[variant]]\nname=\"a\""), dir, nil)
 	if err == nil || !strings.HasPrefix(err.Error(), `exp.toml:1: base: "nope" is neither a preset nor a file: `) {
 		t.Errorf("base: %v", err)
 	}
@@ -135,7 +135,7 @@ func train(t *testing.T, dir, strategy string, workers, rounds int, loss float64
 
 func TestRunReusesWhatIsFinished(t *testing.T) {
 	dir := t.TempDir()
-	e, err := Parse("exp.toml", []byte(strategies), dir, nil)
+	e, err := parse("exp.toml", []byte(strategies), dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -404,6 +404,15 @@ func FuzzParseEvals(f *testing.F) {
 	})
 }
 
+// parse is Load of a file's bytes; base is looked up in dir.
+func parse(name string, data []byte, dir string, sets []string) (*Experiment, error) {
+	doc, err := config.ParseDocument(name, data)
+	if err != nil {
+		return nil, err
+	}
+	return read(doc, dir, sets)
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(strategies))
 	f.Add([]byte("variant = [{name = \"a\"}, 3]"))
@@ -413,7 +422,7 @@ func FuzzParse(f *testing.F) {
 		if bytes.Contains(data, []byte("base")) {
 			return // names a file; the fuzzer has no business opening what it makes up
 		}
-		e, err := Parse("exp.toml", data, dir, nil)
+		e, err := parse("exp.toml", data, dir, nil)
 		var mistakes *config.Error
 		switch {
 		case err == nil && len(e.Variants) > 0:

@@ -70,15 +70,6 @@ func Load(path string, sets []string) (*Experiment, error) {
 	return read(doc, filepath.Dir(path), sets)
 }
 
-// Parse is Load of a file's bytes; base is looked up in dir.
-func Parse(name string, data []byte, dir string, sets []string) (*Experiment, error) {
-	doc, err := config.ParseDocument(name, data)
-	if err != nil {
-		return nil, err
-	}
-	return read(doc, dir, sets)
-}
-
 // reader gathers the problems of one file.
 type reader struct {
 	doc      *config.Document
