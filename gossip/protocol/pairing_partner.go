@@ -62,9 +62,18 @@ func (m *Pairing) choose(now time.Time, s *seek) {
 		offers = true
 	}
 	for _, key := range m.sources(m.offers, s.part) {
-		if p := m.offers[key]; (key.from == s.matched || p.env.Round < s.round) && m.suits(s, key.from, p) {
+		if p := m.offers[key]; m.free(s, key.from, p) && m.suits(s, key.from, p) {
 			m.agree(now, s, key.from, p)
 			return
+		}
+	}
+	for _, key := range m.sources(m.lonelies, s.part) {
+		p := m.lonelies[key]
+		if key.from != s.matched && m.free(s, key.from, p) && m.suits(s, key.from, p) && !m.passed(key.from, p.env.Round) {
+			delete(m.lonelies, key)
+			if m.welcome(now, s, key.from, p); s.peer != "" {
+				return
+			}
 		}
 	}
 	if offers {
@@ -151,23 +160,19 @@ func (m *Pairing) goLonely(now time.Time, s *seek) {
 			return
 		}
 	}
+	if s.told == 0 { // also where it asks one of the lonely, who may have found somebody
+		s.order = m.order(s)
+		m.tell(now, s, tellFirst)
+	}
 	for _, key := range m.sources(m.lonelies, s.part) {
 		if p := m.lonelies[key]; p.env.Worker > m.Worker && !s.declined[key.from] && m.suits(s, key.from, p) {
 			delete(m.lonelies, key)
+			if m.passed(key.from, p.env.Round) {
+				continue // it has found somebody, or gone on alone
+			}
 			m.ask(now, s, key.from)
 			return
 		}
-	}
-	if s.told == 0 {
-		s.order = m.order(s)
-	}
-	waits := !m.absent(s.matched) && !m.passed(s.matched, s.round) && !s.declined[s.matched]
-	if 2*m.ahead(s.round) > len(m.live) && !waits { // the others who wait do so in later rounds
-		m.finish(now, s, PairFinish{Partner: -1})
-		return
-	}
-	if s.told == 0 {
-		m.tell(now, s, tellFirst)
 	}
 	m.checkAlone(now, s)
 }
@@ -281,8 +286,7 @@ func (m *Pairing) onOffer(now time.Time, s *seek, from mesh.ID, p proposed) {
 		m.offers[key] = p
 	case s.exchange && s.peer != from, p.env.Round < s.round && !m.suits(s, from, p):
 		m.reply(from, p.env, refuse{"is in another exchange or round"})
-	// One that is behind is there now; the partner in this round may still train.
-	case (from == s.matched || s.lonely || p.env.Round < s.round) && m.suits(s, from, p):
+	case (s.lonely || m.free(s, from, p)) && m.suits(s, from, p):
 		if s.exchange { // the peer began anew: it gave this exchange up
 			m.drop(now, s)
 		}
@@ -340,18 +344,30 @@ func (m *Pairing) onLonely(now time.Time, s *seek, from mesh.ID, p proposed) {
 		return
 	}
 	delete(s.declined, from)
-	waits := from == s.matched || p.env.Round < s.round
+	m.welcome(now, s, from, p)
+}
+
+// welcome takes up the call of a lonely worker, if this one may leave what it waits for.
+func (m *Pairing) welcome(now time.Time, s *seek, from mesh.ID, p proposed) {
+	free := m.free(s, from, p)
 	switch {
 	case s.exchange || s.peer == from:
-	case (s.lonely && s.peer == "" || waits) && p.env.Worker > m.Worker:
-		delete(m.lonelies, key)
+	case (s.lonely && s.peer == "" || free) && p.env.Worker > m.Worker:
+		delete(m.lonelies, proposal{from, s.part})
 		if s.peer != "" {
 			m.send(s, s.peer, s.number, refuse{"found another partner"})
 		}
 		m.ask(now, s, from)
-	case waits && !s.lonely:
+	case free && !s.lonely:
 		m.send(s, from, 0, lonely{s.own}) // so that it asks this worker, which waits for it
 	}
+}
+
+// free says that a worker may leave its partner by the matching for another: one that is
+// behind is there now, where the partner in this round may still train; and a partner that
+// has finished the round takes what it has been offered in its own time, or never.
+func (m *Pairing) free(s *seek, from mesh.ID, p proposed) bool {
+	return from == s.matched || p.env.Round < s.round || m.passed(s.matched, s.round)
 }
 
 // cries says that this worker brings the lonely of a round together. In a small run they
