@@ -142,14 +142,11 @@ func (m *Pairing) Start(now time.Time, part Part, round uint64, weight float64, 
 	if !m.chosen || m.round != round {
 		m.chosen, m.round, m.partner = true, round, m.match(round)
 	}
-	switch s.matched = m.partner; {
-	case s.matched != "":
-		m.choose(now, s)
-	case m.leads(round):
-		m.goLonely(now, s)
-	default:
+	if s.matched = m.partner; s.matched == "" {
 		m.finish(now, s, PairFinish{Partner: -1})
+		return
 	}
+	m.choose(now, s)
 }
 
 // ahead counts the live workers that have finished the round.
@@ -160,18 +157,6 @@ func (m *Pairing) ahead(round uint64) (n int) {
 		}
 	}
 	return n
-}
-
-// leads says that most of the others are in earlier rounds. The odd one among them waits for
-// who comes from behind: it would be further away in the next round, and its partner alone.
-func (m *Pairing) leads(round uint64) bool {
-	n := 0
-	for _, id := range m.live {
-		if m.at(id) < round {
-			n++
-		}
-	}
-	return 2*n > len(m.live)
 }
 
 // Over says that most of the others have finished a round in which this worker still

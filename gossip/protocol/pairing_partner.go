@@ -347,19 +347,19 @@ func (m *Pairing) onLonely(now time.Time, s *seek, from mesh.ID, p proposed) {
 	m.welcome(now, s, from, p)
 }
 
-// welcome takes up the call of a lonely worker, if this one may leave what it waits for.
+// welcome takes up the call of a lonely worker: the lower of the two asks. One that has asked
+// another lonely worker keeps to it, for that one may have accepted.
 func (m *Pairing) welcome(now time.Time, s *seek, from mesh.ID, p proposed) {
-	free := m.free(s, from, p)
 	switch {
-	case s.exchange || s.peer == from:
-	case (s.lonely && s.peer == "" || free) && p.env.Worker > m.Worker:
+	case s.exchange || s.peer == from || s.lonely && s.peer != "" || !s.lonely && !m.free(s, from, p):
+	case p.env.Worker > m.Worker:
 		delete(m.lonelies, proposal{from, s.part})
 		if s.peer != "" {
 			m.send(s, s.peer, s.number, refuse{"found another partner"})
 		}
 		m.ask(now, s, from)
-	case free && !s.lonely:
-		m.send(s, from, 0, lonely{s.own}) // so that it asks this worker, which waits for it
+	default:
+		m.send(s, from, 0, lonely{s.own}) // it may not know that this worker is free, or free again
 	}
 }
 
