@@ -286,9 +286,12 @@ func (m *Pairing) Tick(now time.Time) {
 		case s.lonely && s.peer == "":
 			if !m.early(s) && now.Sub(s.askedAt) >= m.lonelyMax(s) {
 				m.finish(now, s, PairFinish{Partner: -1})
-			} else if now.Sub(s.toldAt) >= m.Grace/4 {
+				continue
+			}
+			if now.Sub(s.toldAt) >= m.Grace/4 {
 				m.tell(now, s, tellMore)
 			}
+			m.checkAlone(now, s)
 		case now.Sub(s.askedAt) >= m.patience(s) || s.peer != "" && m.passed(s.peer, s.round+m.Lag):
 			if s.peer != "" {
 				m.send(s, s.peer, s.number, refuse{"waited long enough"})

@@ -246,9 +246,10 @@ func (m *Pairing) criers(round uint64) []mesh.ID {
 	return best
 }
 
-// checkAlone goes on alone when nobody is left who could take the partner's place.
+// checkAlone goes on alone when nobody is left who could take the partner's place. Somebody who
+// has just declined may lose its own partner, and call.
 func (m *Pairing) checkAlone(now time.Time, s *seek) {
-	if !s.lonely || s.peer != "" || len(s.declined)+len(s.rejected) < len(m.live) {
+	if !s.lonely || s.peer != "" || len(s.declined)+len(s.rejected) < len(m.live) || now.Sub(s.askedAt) < m.Grace/4 {
 		return
 	}
 	for _, id := range m.live {
