@@ -335,24 +335,32 @@ func (m *Pairing) onLonely(now time.Time, s *seek, from mesh.ID, p proposed) {
 	if busy {
 		m.reply(from, p.env, refuse{"has a partner"})
 	}
-	if m.introduce(from, p) {
+	wants := s != nil && !busy && m.suits(s, from, p)
+	if !(wants && m.takes(s, from, p)) && m.introduce(from, p) {
 		return
 	}
 	if s != nil || !busy || m.cries(p.env.Round) { // this exchange may break
 		m.lonelies[key] = p
 	}
-	if busy || s == nil || !m.suits(s, from, p) {
-		return
+	if wants {
+		delete(s.declined, from)
+		m.welcome(now, s, from, p)
 	}
-	delete(s.declined, from)
-	m.welcome(now, s, from, p)
 }
 
-// welcome takes up the call of a lonely worker: the lower of the two asks. One that has asked
-// another lonely worker keeps to it, for that one may have accepted.
+// takes says that a worker may take up the call of a lonely one. Who has asked another lonely
+// worker keeps to it, for that one may have accepted.
+func (m *Pairing) takes(s *seek, from mesh.ID, p proposed) bool {
+	if s.exchange || s.peer == from {
+		return false
+	}
+	return s.lonely && s.peer == "" || !s.lonely && m.free(s, from, p)
+}
+
+// welcome takes up the call of a lonely worker: the lower of the two asks.
 func (m *Pairing) welcome(now time.Time, s *seek, from mesh.ID, p proposed) {
 	switch {
-	case s.exchange || s.peer == from || s.lonely && s.peer != "" || !s.lonely && !m.free(s, from, p):
+	case !m.takes(s, from, p):
 	case p.env.Worker > m.Worker:
 		delete(m.lonelies, proposal{from, s.part})
 		if s.peer != "" {
