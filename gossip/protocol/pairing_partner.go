@@ -27,7 +27,7 @@ func (m *Pairing) absent(id mesh.ID) bool {
 }
 
 // at is the round that a peer is in, as far as this worker has heard.
-func (m *Pairing) at(id mesh.ID) uint64 { return max(m.heard[id], m.members[id].Round) }
+func (m *Pairing) at(id mesh.ID) uint64 { return max(m.heard[id].round, m.members[id].Round) }
 
 // passed says that a peer has finished the round: it will not come for it.
 func (m *Pairing) passed(id mesh.ID, round uint64) bool { return m.at(id) > round }
@@ -277,7 +277,7 @@ func (m *Pairing) lonelyMax(s *seek) time.Duration {
 func (m *Pairing) onOffer(now time.Time, s *seek, from mesh.ID, p proposed) {
 	key := proposal{from, p.env.Part}
 	switch {
-	case m.settled(from, p.env): // said again after it has ended
+	case m.repeated(from, p.env), m.settled(from, p.env): // said again, after it was answered
 	case s != nil && s.exchange && s.peer == from && s.number == p.env.Attempt: // said twice
 	case s != nil && s.peer == from && !s.exchange && (s.round < p.env.Round || s.round == p.env.Round && m.Worker < p.env.Worker):
 		// Both have offered. This worker's offer counts, and the peer knows that too.
@@ -295,6 +295,20 @@ func (m *Pairing) onOffer(now time.Time, s *seek, from mesh.ID, p proposed) {
 	default:
 		m.offers[key] = p
 	}
+}
+
+// repeated says that an offer is not newer than the last of the same process, and remembers it:
+// a link that broke may bring one again, when its sender has long made another.
+func (m *Pairing) repeated(from mesh.ID, env Envelope) bool {
+	const process = 1<<48 - 1 // of a number: its maker and the nonce
+	w := m.heard[from]
+	last := w.offers[env.Part]
+	if last != 0 && last&process == env.Attempt&process && int16(env.Attempt>>48-last>>48) <= 0 {
+		return m.bug != bugPairTaken
+	}
+	w.offers[env.Part] = env.Attempt
+	m.heard[from] = w
+	return false
 }
 
 func (m *Pairing) onAccept(now time.Time, s *seek, from mesh.ID, p proposed) {

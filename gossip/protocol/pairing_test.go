@@ -291,3 +291,35 @@ func sends(m *Pairing) (out []*Send) {
 	}
 	return out
 }
+
+// An offer that comes again after it was refused, because its link broke, does not end the
+// exchange that its sender has proposed since; a newer one does.
+func TestPairIgnoresAnOfferThatComesAgain(t *testing.T) {
+	own, now := terms{weight: 1, length: 4}, time.Unix(0, 0)
+	members := make([]mesh.Member, 3)
+	for k := range members {
+		members[k] = mesh.Member{ID: mesh.ID(fmt.Sprint("w", k)), State: mesh.Alive, Status: mesh.Status{Worker: k, Ready: true}}
+	}
+	round := uint64(0)
+	for {
+		if p, ok := Match(1, round, []int{0, 1, 2}, 2); ok && p == 0 {
+			break
+		}
+		round++
+	}
+	m := NewPairing(PairingConfig{Self: "w2", Worker: 2, Seed: 1, Deadline: time.Minute, Grace: time.Second})
+	m.View(now, members)
+	m.Start(now, Delta, round, own.weight, int(own.length))
+	offers := func(try int, want int) {
+		t.Helper()
+		m.Receive(now, "w0", Envelope{Round: round, Attempt: attemptNumber(try, 0, 7)}, offer{own})
+		m.Take()
+		if s := m.seeks[Delta]; s == nil || !s.exchange || s.number != attemptNumber(want, 0, 7) {
+			t.Errorf("after the offer of try %d it is in %+v, want an exchange of try %d", try, s, want)
+		}
+	}
+	offers(WorkerMax, WorkerMax)
+	offers(WorkerMax-1, WorkerMax)
+	offers(0, 0) // the count of tries has begun anew
+	offers(WorkerMax, 0)
+}
