@@ -21,8 +21,14 @@ type PairReport struct {
 // excessMax is how many Averages after the faults have ended may be alone though not the odd
 // one. Workers may be a round apart then, with an odd number in each of the two rounds, and two of
 // them step alone before they are in one. Where they are odd in all, each round has an odd one
-// more, and among many that may happen in more than one place.
-func excessMax(live int) int { return 2 + live%2 + live/8 }
+// more. Among many that may happen in more places than one, and in more than one round.
+func excessMax(live int) int {
+	most := 2 + live%2 + live/8
+	if live > 8 {
+		most = 2 + live%2 + live/4
+	}
+	return most
+}
 
 // vectorOf names a worker's vector.
 type vectorOf struct {
