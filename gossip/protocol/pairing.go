@@ -39,7 +39,7 @@ type Pairing struct {
 	over      [2]int64 // the newest round that each part has finished; −1: none
 	offers    map[proposal]proposed
 	lonelies  map[proposal]proposed
-	heard     map[mesh.ID]uint64  // the newest round heard of each peer
+	heard     map[mesh.ID]word    // the newest of each peer
 	ended     map[proposal]ending // the last exchange with each peer
 	taken     []taking            // vectors that are in this worker's state
 	try       uint32
@@ -51,6 +51,12 @@ type Pairing struct {
 type proposal struct {
 	from mesh.ID
 	part Part
+}
+
+// word is the newest round that a peer has named, and its newest offer for each part.
+type word struct {
+	round  uint64
+	offers [2]uint64
 }
 
 // proposed is an offer or a call as it was received.
@@ -125,7 +131,7 @@ func NewPairing(c PairingConfig) *Pairing {
 	return &Pairing{
 		PairingConfig: c, over: [2]int64{-1, -1}, members: map[mesh.ID]mesh.Member{},
 		offers: map[proposal]proposed{}, lonelies: map[proposal]proposed{},
-		heard: map[mesh.ID]uint64{}, ended: map[proposal]ending{},
+		heard: map[mesh.ID]word{}, ended: map[proposal]ending{},
 	}
 }
 
@@ -286,9 +292,12 @@ func (m *Pairing) Tick(now time.Time) {
 		case s.lonely && s.peer == "":
 			if !m.early(s) && now.Sub(s.askedAt) >= m.lonelyMax(s) {
 				m.finish(now, s, PairFinish{Partner: -1})
-			} else if now.Sub(s.toldAt) >= m.Grace/4 {
+				continue
+			}
+			if now.Sub(s.toldAt) >= m.Grace/4 {
 				m.tell(now, s, tellMore)
 			}
+			m.checkAlone(now, s)
 		case now.Sub(s.askedAt) >= m.patience(s) || s.peer != "" && m.passed(s.peer, s.round+m.Lag):
 			if s.peer != "" {
 				m.send(s, s.peer, s.number, refuse{"waited long enough"})
@@ -315,7 +324,9 @@ func (m *Pairing) Size() int {
 
 // Receive takes in a message of a peer.
 func (m *Pairing) Receive(now time.Time, from mesh.ID, env Envelope, msg Message) {
-	m.heard[from] = env.Round
+	w := m.heard[from]
+	w.round = env.Round
+	m.heard[from] = w
 	s := m.seeks[env.Part]
 	switch msg := msg.(type) {
 	case offer:

@@ -27,7 +27,7 @@ func (m *Pairing) absent(id mesh.ID) bool {
 }
 
 // at is the round that a peer is in, as far as this worker has heard.
-func (m *Pairing) at(id mesh.ID) uint64 { return max(m.heard[id], m.members[id].Round) }
+func (m *Pairing) at(id mesh.ID) uint64 { return max(m.heard[id].round, m.members[id].Round) }
 
 // passed says that a peer has finished the round: it will not come for it.
 func (m *Pairing) passed(id mesh.ID, round uint64) bool { return m.at(id) > round }
@@ -62,9 +62,18 @@ func (m *Pairing) choose(now time.Time, s *seek) {
 		offers = true
 	}
 	for _, key := range m.sources(m.offers, s.part) {
-		if p := m.offers[key]; (key.from == s.matched || p.env.Round < s.round) && m.suits(s, key.from, p) {
+		if p := m.offers[key]; m.free(s, key.from, p) && m.suits(s, key.from, p) {
 			m.agree(now, s, key.from, p)
 			return
+		}
+	}
+	for _, key := range m.sources(m.lonelies, s.part) {
+		p := m.lonelies[key]
+		if key.from != s.matched && m.free(s, key.from, p) && m.suits(s, key.from, p) && !m.passed(key.from, p.env.Round) {
+			delete(m.lonelies, key)
+			if m.welcome(now, s, key.from, p); s.peer != "" {
+				return
+			}
 		}
 	}
 	if offers {
@@ -151,23 +160,19 @@ func (m *Pairing) goLonely(now time.Time, s *seek) {
 			return
 		}
 	}
+	if s.told == 0 { // also where it asks one of the lonely, who may have found somebody
+		s.order = m.order(s)
+		m.tell(now, s, tellFirst)
+	}
 	for _, key := range m.sources(m.lonelies, s.part) {
 		if p := m.lonelies[key]; p.env.Worker > m.Worker && !s.declined[key.from] && m.suits(s, key.from, p) {
 			delete(m.lonelies, key)
+			if m.passed(key.from, p.env.Round) {
+				continue // it has found somebody, or gone on alone
+			}
 			m.ask(now, s, key.from)
 			return
 		}
-	}
-	if s.told == 0 {
-		s.order = m.order(s)
-	}
-	waits := !m.absent(s.matched) && !m.passed(s.matched, s.round) && !s.declined[s.matched]
-	if 2*m.ahead(s.round) > len(m.live) && !waits { // the others who wait do so in later rounds
-		m.finish(now, s, PairFinish{Partner: -1})
-		return
-	}
-	if s.told == 0 {
-		m.tell(now, s, tellFirst)
 	}
 	m.checkAlone(now, s)
 }
@@ -241,9 +246,10 @@ func (m *Pairing) criers(round uint64) []mesh.ID {
 	return best
 }
 
-// checkAlone goes on alone when nobody is left who could take the partner's place.
+// checkAlone goes on alone when nobody is left who could take the partner's place. Somebody who
+// has just declined may lose its own partner, and call.
 func (m *Pairing) checkAlone(now time.Time, s *seek) {
-	if !s.lonely || s.peer != "" || len(s.declined)+len(s.rejected) < len(m.live) {
+	if !s.lonely || s.peer != "" || len(s.declined)+len(s.rejected) < len(m.live) || now.Sub(s.askedAt) < m.Grace/4 {
 		return
 	}
 	for _, id := range m.live {
@@ -271,7 +277,7 @@ func (m *Pairing) lonelyMax(s *seek) time.Duration {
 func (m *Pairing) onOffer(now time.Time, s *seek, from mesh.ID, p proposed) {
 	key := proposal{from, p.env.Part}
 	switch {
-	case m.settled(from, p.env): // said again after it has ended
+	case m.repeated(from, p.env), m.settled(from, p.env): // said again, after it was answered
 	case s != nil && s.exchange && s.peer == from && s.number == p.env.Attempt: // said twice
 	case s != nil && s.peer == from && !s.exchange && (s.round < p.env.Round || s.round == p.env.Round && m.Worker < p.env.Worker):
 		// Both have offered. This worker's offer counts, and the peer knows that too.
@@ -281,8 +287,7 @@ func (m *Pairing) onOffer(now time.Time, s *seek, from mesh.ID, p proposed) {
 		m.offers[key] = p
 	case s.exchange && s.peer != from, p.env.Round < s.round && !m.suits(s, from, p):
 		m.reply(from, p.env, refuse{"is in another exchange or round"})
-	// One that is behind is there now; the partner in this round may still train.
-	case (from == s.matched || s.lonely || p.env.Round < s.round) && m.suits(s, from, p):
+	case (s.lonely || m.free(s, from, p)) && m.suits(s, from, p):
 		if s.exchange { // the peer began anew: it gave this exchange up
 			m.drop(now, s)
 		}
@@ -290,6 +295,20 @@ func (m *Pairing) onOffer(now time.Time, s *seek, from mesh.ID, p proposed) {
 	default:
 		m.offers[key] = p
 	}
+}
+
+// repeated says that an offer is not newer than the last of the same process, and remembers it:
+// a link that broke may bring one again, when its sender has long made another.
+func (m *Pairing) repeated(from mesh.ID, env Envelope) bool {
+	const process = 1<<48 - 1 // of a number: its maker and the nonce
+	w := m.heard[from]
+	last := w.offers[env.Part]
+	if last != 0 && last&process == env.Attempt&process && int16(env.Attempt>>48-last>>48) <= 0 {
+		return m.bug != bugPairTaken
+	}
+	w.offers[env.Part] = env.Attempt
+	m.heard[from] = w
+	return false
 }
 
 func (m *Pairing) onAccept(now time.Time, s *seek, from mesh.ID, p proposed) {
@@ -330,28 +349,48 @@ func (m *Pairing) onLonely(now time.Time, s *seek, from mesh.ID, p proposed) {
 	if busy {
 		m.reply(from, p.env, refuse{"has a partner"})
 	}
-	if m.introduce(from, p) {
+	wants := s != nil && !busy && m.suits(s, from, p)
+	if !(wants && m.takes(s, from, p)) && m.introduce(from, p) {
 		return
 	}
 	if s != nil || !busy || m.cries(p.env.Round) { // this exchange may break
 		m.lonelies[key] = p
 	}
-	if busy || s == nil || !m.suits(s, from, p) {
-		return
+	if wants {
+		delete(s.declined, from)
+		m.welcome(now, s, from, p)
 	}
-	delete(s.declined, from)
-	waits := from == s.matched || p.env.Round < s.round
+}
+
+// takes says that a worker may take up the call of a lonely one. Who has asked another lonely
+// worker keeps to it, for that one may have accepted.
+func (m *Pairing) takes(s *seek, from mesh.ID, p proposed) bool {
+	if s.exchange || s.peer == from {
+		return false
+	}
+	return s.lonely && s.peer == "" || !s.lonely && m.free(s, from, p)
+}
+
+// welcome takes up the call of a lonely worker: the lower of the two asks.
+func (m *Pairing) welcome(now time.Time, s *seek, from mesh.ID, p proposed) {
 	switch {
-	case s.exchange || s.peer == from:
-	case (s.lonely && s.peer == "" || waits) && p.env.Worker > m.Worker:
-		delete(m.lonelies, key)
+	case !m.takes(s, from, p):
+	case p.env.Worker > m.Worker:
+		delete(m.lonelies, proposal{from, s.part})
 		if s.peer != "" {
 			m.send(s, s.peer, s.number, refuse{"found another partner"})
 		}
 		m.ask(now, s, from)
-	case waits && !s.lonely:
-		m.send(s, from, 0, lonely{s.own}) // so that it asks this worker, which waits for it
+	default:
+		m.send(s, from, 0, lonely{s.own}) // it may not know that this worker is free, or free again
 	}
+}
+
+// free says that a worker may leave its partner by the matching for another: one that is
+// behind is there now, where the partner in this round may still train; and a partner that
+// has finished the round takes what it has been offered in its own time, or never.
+func (m *Pairing) free(s *seek, from mesh.ID, p proposed) bool {
+	return from == s.matched || p.env.Round < s.round || m.passed(s.matched, s.round)
 }
 
 // cries says that this worker brings the lonely of a round together. In a small run they

@@ -225,3 +225,101 @@ func TestTwoLonelyWorkersAmongManyMeet(t *testing.T) {
 		}
 	}
 }
+
+// Who is left by its partner calls before it goes on alone, though all others have finished
+// the round and have declined; it keeps to the lonely worker that it asks, and tells one of a
+// lower number that calls that it is free.
+func TestPairCallsBeforeItGoesOnAlone(t *testing.T) {
+	const self, grace = 1, 4 * time.Second
+	own, now := terms{weight: 1, length: 4}, time.Unix(0, 0)
+	members := make([]mesh.Member, 4)
+	for k := range members {
+		members[k] = mesh.Member{ID: mesh.ID(fmt.Sprint("w", k)), State: mesh.Alive, Status: mesh.Status{Worker: k, Ready: true, Round: 9}}
+	}
+	begin := func() (*Pairing, mesh.ID, []*Send) {
+		m := NewPairing(PairingConfig{Self: members[self].ID, Worker: self, Seed: 1, Lag: 2, Deadline: time.Minute, Grace: grace})
+		m.View(now, members)
+		m.Start(now, Delta, 8, own.weight, int(own.length)) // the others have finished this round
+		partner := m.partner
+		m.Receive(now, partner, Envelope{Round: 9, Attempt: m.seeks[Delta].number, Worker: m.members[partner].Worker}, refuse{"is in another exchange"})
+		return m, partner, sends(m)
+	}
+	m, partner, said := begin()
+	called := map[mesh.ID]bool{}
+	for _, s := range said {
+		if _, ok := s.Msg.(lonely); ok {
+			called[s.To] = true
+		}
+	}
+	if len(called) != 3 || m.seeks[Delta] == nil {
+		t.Fatalf("it calls %v and still seeks: %v; want a call to all three", called, m.seeks[Delta] != nil)
+	}
+	for _, p := range members {
+		if p.ID != m.Self && p.ID != partner {
+			m.Receive(now, p.ID, Envelope{Round: 9, Worker: p.Worker}, refuse{"has a partner"})
+		}
+	}
+	if m.Tick(now.Add(grace/4 - 1)); m.seeks[Delta] == nil {
+		t.Error("it goes on alone before a quarter of the grace period is over")
+	}
+	if m.Tick(now.Add(grace / 4)); m.seeks[Delta] != nil {
+		t.Error("it waits though all have declined and a quarter of the grace period is over")
+	}
+
+	m, _, _ = begin()
+	call := func(k int) []*Send {
+		m.Receive(now, members[k].ID, Envelope{Round: 8, Worker: k}, lonely{own})
+		return sends(m)
+	}
+	if got := call(0); len(got) != 1 || got[0].To != "w0" || got[0].Msg != Message(lonely{own}) {
+		t.Errorf("a call of a lower worker is answered by %v, want a call", got)
+	}
+	if got := call(3); len(got) != 1 || got[0].To != "w3" || got[0].Msg != Message(offer{own}) {
+		t.Errorf("a call of a higher worker is answered by %v, want an offer", got)
+	}
+	if got := call(2); len(got) != 0 || m.seeks[Delta].peer != "w3" {
+		t.Errorf("it sends %v and asks %s, want it to keep to w3", got, m.seeks[Delta].peer)
+	}
+}
+
+// sends takes the messages that a machine sends.
+func sends(m *Pairing) (out []*Send) {
+	for _, a := range m.Take() {
+		if a.Send != nil {
+			out = append(out, a.Send)
+		}
+	}
+	return out
+}
+
+// An offer that comes again after it was refused, because its link broke, does not end the
+// exchange that its sender has proposed since; a newer one does.
+func TestPairIgnoresAnOfferThatComesAgain(t *testing.T) {
+	own, now := terms{weight: 1, length: 4}, time.Unix(0, 0)
+	members := make([]mesh.Member, 3)
+	for k := range members {
+		members[k] = mesh.Member{ID: mesh.ID(fmt.Sprint("w", k)), State: mesh.Alive, Status: mesh.Status{Worker: k, Ready: true}}
+	}
+	round := uint64(0)
+	for {
+		if p, ok := Match(1, round, []int{0, 1, 2}, 2); ok && p == 0 {
+			break
+		}
+		round++
+	}
+	m := NewPairing(PairingConfig{Self: "w2", Worker: 2, Seed: 1, Deadline: time.Minute, Grace: time.Second})
+	m.View(now, members)
+	m.Start(now, Delta, round, own.weight, int(own.length))
+	offers := func(try int, want int) {
+		t.Helper()
+		m.Receive(now, "w0", Envelope{Round: round, Attempt: attemptNumber(try, 0, 7)}, offer{own})
+		m.Take()
+		if s := m.seeks[Delta]; s == nil || !s.exchange || s.number != attemptNumber(want, 0, 7) {
+			t.Errorf("after the offer of try %d it is in %+v, want an exchange of try %d", try, s, want)
+		}
+	}
+	offers(WorkerMax, WorkerMax)
+	offers(WorkerMax-1, WorkerMax)
+	offers(0, 0) // the count of tries has begun anew
+	offers(WorkerMax, 0)
+}

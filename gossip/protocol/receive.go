@@ -13,6 +13,7 @@ func (m *Rounds) Receive(now time.Time, from mesh.ID, env Envelope, msg Message)
 	m.notice(now)
 	if _, known := m.heard[from]; known || len(m.heard) < peersMax {
 		m.heard[from] = now
+		m.speaks(from)
 	}
 	switch msg := msg.(type) {
 	case ready:
@@ -55,11 +56,6 @@ func (m *Rounds) onReady(now time.Time, from mesh.ID, r announced) {
 		delete(m.commits, from) // its former process committed; this one has not got the bytes
 	}
 	m.readys[from] = r
-	if m.active && m.attempt == nil && m.gone(from) && r.tokens > m.own.tokens && !m.greeted {
-		// It speaks, so the view is old, and it is further on: it is given once the time to say so.
-		m.greeted, m.hold = true, now.Add(m.Grace)
-		m.send(from, 0, m.own.ready)
-	}
 	if !m.answer(r) {
 		if a := m.attempt; a != nil && !a.fetch && a.has(from) && r.round > m.own.round {
 			m.broadcast(a.number, failed{"", "a member is in a later round"})

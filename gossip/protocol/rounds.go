@@ -60,7 +60,8 @@ type Rounds struct {
 	RoundsConfig
 	bug bug
 
-	members  map[mesh.ID]mesh.Member // the last view
+	members  map[mesh.ID]mesh.Member // the last view; who is in spoken is suspect there
+	spoken   map[mesh.ID]bool        // dead by the mesh's view, and heard since it has said so
 	readys   map[mesh.ID]announced   // newest of each peer
 	commits  map[mesh.ID]committed   // newest of each peer
 	expected map[mesh.ID]uint64      // joiners, and the last round that waits for them
@@ -94,7 +95,6 @@ type Rounds struct {
 	late        map[mesh.ID]bool   // live, and not ready when the last group closed
 	votes       map[mesh.ID]behind
 	aborting    bool // the caller's context ended
-	greeted     bool // has told one that the view calls gone where this worker stands
 	stepDown    bool // blamed: does not coordinate this round while others can
 	tries       int
 	attempt     *attempt
@@ -183,6 +183,7 @@ func NewRounds(c RoundsConfig) *Rounds {
 	m.misses = map[mesh.ID]int{}
 	m.paces = map[mesh.ID]*pace{}
 	m.heard = map[mesh.ID]time.Time{}
+	m.spoken = map[mesh.ID]bool{}
 	m.serving = map[mesh.ID]bool{}
 	return m
 }
@@ -205,7 +206,7 @@ func (m *Rounds) Start(now time.Time, round uint64, s Start) {
 	m.halfAt, m.closedAt, m.waitEnd = time.Time{}, time.Time{}, now
 	m.observed, m.reported, m.votes = map[mesh.ID]string{}, map[mesh.ID]string{}, map[mesh.ID]behind{}
 	m.strikes = map[mesh.ID]int{}
-	m.late, m.aborting, m.greeted = nil, false, false
+	m.late, m.aborting = nil, false
 	m.stepDown, m.tries, m.attempt, m.lastMembers = false, 0, nil, nil
 	if m.kept.attempt != 0 && round <= m.kept.round {
 		m.kept = committed{} // the caller went back to a state of another lineage
@@ -244,6 +245,9 @@ func (m *Rounds) announce(now time.Time) {
 	m.own.have, m.own.voter, m.own.drop = m.have, m.remembers(), m.dropped
 	m.resendAt = now.Add(m.Grace / 2)
 	m.broadcast(0, m.own.ready)
+	if now.Before(m.hold) {
+		m.sayToGone(m.own.ready)
+	}
 }
 
 // View takes in the members as the mesh sees them now.
@@ -252,16 +256,12 @@ func (m *Rounds) View(now time.Time, members []mesh.Member) {
 	before := maps.Clone(m.members)
 	clear(m.members)
 	for _, p := range members {
-		m.members[p.ID] = p
+		m.members[p.ID] = m.corrected(p)
 		was, known := before[p.ID]
 		// Who was Ready and is Joining runs in another process, which knows nothing.
 		restarted := was.Ready && !p.Ready
 		if m.gone(p.ID) || restarted {
-			if c, ok := m.commits[p.ID]; ok && m.active && c.round >= m.own.round {
-				m.hold = now.Add(m.Grace) // others may have what this one has committed: they say so
-				m.announce(now)
-			}
-			m.forget(p.ID)
+			m.lose(now, p.ID)
 		}
 		if known && was.State == mesh.Dead && !m.gone(p.ID) {
 			delete(m.misses, p.ID)
@@ -276,6 +276,12 @@ func (m *Rounds) View(now time.Time, members []mesh.Member) {
 		}
 	}
 	maps.DeleteFunc(m.paces, func(id mesh.ID, _ *pace) bool { _, ok := m.members[id]; return !ok })
+	maps.DeleteFunc(m.spoken, func(id mesh.ID, _ bool) bool { _, ok := m.members[id]; return !ok })
+	m.failLost(now)
+}
+
+// failLost ends an attempt that has lost a member, or its source.
+func (m *Rounds) failLost(now time.Time) {
 	if !m.active {
 		return
 	}
@@ -293,6 +299,15 @@ func (m *Rounds) View(now time.Time, members []mesh.Member) {
 	m.tryClose(now)
 }
 
+// lose takes in that a process is no more.
+func (m *Rounds) lose(now time.Time, id mesh.ID) {
+	if c, ok := m.commits[id]; ok && m.active && c.round >= m.own.round {
+		m.hold = now.Add(m.Grace) // others may have what this one has committed: they say so
+		m.announce(now)
+	}
+	m.forget(id)
+}
+
 // forget drops what a process said that is no more.
 func (m *Rounds) forget(id mesh.ID) {
 	delete(m.readys, id)
@@ -302,12 +317,6 @@ func (m *Rounds) forget(id mesh.ID) {
 	delete(m.paces, id)
 	delete(m.heard, id)
 	m.waiting = slices.DeleteFunc(m.waiting, func(s Serve) bool { return s.To == id })
-}
-
-// gone says that the view calls the peer dead or left.
-func (m *Rounds) gone(id mesh.ID) bool {
-	p, ok := m.members[id]
-	return ok && (p.State == mesh.Dead || p.State == mesh.Left)
 }
 
 func (m *Rounds) excluded(id mesh.ID) bool {
@@ -330,6 +339,7 @@ func (m *Rounds) Expect(id mesh.ID, round uint64) {
 func (m *Rounds) Tick(now time.Time) {
 	m.notice(now)
 	m.lastTick = now
+	m.fallSilent(now)
 	if !m.active {
 		return
 	}

@@ -81,7 +81,7 @@ func (m *Rounds) name(id mesh.ID) string {
 // each peer in the view.
 func (m *Rounds) Size() int {
 	return len(m.readys) + len(m.commits) + len(m.expected) + len(m.misses) + len(m.paces) + len(m.observed) + len(m.reported) +
-		len(m.late) + len(m.strikes) + len(m.heard) + len(m.votes) + len(m.serving) + len(m.waiting) + len(m.lastMembers)
+		len(m.late) + len(m.strikes) + len(m.heard) + len(m.spoken) + len(m.votes) + len(m.serving) + len(m.waiting) + len(m.lastMembers)
 }
 
 // sortedKeys makes the order of iteration, and with it every run, repeatable.

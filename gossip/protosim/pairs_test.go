@@ -62,7 +62,7 @@ func TestRandomPairSchedules(t *testing.T) {
 		}
 	}
 	t.Logf("%d schedules: %d events, %d messages, %+v, %d not settled within 2 rounds", n, total.Events, total.Messages, total.Pairs, unsettled)
-	if 25*unsettled > n {
+	if 50*unsettled > n {
 		t.Errorf("in %d of %d schedules somebody is alone who is not the odd one, 2 rounds after the faults ended", unsettled, n)
 	}
 	if total.Pairs.OneSided == 0 || total.Pairs.OneSided == total.Pairs.Torn {
@@ -101,7 +101,7 @@ func TestPairsCostTheSameForAnyNumberOfWorkers(t *testing.T) {
 	few := measure(8, 0, 50) // as many Averages as of many in few rounds
 	for _, die := range []float64{0, 0.01} {
 		r := measure(many, die, 2)
-		if r.Messages > 1.1*few.Messages || r.Bytes > 1.1*few.Bytes || r.Bytes < 0.9*few.Bytes || r.Median > few.Median*5/4 {
+		if r.Messages > 1.1*few.Messages || r.Bytes > 1.1*few.Bytes || r.Bytes < 0.9*few.Bytes || r.Mean > few.Mean*11/10 {
 			t.Errorf("%d workers, %.0f %% die: %+v, 8 workers: %+v", many, 100*die, r, few)
 		}
 		if r.Alone > 0.1 {
