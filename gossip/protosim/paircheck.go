@@ -20,14 +20,14 @@ type PairReport struct {
 
 // excessMax is how many Averages after the faults have ended may be alone though not the odd
 // one. Workers may be a round apart then, with an odd number in each of the two rounds, and two of
-// them step alone before they are in one. Where they are odd in all, each round has an odd one
-// more. Among many that may happen in more places than one, and in more than one round.
+// them step alone before they are in one; that may happen twice. Where they are odd in all, each of
+// the two rounds has an odd one more, and among many there are more places for it than one.
 func excessMax(live int) int {
-	most := 2 + live%2 + live/8
+	many := live / 8
 	if live > 8 {
-		most = 2 + live%2 + live/4
+		many = live / 4
 	}
-	return most
+	return 4 + 2*(live%2) + many
 }
 
 // vectorOf names a worker's vector.
