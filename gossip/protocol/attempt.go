@@ -160,6 +160,9 @@ func (m *Rounds) report(now time.Time, hash [32]byte) {
 // checkDone commits when all members hold the same result. Only here is a round
 // decided; whoever hears of it follows.
 func (m *Rounds) checkDone(now time.Time) {
+	if now.Before(m.hold) {
+		return // a Done may be older than what its sender has decided since: see notice
+	}
 	a := m.attempt
 	if n := len(a.dones); n < len(a.group.members) && (m.bug != bugEarlyCommit || n < len(a.group.members)-1) {
 		return

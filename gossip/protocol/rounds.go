@@ -359,7 +359,12 @@ func (m *Rounds) Tick(now time.Time) {
 		m.resendAt = now.Add(m.Grace / 2)
 		m.remind()
 	}
-	m.checkPatience(now)
+	if a := m.attempt; a.complete && a.coordinator == m.Self {
+		m.checkDone(now) // it may have been put off
+	}
+	if m.attempt != nil {
+		m.checkPatience(now)
+	}
 }
 
 // TickEvery is the time between two ticks.
@@ -373,6 +378,20 @@ func (m *Rounds) notice(now time.Time) {
 	if now.Sub(m.lastTick) >= m.Detection/2 && m.bug != bugStall {
 		m.lastTick, m.hold = now, now.Add(m.Grace)
 		m.halfAt, m.closedAt = time.Time{}, time.Time{}
+		if a := m.attempt; m.active && a != nil && !a.fetch && a.coordinator == m.Self {
+			m.sayGroup(true) // who has given it up since, or decided the round otherwise, says so
+		}
+	}
+}
+
+// sayGroup tells the members of the attempt that this worker coordinates of it again: all of
+// them, or those that have not said Done.
+func (m *Rounds) sayGroup(all bool) {
+	a := m.attempt
+	for _, p := range a.group.members {
+		if _, done := a.dones[p.ID]; p.ID != m.Self && (all || !done) {
+			m.send(p.ID, a.number, a.group)
+		}
 	}
 }
 
@@ -382,11 +401,7 @@ func (m *Rounds) remind() {
 	switch {
 	case a.fetch:
 	case a.coordinator == m.Self:
-		for _, g := range a.group.members {
-			if _, ok := a.dones[g.ID]; !ok && g.ID != m.Self {
-				m.send(g.ID, a.number, a.group)
-			}
-		}
+		m.sayGroup(false)
 	case a.complete:
 		if m.bug != bugLostDone {
 			m.send(a.coordinator, a.number, done{m.have.hash})
