@@ -78,3 +78,55 @@ func TestWhoSpeaksIsNotGone(t *testing.T) {
 		}
 	}
 }
+
+// A coordinator that stood still may find a Done in its queue that is older than what its
+// sender has decided since. It asks the group again, takes over what was decided, and commits
+// only when nobody has said anything for Grace.
+func TestACoordinatorThatStoodStillAsksBeforeItCommits(t *testing.T) {
+	for _, decided := range []bool{false, true} {
+		k := newClocked(t, 2, RoundsConfig{Detection: 4 * time.Second})
+		digest, env := [32]byte{1}, Envelope{Round: 3, Worker: 1}
+		k.tick(time.Minute)
+		k.m.Start(k.now, 3, Start{Digest: digest, Tokens: 3, Weight: 1, Length: 256})
+		k.m.Receive(k.now, "w1", env, ready{digest: digest, tokens: 3, weight: 1, length: 256})
+		number := k.m.attempt.number
+		k.m.Complete(k.now, number, [32]byte{7})
+		k.m.Take()
+		k.now = k.now.Add(time.Minute)
+		env.Attempt = number
+		k.m.Receive(k.now, "w1", env, done{[32]byte{7}})
+		asked := false
+		for _, a := range k.m.Take() {
+			if a.Finish != nil {
+				t.Fatal("it commits by a Done from before it stood still")
+			}
+			if a.Send != nil && a.Send.To == "w1" {
+				_, group := a.Send.Msg.(group)
+				asked = asked || group
+			}
+		}
+		if !asked {
+			t.Error("its group is not asked again")
+		}
+		if decided {
+			env.Attempt = 9
+			k.m.Receive(k.now, "w1", env, commit{hash: [32]byte{8}, digest: digest, length: 256, base: 3, tokens: 1, workers: []int{1}})
+			if a := k.m.attempt; a == nil || !a.fetch || a.source != "w1" {
+				t.Errorf("the worker is in attempt %+v, want a fetch of what w1 has decided", a)
+			}
+			continue
+		}
+		began, finished := k.now, time.Duration(-1)
+		for finished < 0 && k.now.Sub(began) < time.Minute {
+			k.tick(time.Second)
+			for _, a := range k.m.Take() {
+				if a.Finish != nil && a.Finish.Result != nil {
+					finished = k.now.Sub(began)
+				}
+			}
+		}
+		if finished != k.m.Grace {
+			t.Errorf("it commits after %v, want %v", finished, k.m.Grace)
+		}
+	}
+}
