@@ -304,8 +304,7 @@ func (a *AllReduce) serve(s protocol.Serve) {
 		all := protocol.Span{Hi: from.length}
 		for c := range all.Chunks() {
 			k := all.Chunk(c)
-			lo := a.cfg.Codec.EncodedLen(k.Lo)
-			payload := from.bytes[lo : lo+a.cfg.Codec.EncodedLen(k.Hi-k.Lo)]
+			payload := spanOf(a.cfg.Codec, from.bytes, k)
 			h := protocol.Header{Type: protocol.TypeResult, Round: s.Round, Attempt: s.Number, Chunk: uint32(c),
 				Worker: uint32(a.cfg.Worker), Count: uint32(k.Hi - k.Lo)}
 			if err := a.links.writeData(a.links.ctx, s.To, h, payload); err != nil {

@@ -118,7 +118,7 @@ func (r *reduction) enter() bool {
 
 func (r *reduction) contributeOwn() {
 	for c := range r.ledger.Chunks(r.Self) {
-		own := r.span(r.vec.Bytes, r.ledger.Chunk(r.Self, c))
+		own := spanOf(r.codec, r.vec.Bytes, r.ledger.Chunk(r.Self, c))
 		if _, err := r.contribute(r.Self, c, own); err != nil || r.ctx.Err() != nil {
 			return
 		}
@@ -131,7 +131,7 @@ func (r *reduction) sendTo(j int) {
 	to := r.Members[j].ID
 	for c := range r.ledger.Chunks(j) {
 		s := r.ledger.Chunk(j, c)
-		if err := r.write(r.ctx, to, protocol.TypeContribution, j, c, s, r.span(r.vec.Bytes, s)); err != nil {
+		if err := r.write(r.ctx, to, protocol.TypeContribution, j, c, s, spanOf(r.codec, r.vec.Bytes, s)); err != nil {
 			r.failed(to, err)
 			return
 		}
@@ -141,7 +141,7 @@ func (r *reduction) sendTo(j int) {
 			return
 		}
 		s := r.ledger.Chunk(r.Self, c)
-		if err := r.write(r.ctx, to, protocol.TypeResult, r.Self, c, s, r.span(r.result, s)); err != nil {
+		if err := r.write(r.ctx, to, protocol.TypeResult, r.Self, c, s, spanOf(r.codec, r.result, s)); err != nil {
 			r.failed(to, err)
 			return
 		}
@@ -170,10 +170,10 @@ func (r *reduction) awaitReduced(c int) bool {
 	}
 }
 
-// span is the part of an encoded vector that has the values s.
-func (r *reduction) span(encoded []byte, s protocol.Span) []byte {
-	lo := r.codec.EncodedLen(s.Lo)
-	return encoded[lo : lo+r.codec.EncodedLen(s.Hi-s.Lo)]
+// spanOf is the part of an encoded vector that has the values s.
+func spanOf(c codec.Codec, encoded []byte, s protocol.Span) []byte {
+	lo := c.EncodedLen(s.Lo)
+	return encoded[lo : lo+c.EncodedLen(s.Hi-s.Lo)]
 }
 
 func (r *reduction) write(ctx context.Context, to mesh.ID, t protocol.Type, shard, chunk int, s protocol.Span, payload []byte) error {
@@ -224,7 +224,7 @@ func (r *reduction) takeResult(shard, chunk int, s protocol.Span, payload []byte
 		r.mu.Unlock()
 		return nil
 	}
-	copy(r.span(r.result, s), payload)
+	copy(spanOf(r.codec, r.result, s), payload)
 	r.mu.Unlock()
 	r.finishChunk(shard, chunk)
 	return nil
@@ -267,7 +267,7 @@ func (r *reduction) reduceChunk(c int, slots [][]byte) {
 	}
 	r.decodeTime.Add(int64(time.Since(start)))
 	start = time.Now()
-	out := r.span(r.result, s)
+	out := spanOf(r.codec, r.result, s)
 	if _, err := r.codec.AppendEncode(out[:0:len(out)], sum); err != nil {
 		j := r.largest(slots, len(sum))
 		r.onFail(r.Number, r.Members[j].ID, "its values overflow the mean")

@@ -55,8 +55,7 @@ func (w *swap) stop() {
 func (w *swap) send() {
 	for c := range w.Chunks() {
 		s := w.Chunk(c)
-		lo := w.codec.EncodedLen(s.Lo)
-		mine := w.vec.Bytes[lo : lo+w.codec.EncodedLen(s.Hi-s.Lo)]
+		mine := spanOf(w.codec, w.vec.Bytes, s)
 		h := protocol.Header{Type: protocol.TypePair, Part: w.Part, Round: w.Round, Attempt: w.Number, Chunk: uint32(c),
 			Worker: uint32(w.worker), Count: uint32(s.Hi - s.Lo)}
 		if err := w.links.writeData(w.ctx, w.Peer, h, mine); err != nil {
@@ -106,7 +105,7 @@ func (w *swap) accept(now time.Time, h protocol.Header, payload []byte) error {
 		if w.stopped {
 			return false
 		}
-		copy(w.theirs[w.codec.EncodedLen(s.Lo):], payload)
+		copy(spanOf(w.codec, w.theirs, s), payload)
 		return w.Arrived(int(h.Chunk))
 	})
 	return nil

@@ -12,14 +12,7 @@ import (
 // The outer steps on a device are package optim's, to the bit, at any number of threads.
 func TestExchangerHasOptimsBits(t *testing.T) {
 	const n = 100_003
-	random := func(seed uint32) []float32 {
-		v := make([]float32, n)
-		for i := range v {
-			seed = seed*1664525 + 1013904223
-			v[i] = float32(int32(seed)) / (1 << 30)
-		}
-		return v
-	}
+	random := func(seed uint32) []float32 { return kerneltest.Random(n, seed) }
 	want := [][]float32{random(1), random(2), random(3), random(4)}
 	kerneltest.Difference(want[2], want[0], want[3])
 	kerneltest.Nesterov(want[0], want[1], want[2], 0.7, 0.9)

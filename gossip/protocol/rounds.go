@@ -72,7 +72,7 @@ type Rounds struct {
 	place    place                   // where this worker stands
 	voter    bool                    // remembers all that it has promised
 	lastTick time.Time
-	hold     time.Time // no group is closed before: this process has just stood still
+	hold     time.Time // no group is closed and nothing committed before: see notice and lose
 
 	active      bool
 	own         announced

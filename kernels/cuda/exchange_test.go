@@ -157,14 +157,7 @@ func TestOuterStepsHaveTheCPUsBits(t *testing.T) {
 	}
 	defer cpu.Close()
 	const n = 4000
-	random := func(seed uint32) []float32 {
-		v := make([]float32, n)
-		for i := range v {
-			seed = seed*1664525 + 1013904223
-			v[i] = float32(int32(seed)) / (1 << 30)
-		}
-		return v
-	}
+	random := func(seed uint32) []float32 { return kerneltest.Random(n, seed) }
 	for _, c := range []struct {
 		name   string
 		device func(e kernels.Exchanger, slow, momentum, x, y kernels.Buffer)

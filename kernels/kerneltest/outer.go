@@ -1,5 +1,15 @@
 package kerneltest
 
+// Random returns n values within ±2, the same for the same seed.
+func Random(n int, seed uint32) []float32 {
+	v := make([]float32, n)
+	for i := range v {
+		seed = seed*1664525 + 1013904223
+		v[i] = float32(int32(seed)) / (1 << 30)
+	}
+	return v
+}
+
 // Difference is what Exchanger's Difference computes, and so for those below: the
 // arithmetic, operation by operation, in float32.
 func Difference(dst, a, b []float32) {

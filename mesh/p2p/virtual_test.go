@@ -88,10 +88,7 @@ func TestTheDeadComeBack(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				const n = 4
-				net := sim.NewWith(sim.Options{Peers: n, Latency: 20 * time.Millisecond, Buffer: p2ptest.Window, Detection: 1000 * time.Hour})
-				t.Cleanup(net.Close)
-				all := runVirtual(t, net, n)
-				awaitAll(t, all, n)
+				net, all := meetVirtually(t, n)
 				c.begin(net)
 				<-time.After(c.lasts)
 				c.end(net)
@@ -101,14 +98,21 @@ func TestTheDeadComeBack(t *testing.T) {
 	}
 }
 
+// meetVirtually runs n members on a calm network until they see each other.
+func meetVirtually(t *testing.T, n int) (*sim.Net, []*Mesh) {
+	t.Helper()
+	net := sim.NewWith(sim.Options{Peers: n, Latency: 20 * time.Millisecond, Buffer: p2ptest.Window, Detection: 1000 * time.Hour})
+	t.Cleanup(net.Close)
+	all := runVirtual(t, net, n)
+	awaitAll(t, all, n)
+	return net, all
+}
+
 // What a member says of itself reaches those whom only one other connects to it.
 func TestHeartbeatsAreRelayed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 8
-		net := sim.NewWith(sim.Options{Peers: n, Latency: 20 * time.Millisecond, Buffer: p2ptest.Window, Detection: 1000 * time.Hour})
-		t.Cleanup(net.Close)
-		all := runVirtual(t, net, n)
-		awaitAll(t, all, n)
+		net, all := meetVirtually(t, n)
 		for i := 2; i < n; i++ {
 			net.Cut(1, i, true)
 			net.Cut(i, 1, true)
@@ -130,10 +134,7 @@ func TestHeartbeatsAreRelayed(t *testing.T) {
 func TestTheKilledAreDeadAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 3
-		net := sim.NewWith(sim.Options{Peers: n, Latency: 20 * time.Millisecond, Buffer: p2ptest.Window, Detection: 1000 * time.Hour})
-		t.Cleanup(net.Close)
-		all := runVirtual(t, net, n)
-		awaitAll(t, all, n)
+		net, all := meetVirtually(t, n)
 		killed := time.Now()
 		net.Kill(1)
 		all[1].Close()
