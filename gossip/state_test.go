@@ -315,6 +315,17 @@ func TestJoinerOutlastsManyRounds(t *testing.T) {
 			t.Errorf("moments %+v", f.Moments)
 		}
 		k.toys[joiner].join(t, k.codec, f)
+		// A round that was under way when the fetch ended is one more result to follow.
+		if own, _ := k.toys[joiner].head(); own.Round < k.toys[0].round {
+			f, err := k.peers[joiner].FetchState(context.Background(), Want{Own: Mark{Round: own.Round, Digest: own.Digest}, Length: toyLength})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(f.Vectors) != 0 || len(f.Results) != 1 {
+				t.Fatalf("%d vectors and %d results were fetched, want the one result", len(f.Vectors), len(f.Results))
+			}
+			k.toys[joiner].join(t, k.codec, f)
+		}
 		k.same(t, upTo(4)...)
 		for i, y := range k.toys[:3] {
 			if y.copies > 1 {
