@@ -82,13 +82,15 @@ func (g *group) prepare(m *member) (err error) {
 		if m.stage[i], err = m.Alloc(g.stage); err != nil {
 			return fmt.Errorf("cuda: sum between devices: %w", err)
 		}
+		m.WriteFloats("reduce", m.stage[i]) // takes the memory, and zeroes it
 	}
+	m.follow(m.copies, m.compute) // what comes from another GPU must not be zeroed
 	for _, e := range []**driver.Event{&m.filled[0], &m.filled[1], &m.added[0], &m.added[1], &m.ready, &m.done} {
 		if *e, err = m.driver.NewEvent(false); err != nil {
 			return err
 		}
 	}
-	return nil
+	return m.err
 }
 
 // begin notes where the vectors are and lets every GPU read them from here on. Views are

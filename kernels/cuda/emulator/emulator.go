@@ -4,10 +4,11 @@
 //
 // The library has the driver's calls that package driver makes (host/driver.cc), two devices,
 // and the kernels compiled by a C++ compiler (host/cpu.h), a block's threads being fibers
-// (host/fibers.cc). It finds a kernel only if the PTX that a GPU would run has it with as many
+// (host/fibers.cc), streams queues (host/streams.cc). It finds a kernel only if the PTX that a GPU would run has it with as many
 // parameters. Copies to shared memory happen as late as the kernel allows, shared memory begins
-// as NaNs, one warp runs ahead until it must wait for the others, and a barrier or an operation
-// of a warp that not all threads reach is an error.
+// as NaNs, one warp runs ahead until it must wait for the others, a stream may be as far behind
+// another as events allow, and a barrier or an operation of a warp that not all threads reach is
+// an error.
 //
 // What it cannot show: whether the driver compiles the PTX, the memory model, registers, speed,
 // and the last bits of approximate functions.
@@ -57,7 +58,7 @@ func Build(ctx context.Context, folder string, o Options) (string, error) {
 	if o.Sanitize {
 		args = append(args, "-fsanitize=address", "-g")
 	}
-	for _, name := range []string{"driver.cc", "fibers.cc", "warp.cc"} {
+	for _, name := range []string{"driver.cc", "streams.cc", "fibers.cc", "warp.cc"} {
 		args = append(args, filepath.Join(o.Sources, "emulator", "host", name))
 	}
 	if out, err := exec.CommandContext(ctx, compiler, args...).CombinedOutput(); err != nil {

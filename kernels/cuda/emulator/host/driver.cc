@@ -1,11 +1,13 @@
 // A stand-in for libcuda.so.1: the calls of the driver that package driver makes, on the
-// kernels of src/kernels.cu compiled for the CPU. Device memory is the host's, copies and
-// kernels happen at once; what a stream records for a graph happens when the graph is launched.
-// EMULATOR_SCHEDULE orders warps and lanes: 1 ascending, 2 descending, more shuffles them.
+// kernels of src/kernels.cu compiled for the CPU. Device memory is the host's; what a stream is
+// given happens when streams.h says, and what it records for a graph when the graph is launched.
+// EMULATOR_SCHEDULE orders warps, lanes and streams: 1 ascending and at once, 2 descending and as
+// late as can be, more shuffles them.
 //
 // It keeps the PTX of a module and finds only kernels that the PTX has, with as many parameters
 // as the C++ has.
 #include "fibers.h"
+#include "streams.h"
 
 #include <cstdio>
 #include <cstdlib>
@@ -16,7 +18,7 @@
 
 #include "../../src/kernels.cu"
 
-using Result = int;
+using emulator::Event, emulator::Result, emulator::Stream;
 using Address = unsigned long long;
 enum : Result {
   success = 0, invalid_value = 1, out_of_memory = 2, no_device = 100, invalid_device = 101, invalid_image = 200, invalid_context = 201,
@@ -31,7 +33,6 @@ constexpr int shared_max = 99 << 10;              // of a block: that of an RTX 
 
 struct Context { int device; size_t used; };
 struct Allocation { size_t bytes; int device; };
-struct Stream { bool recording = false; std::vector<std::function<Result()>> work; };
 struct Module { std::string ptx; };
 struct Function { const emulator::Kernel *kernel; int dynamic_max = 48 << 10; };
 struct Graph { std::vector<std::function<Result()>> work; };
@@ -41,19 +42,35 @@ thread_local Context *current_context;
 std::mutex one_at_a_time;
 std::vector<std::pair<Address, Allocation>> allocations;
 
+std::vector<std::pair<unsigned char *, size_t>> pinned;
+
+// Lost answers for a call where nothing goes any more.
+#define UNLESS_LOST                                    \
+  std::lock_guard<std::mutex> lock(one_at_a_time);     \
+  if (emulator::lost) return emulator::lost;           \
+  if (!current_context) return invalid_context
+
+// submit gives a stream a copy or a kernel. What goes wrong in it is heard by a later call, if
+// it did not happen at once.
 Result submit(void *stream, std::function<Result()> work) {
-  if (!current_context) return invalid_context;
+  UNLESS_LOST;
   auto *s = static_cast<Stream *>(stream);
   if (s && s->recording) {
-    s->work.push_back(std::move(work));
+    s->graph.push_back(std::move(work));
     return success;
   }
-  std::lock_guard<std::mutex> lock(one_at_a_time);
   // EMULATOR_LOSE=n loses the devices after n copies and kernels, for good.
   static long left = getenv("EMULATOR_LOSE") ? atol(getenv("EMULATOR_LOSE")) : -1;
-  if (left == 0) return launch_failed;
+  if (left == 0) emulator::lost = launch_failed;
   if (left > 0) left--;
-  return work();
+  emulator::give(s, std::move(work));
+  return emulator::lost;
+}
+
+bool is_pinned(const void *p) {
+  for (auto &[at, bytes] : pinned)
+    if (p >= at && p < at + bytes) return true;
+  return false;
 }
 
 // parameters_in counts those of an entry of the PTX; -1 if there is none.
@@ -122,8 +139,7 @@ API cuMemGetInfo_v2(size_t *free_bytes, size_t *total) {
 }
 
 API cuMemAlloc_v2(Address *p, size_t n) {
-  if (!current_context) return invalid_context;
-  std::lock_guard<std::mutex> lock(one_at_a_time);
+  UNLESS_LOST;
   if (n == 0) return invalid_value;
   if (n > memory_bytes - current_context->used) return out_of_memory;
   void *memory;
@@ -135,7 +151,8 @@ API cuMemAlloc_v2(Address *p, size_t n) {
   return success;
 }
 API cuMemFree_v2(Address p) {
-  std::lock_guard<std::mutex> lock(one_at_a_time);
+  UNLESS_LOST;
+  emulator::finish_all();
   for (size_t i = 0; i < allocations.size(); i++)
     if (allocations[i].first == p) {
       contexts[allocations[i].second.device].used -= allocations[i].second.bytes;
@@ -145,30 +162,85 @@ API cuMemFree_v2(Address p) {
     }
   return invalid_value;
 }
-API cuMemHostAlloc(void **p, size_t n, unsigned) { return posix_memalign(p, 4096, n) ? out_of_memory : success; }
-API cuMemFreeHost(void *p) { free(p); return success; }
+API cuMemHostAlloc(void **p, size_t n, unsigned) {
+  UNLESS_LOST;
+  if (posix_memalign(p, 4096, n)) return out_of_memory;
+  pinned.push_back({static_cast<unsigned char *>(*p), n});
+  return success;
+}
+API cuMemFreeHost(void *p) {
+  UNLESS_LOST;
+  emulator::finish_all();
+  if (!std::erase_if(pinned, [=](auto &a) { return a.first == p; })) return invalid_value;
+  free(p);
+  return success;
+}
+
+API cuStreamSynchronize(void *s);
 
 static Result copy(void *to, const void *from, size_t n, void *stream) {
   return submit(stream, [=] { memmove(to, from, n); return success; });
 }
-API cuMemcpyHtoDAsync_v2(Address d, const void *s, size_t n, void *stream) { return copy((void *)d, s, n, stream); }
-API cuMemcpyDtoHAsync_v2(void *d, Address s, size_t n, void *stream) { return copy(d, (void *)s, n, stream); }
+// Memory that is not pinned is read before the call returns, and written before.
+API cuMemcpyHtoDAsync_v2(Address d, const void *s, size_t n, void *stream) {
+  if (is_pinned(s)) return copy((void *)d, s, n, stream);
+  auto *bytes = static_cast<const unsigned char *>(s);
+  return submit(stream, [d, all = std::vector<unsigned char>(bytes, bytes + n)] { memcpy((void *)d, all.data(), all.size()); return success; });
+}
+API cuMemcpyDtoHAsync_v2(void *d, Address s, size_t n, void *stream) {
+  Result r = copy(d, (void *)s, n, stream);
+  if (!r && !is_pinned(d)) return cuStreamSynchronize(stream);
+  return r;
+}
 API cuMemcpyDtoDAsync_v2(Address d, Address s, size_t n, void *stream) { return copy((void *)d, (void *)s, n, stream); }
 API cuMemcpyPeerAsync(Address d, void *, Address s, void *, size_t n, void *stream) { return copy((void *)d, (void *)s, n, stream); }
 API cuMemsetD8Async(Address d, unsigned char v, size_t n, void *stream) {
   return submit(stream, [=] { memset((void *)d, v, n); return success; });
 }
 
-API cuStreamCreate(void **s, unsigned) { *s = new Stream; return success; }
-API cuStreamDestroy_v2(void *s) { delete static_cast<Stream *>(s); return success; }
-API cuStreamSynchronize(void *) { return success; }
-API cuStreamQuery(void *) { return success; }
-API cuStreamWaitEvent(void *, void *, unsigned) { return success; }
-API cuEventCreate(void **e, unsigned) { *e = new int; return success; }
-API cuEventDestroy_v2(void *e) { delete static_cast<int *>(e); return success; }
-API cuEventRecord(void *, void *) { return success; }
-API cuEventSynchronize(void *) { return success; }
-API cuEventQuery(void *) { return success; }
+API cuStreamCreate(void **s, unsigned) {
+  UNLESS_LOST;
+  *s = emulator::open_stream();
+  return success;
+}
+API cuStreamDestroy_v2(void *s) {
+  UNLESS_LOST;
+  emulator::close_stream(static_cast<Stream *>(s));
+  return success;
+}
+API cuStreamSynchronize(void *s) {
+  UNLESS_LOST;
+  emulator::finish(static_cast<Stream *>(s));
+  return emulator::lost;
+}
+API cuStreamQuery(void *s) { return cuStreamSynchronize(s); }
+API cuStreamWaitEvent(void *s, void *e, unsigned) {
+  UNLESS_LOST;
+  emulator::wait_for(static_cast<Stream *>(s), static_cast<Event *>(e));
+  return success;
+}
+API cuEventCreate(void **e, unsigned) {
+  UNLESS_LOST;
+  *e = new Event;
+  return success;
+}
+API cuEventDestroy_v2(void *e) {
+  UNLESS_LOST;
+  emulator::finish_all();
+  delete static_cast<Event *>(e);
+  return success;
+}
+API cuEventRecord(void *e, void *s) {
+  UNLESS_LOST;
+  emulator::record(static_cast<Event *>(e), static_cast<Stream *>(s));
+  return success;
+}
+API cuEventSynchronize(void *e) {
+  UNLESS_LOST;
+  emulator::finish(static_cast<Event *>(e));
+  return emulator::lost;
+}
+API cuEventQuery(void *e) { return cuEventSynchronize(e); }
 API cuEventElapsedTime(float *ms, void *, void *) { *ms = 0; return success; }
 API cuEventElapsedTime_v2(float *ms, void *, void *) { *ms = 0; return success; }
 
@@ -178,7 +250,12 @@ API cuModuleLoadDataEx(void **m, const void *image, unsigned, int *, void **) {
   *m = new Module{ptx};
   return success;
 }
-API cuModuleUnload(void *m) { delete static_cast<Module *>(m); return success; }
+API cuModuleUnload(void *m) {
+  UNLESS_LOST;
+  emulator::finish_all();
+  delete static_cast<Module *>(m);
+  return success;
+}
 API cuModuleGetFunction(void **f, void *m, const char *name) {
   int parameters = parameters_in(static_cast<Module *>(m)->ptx, name);
   for (auto *k = emulator::kernels; k; k = k->next)
@@ -215,14 +292,14 @@ API cuLaunchKernel(void *function, unsigned x, unsigned y, unsigned z, unsigned 
 API cuStreamBeginCapture_v2(void *s, int) {
   auto *stream = static_cast<Stream *>(s);
   stream->recording = true;
-  stream->work.clear();
+  stream->graph.clear();
   return success;
 }
 API cuStreamEndCapture(void *s, void **graph) {
   auto *stream = static_cast<Stream *>(s);
   stream->recording = false;
-  *graph = new Graph{std::move(stream->work)};
-  stream->work.clear();
+  *graph = new Graph{std::move(stream->graph)};
+  stream->graph.clear();
   return success;
 }
 API cuGraphInstantiateWithFlags(void **exec, void *graph, unsigned long long) {
