@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"loco/cmd/loco/config"
+	"loco/kernels"
 	"loco/optim"
 	"loco/trainer"
 	"loco/trainer/data"
@@ -52,20 +53,23 @@ func (s *spec) runID(set data.Set) string { return s.cfg.RunID(dataLine(set)) }
 
 func dataLine(set data.Set) string { return "data.digest=" + set.Digest }
 
-// newLearner makes a worker's model at its seeded initial weights, one on each device,
-// with its batches.
-func (s *spec) newLearner(compute *compute, set data.Set, worker int) (*trainer.Llama, error) {
-	c := s.cfg
-	initial := s.model.Init(c.Run.Seed)
-	var replicas []trainer.Replica
+// newReplicas makes the model at its seeded initial weights, one on each device.
+func (s *spec) newReplicas(compute *compute) (replicas []trainer.Replica, err error) {
+	initial := s.model.Init(s.cfg.Run.Seed)
 	for _, dev := range compute.devices {
-		m, err := model.New(dev, s.model, c.MicroBatch())
+		m, err := model.New(dev, s.model, s.cfg.MicroBatch())
 		if err != nil {
 			return nil, s.wantLess(fmt.Errorf("build the model: %w", err))
 		}
 		dev.Upload(m.Params(), initial)
 		replicas = append(replicas, trainer.Replica{Device: dev, Model: m})
 	}
+	return replicas, s.rehearse(compute, replicas)
+}
+
+// newLearner gives a worker's model its batches.
+func (s *spec) newLearner(replicas []trainer.Replica, peers kernels.Peers, set data.Set, worker int) (*trainer.Llama, error) {
+	c := s.cfg
 	train, err := set.Train.Open()
 	if err != nil {
 		return nil, err
@@ -78,7 +82,7 @@ func (s *spec) newLearner(compute *compute, set data.Set, worker int) (*trainer.
 	if err != nil {
 		return nil, err
 	}
-	return trainer.NewLlama(replicas, compute.peers, s.adamw(), sampler, c.Inner.Batch, heldout)
+	return trainer.NewLlama(replicas, peers, s.adamw(), sampler, c.Inner.Batch, heldout)
 }
 
 func (s *spec) heldout(set data.Set, batch int) (*data.Heldout, error) {

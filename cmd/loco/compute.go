@@ -27,6 +27,13 @@ type compute struct {
 	why     string         // why the CPU, where a GPU was looked for
 }
 
+// gpu is what cuda's devices have besides.
+type gpu interface {
+	Err() error
+	WithoutBlas() error
+	FreeMemory() (int64, error)
+}
+
 // openCompute opens what the configuration asks for. number is the worker's: under auto
 // the workers of a machine take its GPUs in turns.
 func openCompute(in config.Inner, number int) (*compute, error) {
@@ -106,6 +113,11 @@ func (c *compute) tell(log *slog.Logger, person bool) {
 	if c.why != "" && person {
 		fmt.Fprintf(os.Stderr, "computing on the CPU: %s\n", c.why)
 	}
+	for _, d := range c.devices {
+		if d, ok := d.(gpu); ok && d.WithoutBlas() != nil {
+			log.Info("products are computed by loco's own kernels", "device", c.name(), "why", d.WithoutBlas())
+		}
+	}
 }
 
 // name says what computes: "cpu (2 threads, AVX2, fp32)", or every GPU.
@@ -155,15 +167,15 @@ func showDevices(w io.Writer) error {
 
 // peakRate measures the devices' matrix-multiply rate, in operations per second: the
 // best of a few products, on a CPU of matrices that fit the cache. A GPU's are larger,
-// for as long as they take less than a millisecond.
-func (c *compute) peakRate() (rate float64) {
+// for as long as they take less than a millisecond and the model has as many parameters:
+// they multiply those, into a gradient that nobody has begun.
+func (c *compute) peakRate(m *model.Model) (rate float64) {
 	dev := c.devices[0]
 	for n := 256; n <= 4096; n *= 2 {
-		buf, err := dev.Alloc(3 * n * n)
-		if err != nil {
-			return rate
+		p, a, b, ok := matrices(dev, m, n)
+		if !ok {
+			break
 		}
-		p, a, b := buf.Slice(0, n*n), buf.Slice(n*n, 2*n*n), buf.Slice(2*n*n, 3*n*n)
 		best := time.Duration(1 << 62)
 		for range 4 {
 			began := time.Now()
@@ -179,6 +191,21 @@ func (c *compute) peakRate() (rate float64) {
 	return rate
 }
 
+// matrices are three of n·n values: the model's, or of their own where they are small.
+func matrices(dev kernels.Device, m *model.Model, n int) (p, a, b kernels.Buffer, ok bool) {
+	if m.Params().Len() >= 2*n*n {
+		return m.Grads().Slice(0, n*n), m.Params().Slice(0, n*n), m.Params().Slice(n*n, 2*n*n), true
+	}
+	if n > 256 {
+		return nil, nil, nil, false
+	}
+	buf, err := dev.Alloc(3 * n * n)
+	if err != nil {
+		return nil, nil, nil, false
+	}
+	return buf.Slice(0, n*n), buf.Slice(n*n, 2*n*n), buf.Slice(2*n*n, 3*n*n), true
+}
+
 // fits refuses a model that cannot be in a GPU's free memory, before anything is sent
 // there or to other workers.
 func (s *spec) fits(c *compute) error {
@@ -191,27 +218,46 @@ func (s *spec) fits(c *compute) error {
 	return nil
 }
 
-// gpuMemory is the least that a model needs on a GPU, where activations and logits are bf16
-// unless the precision is fp32.
+// gpuMemory is the least that a model needs on a GPU.
 func (s *spec) gpuMemory(m model.Config, microBatch int) int64 {
 	need := m.Memory(microBatch)
-	activations := need.Activations + need.Head
-	if kernels.Precision(s.cfg.Inner.Precision) != kernels.FP32 {
-		activations /= 2
+	if kernels.Precision(s.cfg.Inner.Precision) == kernels.FP32 {
+		return need.Total() - need.Packed
 	}
-	return need.Parameters + need.Gradients + need.Moments + activations
+	return need.Halves()
 }
 
-// placeOuter keeps the outer state on the first GPU if there is room for it, which takes
-// more than the least that a model needs.
-func (s *spec) placeOuter(t *trainer.Config, c *compute) {
+// gpuSpare is what may be missing from that: what an operation uses while it runs, cuBLAS's own
+// kernels, and the rest of the arena's last piece.
+const gpuSpare = 256 << 20
+
+// rehearse takes a step of nothing on every GPU: its memory is taken, and what does not fit is
+// known, before anything is sent to other workers.
+func (s *spec) rehearse(c *compute, replicas []trainer.Replica) error {
 	if len(c.gpus) == 0 {
-		return
+		return nil
+	}
+	for _, r := range replicas {
+		r.Model.Rehearse()
+		if err := r.Device.(gpu).Err(); err != nil {
+			return s.explain(fmt.Errorf("try a step before the run: %w", err))
+		}
+	}
+	return nil
+}
+
+// placeOuter keeps the outer state on the first GPU if the model has left room for it.
+func (s *spec) placeOuter(t *trainer.Config, c *compute) error {
+	if len(c.gpus) == 0 {
+		return nil
+	}
+	free, err := c.devices[0].(gpu).FreeMemory()
+	if err != nil {
+		return err
 	}
 	t.Host = c.host
-	outer := 4 * int64(s.parameters()) * int64(t.OuterVectors())
-	least := s.gpuMemory(s.model, s.cfg.MicroBatch()) + s.model.Memory(s.cfg.MicroBatch()).Activations/2
-	t.OuterOnHost = least+outer > c.gpus[0].Free
+	t.OuterOnHost = 4*int64(s.parameters())*int64(t.OuterVectors()) > free-gpuSpare
+	return nil
 }
 
 // lessMemory says which keys to change for a run to fit into free bytes.
@@ -224,7 +270,7 @@ func (s *spec) lessMemory(free int64) string {
 			if share%micro != 0 {
 				continue
 			}
-			if s.gpuMemory(m, micro) <= free {
+			if s.gpuMemory(m, micro) <= free-gpuSpare {
 				advice := fmt.Sprintf("set inner.micro_batch = %d", micro)
 				if checkpointing != s.model.Checkpoint {
 					advice += " and model.checkpointing = true"

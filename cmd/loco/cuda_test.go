@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -117,6 +118,17 @@ func TestCUDA(t *testing.T) {
 		wantWords(t, gpu.with(t).loco(false, tinyWorker(t, big...)...), "this run needs at least", "on cuda:0", "4.29 GB of 4.29 GB free", "set inner.micro_batch = ")
 		wantWords(t, gpu.with(t).loco(false, tinyWorker(t, append(big, "model.layers=100")...)...), "even with inner.micro_batch = 1 and model.checkpointing = true")
 	})
+	t.Run("memory that others hold", func(t *testing.T) {
+		all := int64(4) << 30
+		wantWords(t, gpu.with(t, fmt.Sprint("EMULATOR_HELD=", all-1<<16)).loco(false, tinyWorker(t, "inner.device=cuda:0")...), "free")
+		out := gpu.with(t, fmt.Sprint("EMULATOR_GRABBED=", all-256<<10)).loco(false, tinyWorker(t, "inner.device=cuda:0")...)
+		wantWords(t, out, "other programs and the driver hold the rest", "inner.micro_batch", "model.checkpointing")
+		if strings.Contains(out, `"event":"address"`) {
+			t.Errorf("the worker entered the mesh before it knew that its model does not fit:\n%s", out)
+		}
+		out = gpu.with(t, fmt.Sprint("EMULATOR_HELD=", all-40<<20)).loco(true, tinyWorker(t, "inner.device=cuda:0")...)
+		wantWords(t, out, `"complete":true`)
+	})
 	t.Run("trains as the CPU does", func(t *testing.T) {
 		want := lossOf(t, none.with(t).loco(true, tinyWorker(t, "inner.device=cpu")...))
 		for _, device := range []string{"inner.device=auto", "inner.device=cuda:1", "inner.devices=0,1"} {
@@ -140,7 +152,7 @@ func TestCUDA(t *testing.T) {
 	})
 	t.Run("lost in the middle", func(t *testing.T) {
 		args := tinyWorker(t, "inner.device=cuda:0", "checkpoint.every=0")
-		out := gpu.with(t, "EMULATOR_LOSE=400").loco(false, args...)
+		out := gpu.with(t, "EMULATOR_LOSE=500").loco(false, args...)
 		wantWords(t, out, "the device broke in the middle of the run", "device 0", "start the worker again", `"event":"checkpoint"`)
 		round := regexp.MustCompile(`"event":"checkpoint".*"round":([0-9]+)`).FindStringSubmatch(out)
 		if round == nil || round[1] == "0" || round[1] == "4" {

@@ -44,15 +44,7 @@ func newServed(b *testing.B, sources int, upload int64) *served {
 		b.Fatal(err)
 	}
 	cfg.Inner.Threads, cfg.Inner.Device = 1, config.CPU
-	compute, err := openCompute(cfg.Inner, 0)
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { _ = compute.close() })
-	learner, err := s.newLearner(compute, set, 0)
-	if err != nil {
-		b.Fatal(err)
-	}
+	learner := learnerOf(b, s, set, 0)
 	v := &served{steps: make(chan float64, 1<<16)}
 	v.trainer, err = trainer.New(s.trainerConfig(0, 1), learner, trainer.Hooks{Average: seatOf{newGatherer(1), 0}, Report: func(event any) {
 		if e, ok := event.(*trainer.StepEvent); ok {

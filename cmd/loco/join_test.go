@@ -134,16 +134,7 @@ func TestJoinersMomentsMeasured(t *testing.T) {
 			}
 			r := &joinRun{t: t, spec: s}
 			for k := range cfg.Run.Workers {
-				compute, err := openCompute(cfg.Inner, k)
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(func() { _ = compute.close() })
-				l, err := s.newLearner(compute, set, k)
-				if err != nil {
-					t.Fatal(err)
-				}
-				r.learners = append(r.learners, l)
+				r.learners = append(r.learners, learnerOf(t, s, set, k))
 			}
 			return r
 		}
@@ -186,4 +177,23 @@ func TestJoinersMomentsMeasured(t *testing.T) {
 
 func fresh(s *trainer.Snapshot) {
 	s.M, s.V, s.Updates = make([]float32, len(s.M)), make([]float32, len(s.V)), 0
+}
+
+// learnerOf makes worker number k's learner.
+func learnerOf(t testing.TB, s *spec, set data.Set, k int) *trainer.Llama {
+	t.Helper()
+	compute, err := openCompute(s.cfg.Inner, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = compute.close() })
+	replicas, err := s.newReplicas(compute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := s.newLearner(replicas, compute.peers, set, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
 }

@@ -97,6 +97,7 @@ type worker struct {
 	mesh     *p2p.Mesh
 	exchange *exchange
 	compute  *compute
+	replicas []trainer.Replica // the model, on each of its devices
 	trainer  *trainer.Trainer
 	saver    *saver
 	sharer   *sharer
@@ -162,6 +163,9 @@ func (w *worker) open(ctx context.Context, number int) (err error) {
 	if err := w.spec.fits(w.compute); err != nil {
 		return err
 	}
+	if w.replicas, err = w.spec.newReplicas(w.compute); err != nil {
+		return err
+	}
 	if err := w.enterMesh(ctx, number); err != nil {
 		return err
 	}
@@ -170,7 +174,7 @@ func (w *worker) open(ctx context.Context, number int) (err error) {
 		b.only = true
 		w.display = newDisplay(b, os.Stdout)
 	}
-	w.meters = newMeters(w.spec, w.seat.number, w.compute.kind(), w.compute.peakRate(), func() []mesh.Member {
+	w.meters = newMeters(w.spec, w.seat.number, w.compute.kind(), w.compute.peakRate(w.replicas[0].Model), func() []mesh.Member {
 		members, _ := w.mesh.View()
 		return members
 	})
@@ -229,7 +233,7 @@ func (w *worker) tellAddress(metrics string) {
 // buildTrainer makes model, learner, exchange and trainer, and resumes from the
 // newest checkpoint.
 func (w *worker) buildTrainer() error {
-	learner, err := w.spec.newLearner(w.compute, w.set, w.seat.number)
+	learner, err := w.spec.newLearner(w.replicas, w.compute.peers, w.set, w.seat.number)
 	if err != nil {
 		return err
 	}
@@ -250,7 +254,9 @@ func (w *worker) buildTrainer() error {
 	}
 	hooks.Save = w.saver.save
 	cfg := w.spec.trainerConfig(w.seat.number, w.stopAfter)
-	w.spec.placeOuter(&cfg, w.compute)
+	if err := w.spec.placeOuter(&cfg, w.compute); err != nil {
+		return err
+	}
 	if w.trainer, err = trainer.New(cfg, learner, hooks); err != nil {
 		return usageError{err}
 	}

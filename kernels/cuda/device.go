@@ -26,6 +26,7 @@ type Device struct {
 	compute     *driver.Stream
 	copies      *driver.Stream // beside it, for what crosses PCIe
 	blas        *driver.Blas   // nil where there is no cuBLAS
+	withoutBlas error          // why, where it was looked for
 	reached     *driver.Event  // by one stream, for the other
 
 	slabs     []slab
@@ -67,7 +68,7 @@ func open(index int, precision kernels.Precision, blas string) (*Device, error) 
 	if err != nil {
 		return nil, err
 	}
-	d := &Device{driver: gpu, precision: precision, limit: gpu.Info().Free, slabBytes: slabBytes}
+	d := &Device{driver: gpu, precision: precision, slabBytes: slabBytes}
 	if precision == kernels.BF16 {
 		d.activations = halves
 	}
@@ -103,16 +104,25 @@ func (d *Device) prepare(blas string) error {
 		}
 	}
 	if d.precision == kernels.BF16 && blas != noBlas {
-		d.blas, err = d.compute.NewBlas(blas)
-		if blas != "" && err != nil {
-			return err
+		d.blas, d.withoutBlas = d.compute.NewBlas(blas)
+		if err := d.withoutBlas; err != nil && (blas != "" || driver.IsOutOfMemory(err)) {
+			return err // without its 32 MiB a model would not find its gigabytes
 		}
 	}
-	return d.makeSlots()
+	if err := d.makeSlots(); err != nil {
+		return err
+	}
+	d.limit, _, err = d.driver.Memory()
+	return err
 }
 
-// Close implements kernels.Device. It gives everything back to the driver.
+// Close implements kernels.Device. It gives everything back to the driver, unless the device is
+// lost: then nothing can be given back, and waiting for it could take for ever.
 func (d *Device) Close() error {
+	if driver.IsLost(d.err) {
+		*d = Device{err: errClosed}
+		return nil
+	}
 	var all []error
 	if d.compute != nil && d.copies != nil {
 		all = append(all, d.compute.Synchronize(), d.copies.Synchronize())
@@ -141,9 +151,11 @@ func (d *Device) Close() error {
 		}
 	}
 	all = append(all, d.driver.Close())
-	*d = Device{err: errors.New("cuda: the device is closed")}
+	*d = Device{err: errClosed}
 	return errors.Join(all...)
 }
+
+var errClosed = errors.New("cuda: the device is closed")
 
 // Name implements kernels.Device.
 func (d *Device) Name() string {
@@ -157,6 +169,10 @@ func (d *Device) Name() string {
 	info := d.driver.Info()
 	return fmt.Sprintf("cuda:%d (%s, %s, %s)", info.Index, info.Name, d.precision, products)
 }
+
+// WithoutBlas is why products that cuBLAS could compute are computed by kernels of this package;
+// nil where they are not.
+func (d *Device) WithoutBlas() error { return d.withoutBlas }
 
 // Precision is what products are computed in.
 func (d *Device) Precision() kernels.Precision { return d.precision }
@@ -215,6 +231,12 @@ func (d *Device) Taken() int64 {
 		n += s.bytes
 	}
 	return n
+}
+
+// FreeMemory is the number of bytes that the GPU has left, for anybody.
+func (d *Device) FreeMemory() (int64, error) {
+	free, _, err := d.driver.Memory()
+	return free, err
 }
 
 // launch queues a kernel on x·y·z blocks of block threads with shared bytes of dynamic memory.

@@ -4,6 +4,7 @@ package cuda
 
 import (
 	"math"
+	"slices"
 	"testing"
 
 	"loco/kernels"
@@ -102,6 +103,48 @@ func TestTrainingFollowsTheCPU(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// A model takes of a device what it says: as few bytes, and what operations use while they run.
+func TestMemoryIsWhatIsTaken(t *testing.T) {
+	const spare = 256 << 10
+	for _, precision := range []kernels.Precision{kernels.FP32, kernels.BF16} {
+		for _, checkpoint := range []bool{false, true} {
+			cfg := tiny()
+			cfg.FFN, cfg.Vocab, cfg.Checkpoint = 256, 300, checkpoint
+			d := device(t, precision)
+			d.slabBytes = 0
+			m, err := model.New(d, cfg, 3)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d.Upload(m.Params(), cfg.Init(1))
+			m.Rehearse()
+			need := m.Memory().Total() - m.Memory().Packed
+			if precision == kernels.BF16 {
+				need = m.Memory().Halves()
+			}
+			if got := d.Taken(); got < need || got > need+spare {
+				t.Errorf("%s, checkpoint=%v: %d bytes are taken, Memory says %d", precision, checkpoint, got, need)
+			}
+			taken, params := d.Taken(), download(d, m.Params())
+			if !slices.Equal(params, cfg.Init(1)) {
+				t.Errorf("%s: the rehearsal changed the parameters", precision)
+			}
+			first, second := m.Moments()
+			for _, v := range append(download(d, first), download(d, second)...) {
+				if v != 0 {
+					t.Fatalf("%s: the rehearsal left a moment of %v", precision, v)
+				}
+			}
+			m.ZeroGrad()
+			m.Accumulate(make([]int32, m.Rows()), make([]int32, m.Rows()), 1)
+			m.Update(kernels.AdamWStep{LR: 1, Eps: 1, Correction1: 1, Correction2: 1, GradScale: 1})
+			if d.Taken() != taken {
+				t.Errorf("%s: the first step took %d bytes more than its rehearsal", precision, d.Taken()-taken)
+			}
+		}
 	}
 }
 

@@ -12,8 +12,8 @@ type scratch struct {
 
 func buildScratch(a *allocator, cfg Config, rows int) scratch {
 	return scratch{
-		dx: a.floats(rows, cfg.Width), dh: a.floats(rows, cfg.Width),
-		dqkv: a.floats(rows, cfg.qkvWidth()), delta: a.floats(rows, cfg.Heads),
+		dx: a.shared(rows, cfg.Width), dh: a.operand(rows, cfg.Width),
+		dqkv: a.operand(rows, cfg.qkvWidth()), delta: a.floats(rows, cfg.Heads),
 	}
 }
 

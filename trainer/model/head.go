@@ -29,10 +29,10 @@ func (c Config) chunkRows(rows int) int {
 }
 
 func buildHead(a *allocator, cfg Config, rows int, train bool) head {
-	h := head{rows: rows, chunk: cfg.chunkRows(rows), in: a.floats(rows, cfg.Width), rstd: a.floats(rows), targets: a.tokens(rows), losses: a.floats(rows)}
-	h.logits = a.floats(h.chunk, cfg.Vocab)
+	h := head{rows: rows, chunk: cfg.chunkRows(rows), in: a.operand(rows, cfg.Width), rstd: a.floats(rows), targets: a.tokens(rows), losses: a.floats(rows)}
+	h.logits = a.shared(h.chunk, cfg.Vocab)
 	if train {
-		h.din = a.floats(rows, cfg.Width)
+		h.din = a.operand(rows, cfg.Width)
 	}
 	return h
 }

@@ -15,11 +15,21 @@ type Memory struct {
 	Moments     int64 // AdamW's two
 	Activations int64 // kept from forward to backward, and the scratch of both
 	Head        int64 // logits and the head's own scratch
+
+	operands int64 // of the two: what only products and attention read
+	both     int64 // what they read and others too
 }
 
 // Total is the sum of the parts.
 func (m Memory) Total() int64 {
 	return m.Parameters + m.Packed + m.Gradients + m.Moments + m.Activations + m.Head
+}
+
+// Halves is what a device takes that reads the operands of products and of attention as bf16: those
+// take 2 bytes a value instead of 4, and what others read too, as the parameters, 2 besides. It has
+// no packed weights.
+func (m Memory) Halves() int64 {
+	return m.Total() - m.Packed - m.operands/2 + m.both/2 + m.Parameters/2
 }
 
 // Memory returns what a trained model takes with microBatch sequences of Context
@@ -50,9 +60,10 @@ func (c Config) validateBatch(batch int) error {
 // allocator takes memory from a device, or only counts where there is none. After
 // the first error it takes no more.
 type allocator struct {
-	dev   kernels.Device
-	bytes int64
-	err   error
+	dev            kernels.Device
+	bytes          int64
+	operands, both int64 // of bytes
+	err            error
 }
 
 // floats returns n zeroed values. Every value takes four bytes.
@@ -65,6 +76,21 @@ func (a *allocator) floats(sizes ...int) kernels.Buffer {
 	if err != nil {
 		a.err = fmt.Errorf("model: %d bytes after %d: %w", 4*n, a.bytes-4*n, err)
 	}
+	return b
+}
+
+// operand is floats that only products and attention read, shared floats that others read too.
+func (a *allocator) operand(sizes ...int) kernels.Buffer {
+	mark := a.bytes
+	b := a.floats(sizes...)
+	a.operands += a.since(mark)
+	return b
+}
+
+func (a *allocator) shared(sizes ...int) kernels.Buffer {
+	mark := a.bytes
+	b := a.floats(sizes...)
+	a.both += a.since(mark)
 	return b
 }
 

@@ -136,6 +136,7 @@ func build(a *allocator, cfg Config, batch int, train bool) *Model {
 	mark = a.bytes
 	m.head = buildHead(a, cfg, batch*cfg.Context, train)
 	m.memory.Head = a.since(mark)
+	m.memory.operands, m.memory.both = a.operands, a.both
 	return m
 }
 
@@ -219,6 +220,19 @@ func (m *Model) Accumulate(inputs, targets []int32, scale float32) float64 {
 	m.backward(&m.full)
 	m.begun = true
 	return loss
+}
+
+// Rehearse runs a step that changes nothing: of no target, at rate 0. A device that takes memory,
+// or loads what it runs, when it is first used has then done so. Moments must be zero.
+func (m *Model) Rehearse() {
+	none := make([]int32, m.Rows())
+	for i := range none {
+		none[i] = -1
+	}
+	m.ZeroGrad()
+	m.Accumulate(make([]int32, m.Rows()), none, 0)
+	m.dev.SquaredNorm(m.grads)
+	m.Update(kernels.AdamWStep{Eps: 1, Correction1: 1, Correction2: 1})
 }
 
 // Loss returns Σ loss over a micro-batch, in nats, and leaves the gradient alone.

@@ -37,6 +37,13 @@ struct Module { std::string ptx; };
 struct Function { const emulator::Kernel *kernel; int dynamic_max = 48 << 10; };
 struct Graph { std::vector<std::function<Result()>> work; };
 
+// held is what other programs hold of each device: EMULATOR_HELD, and EMULATOR_GRABBED, which they
+// take after everybody asked how much is free.
+size_t held(bool grabbed) {
+  auto bytes = [](const char *name) { return getenv(name) ? (size_t)atoll(getenv(name)) : 0; };
+  return bytes("EMULATOR_HELD") + (grabbed ? bytes("EMULATOR_GRABBED") : 0);
+}
+
 Context contexts[devices] = {{0, 0}, {1, 0}};
 thread_local Context *current_context;
 std::mutex one_at_a_time;
@@ -134,14 +141,14 @@ API cuCtxGetCurrent(void **c) { *c = current_context; return success; }
 API cuMemGetInfo_v2(size_t *free_bytes, size_t *total) {
   if (!current_context) return invalid_context;
   *total = memory_bytes;
-  *free_bytes = memory_bytes - current_context->used;
+  *free_bytes = memory_bytes - held(false) - current_context->used;
   return success;
 }
 
 API cuMemAlloc_v2(Address *p, size_t n) {
   UNLESS_LOST;
   if (n == 0) return invalid_value;
-  if (n > memory_bytes - current_context->used) return out_of_memory;
+  if (n + current_context->used + held(true) > memory_bytes) return out_of_memory;
   void *memory;
   if (posix_memalign(&memory, 256, n)) return out_of_memory;
   memset(memory, 0xff, n);
