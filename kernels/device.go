@@ -120,6 +120,9 @@ type Device interface {
 	// unless that is nil; residual may be y. It computes what MatMul does with transB,
 	// accumulating where there is a residual.
 	Linear(y, x Buffer, w Weight, residual Buffer, rows int)
+	// Project is Linear without residual, of what only RoPE and Attention read: a device
+	// that rounds their operands may round y.
+	Project(y, x Buffer, w Weight, rows int)
 	// LinearSwiGLU sets gateUp (rows, 2·width) to x·Wᵀ, where w holds the gate's width
 	// outputs and then up's, and out (rows, width) to SwiGLU of it.
 	LinearSwiGLU(out, gateUp, x Buffer, w Weight, rows int)

@@ -36,6 +36,9 @@ func (d *Reference) Linear(y, x Buffer, w Weight, residual Buffer, rows int) {
 	d.MatMul(y, x, r.params, rows, r.out, r.in, false, true, residual != nil)
 }
 
+// Project implements Device.
+func (d *Reference) Project(y, x Buffer, w Weight, rows int) { d.Linear(y, x, w, nil, rows) }
+
 // LinearSwiGLU implements Device.
 func (d *Reference) LinearSwiGLU(out, gateUp, x Buffer, w Weight, rows int) {
 	checkLinearSwiGLU(out, gateUp, x, w, rows)

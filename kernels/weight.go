@@ -148,6 +148,9 @@ func (d *CPU) Linear(y, x Buffer, w Weight, residual Buffer, rows int) {
 	d.multiply(j, c.forward)
 }
 
+// Project implements Device.
+func (d *CPU) Project(y, x Buffer, w Weight, rows int) { d.Linear(y, x, w, nil, rows) }
+
 // LinearSwiGLU implements Device.
 func (d *CPU) LinearSwiGLU(out, gateUp, x Buffer, w Weight, rows int) {
 	const op = "linear swiglu"

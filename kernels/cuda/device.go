@@ -34,6 +34,7 @@ type Device struct {
 	reserved  int64 // bytes of Alloc, AllocTokens and NewWeight
 	limit     int64 // of reserved
 	slots     []slot
+	turn      int    // of the slots, for what goes in
 	pinned    []byte // what Sum reads
 
 	parts, sums, columns, order, encoded, bad room

@@ -63,6 +63,15 @@ type product struct {
 	transA, transB bool
 }
 
+// to says where the product goes.
+func (p *product) to(v value) {
+	if v.form == halves {
+		p.halves = v.at
+	} else {
+		p.floats = v.at
+	}
+}
+
 // MatMul implements kernels.Device.
 func (d *Device) MatMul(c, a, b kernels.Buffer, m, n, k int, transA, transB, accumulate bool) {
 	const op = "matmul"
@@ -86,20 +95,22 @@ func (d *Device) Linear(y, x kernels.Buffer, w kernels.Weight, residual kernels.
 	d.multiply(op, &p, func() { p.floats = d.write(op, y, rows*c.out, floats) })
 }
 
+// Project implements kernels.Device.
+func (d *Device) Project(y, x kernels.Buffer, w kernels.Weight, rows int) {
+	const op = "project"
+	c := d.weightOf(op, w)
+	kernels.CheckLinear(y, x, w, nil, rows)
+	p := product{a: x, b: c.params, m: rows, n: c.out, k: c.in, transB: true}
+	d.multiply(op, &p, func() { p.to(d.result(op, y, rows*c.out)) })
+}
+
 // LinearBackward implements kernels.Device.
 func (d *Device) LinearBackward(dx, dy kernels.Buffer, w kernels.Weight, rows int) {
 	const op = "linear backward"
 	c := d.weightOf(op, w)
 	kernels.CheckLinearBackward(dx, dy, w, rows)
 	p := product{a: dy, b: c.params, m: rows, n: c.in, k: c.out}
-	d.multiply(op, &p, func() {
-		to := d.result(op, dx, rows*c.in)
-		if to.form == halves {
-			p.halves = to.at
-		} else {
-			p.floats = to.at
-		}
-	})
+	d.multiply(op, &p, func() { p.to(d.result(op, dx, rows*c.in)) })
 }
 
 // multiply computes p; results says where it goes, once the operands are known.
@@ -214,14 +225,7 @@ func (d *Device) LinearSwiGLU(out, gateUp, x kernels.Buffer, w kernels.Weight, r
 	width := c.out / 2
 	p := product{a: x, b: c.params, m: rows, n: c.out, k: c.in, transB: true}
 	if d.activations == floats || d.blas != nil {
-		d.multiply(op, &p, func() {
-			to := d.result(op, gateUp, rows*c.out)
-			if to.form == halves {
-				p.halves = to.at
-			} else {
-				p.floats = to.at
-			}
-		})
+		d.multiply(op, &p, func() { p.to(d.result(op, gateUp, rows*c.out)) })
 		d.SwiGLU(out, gateUp, rows, width)
 		return
 	}

@@ -77,8 +77,8 @@ func (d *Device) in(dst uint64, src []byte) {
 		return
 	}
 	d.follow(d.copies, d.compute) // what reads dst now is done
-	for i := 0; len(src) > 0 && d.err == nil; i++ {
-		s := &d.slots[i%slotCount]
+	for ; len(src) > 0 && d.err == nil; d.turn++ {
+		s := &d.slots[d.turn%slotCount] // the one that has been on its way for longest
 		n := min(len(src), slotBytes)
 		if d.failed(s.free.Synchronize()) {
 			return

@@ -89,7 +89,7 @@ func Run(t *testing.T, precision kernels.Precision, open func(t *testing.T) kern
 
 // RunKept is Run for devices that multiply in BF16 and also round to it what attention reads
 // and the results that feed products: those of RMSNorm, RoPE, Attention and its backward pass,
-// SwiGLU and its backward pass, LinearSwiGLU, LinearBackward and CrossEntropy's gradient.
+// SwiGLU and its backward pass, Project, LinearSwiGLU, LinearBackward and CrossEntropy's gradient.
 func RunKept(t *testing.T, open func(t *testing.T) kernels.Device) {
 	t.Helper()
 	run(t, keptRounding, open)

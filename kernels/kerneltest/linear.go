@@ -13,7 +13,7 @@ func linearCases(r rounding) []opCase {
 		{1, 1, 1}, {1, 2, 3}, {3, 5, 2}, {7, 8, 9}, {16, 16, 16}, {33, 34, 65}, {2, 64, 31}, {64, 130, 33}, {130, 6, 129}, {37, 70, 300}, {0, 4, 4},
 	} {
 		rows, out, in := shape[0], shape[1], shape[2]
-		cases = append(cases, linearCase(r, rows, out, in, false), linearCase(r, rows, out, in, true),
+		cases = append(cases, linearCase(r, rows, out, in, false), linearCase(r, rows, out, in, true), projectCase(r, rows, out, in),
 			linearBackwardCase(r, rows, out, in), updateWeightCase(r, rows, out, in))
 		if out%2 == 0 {
 			cases = append(cases, linearSwiGLUCase(r, rows, out/2, in))
@@ -68,6 +68,15 @@ func linearCase(r rounding, rows, out, in int, residual bool) opCase {
 			return [][]float64{bound, nil, nil, nil}
 		},
 	}
+}
+
+func projectCase(r rounding, rows, out, in int) opCase {
+	c := linearCase(r, rows, out, in, false)
+	c.name = fmt.Sprintf("project %d rows %d to %d", rows, in, out)
+	c.run = func(d kernels.Device, b []kernels.Buffer, _ []kernels.Tokens) {
+		d.Project(b[0], b[1], weightOf(d, b[2], out, in), rows)
+	}
+	return r.keeps(c, 0)
 }
 
 func linearSwiGLUCase(r rounding, rows, width, in int) opCase {

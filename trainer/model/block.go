@@ -26,7 +26,7 @@ func (m *Model) blockForward(s kernels.AttentionShape, w *blockWeights, a *activ
 	d, rows, width, eps := m.dev, s.Rows(), m.cfg.Width, float32(m.cfg.NormEps)
 
 	d.RMSNorm(a.h1, a.rstd1, in, w.norm1, rows, width, eps)
-	d.Linear(a.qkv, a.h1, w.qkv, nil, rows)
+	d.Project(a.qkv, a.h1, w.qkv, rows)
 	d.RoPE(a.qkv, m.cos, m.sin, s, false)
 	d.Attention(a.att, a.lse, a.qkv, s)
 	d.Linear(a.mid, a.att, w.o, in, rows)

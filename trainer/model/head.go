@@ -22,10 +22,15 @@ type headChunk struct {
 	in, din     kernels.Buffer // (rows, C)
 }
 
-// chunkRows is the number of rows whose logits take 64 MiB, but 64 to 1024 of them:
-// fewer starve the matmul, more gain nothing.
+// chunkRows is the number of rows whose logits take 256 MiB, but 64 to 2048 of them, in multiples
+// of a GPU's tile of 128: fewer starve the matmul and read the gradient of its weight and write it
+// again more often, more gain nothing.
 func (c Config) chunkRows(rows int) int {
-	return min(rows, max(64, min(1024, (64<<20)/(4*c.Vocab))))
+	chunk := max(64, min(2048, (256<<20)/(4*c.Vocab)))
+	if chunk > 128 {
+		chunk &^= 127
+	}
+	return min(rows, chunk)
 }
 
 func buildHead(a *allocator, cfg Config, rows int, train bool) head {
@@ -49,10 +54,10 @@ func (h *head) view(cfg Config) {
 	h.row = h.logits.Slice(0, cfg.Vocab)
 }
 
-// headForwardBackward returns Σ loss, adds the gradients of the head and of the
+// headForwardBackward sets the losses, adds the gradients of the head and of the
 // last norm for scale·Σ loss, and sets scratch.dx to that of the stream that leaves
 // the last block.
-func (m *Model) headForwardBackward(p *pass, scale float32) float64 {
+func (m *Model) headForwardBackward(p *pass, scale float32) {
 	d, h, x, vocab, width := m.dev, &m.head, p.x[len(p.x)-1], m.cfg.Vocab, m.cfg.Width
 	m.finalNorm(p)
 	for i, c := range h.chunks {
@@ -62,7 +67,6 @@ func (m *Model) headForwardBackward(p *pass, scale float32) float64 {
 	}
 	d.Zero(m.scratch.dx)
 	d.RMSNormBackward(m.scratch.dx, m.dW.norm, h.din, x, m.weights.norm, h.rstd, h.rows, width)
-	return d.Sum(h.losses)
 }
 
 // headLoss returns Σ loss.

@@ -216,10 +216,10 @@ func (m *Model) Accumulate(inputs, targets []int32, scale float32) float64 {
 	}
 	m.upload(inputs, targets)
 	m.forward(&m.full)
-	loss := m.headForwardBackward(&m.full, scale)
+	m.headForwardBackward(&m.full, scale)
 	m.backward(&m.full)
 	m.begun = true
-	return loss
+	return m.dev.Sum(m.head.losses) // last: it waits for the device
 }
 
 // Rehearse runs a step that changes nothing: of no target, at rate 0. A device that takes memory,

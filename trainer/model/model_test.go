@@ -182,7 +182,7 @@ func TestMicroBatchesAddUpToTheBatch(t *testing.T) {
 // A chunk of the head that does not divide the rows gives what one chunk gives.
 func TestHeadWorksInChunks(t *testing.T) {
 	cfg := small(true)
-	cfg.Context = 700 // chunks of 1024 and 376 rows
+	cfg.Context = 1400 // chunks of 2048 and 752 rows
 	cfg.Layers, cfg.Width, cfg.Heads, cfg.KVHeads = 1, 2, 1, 1
 	dev := kernels.NewReference()
 	params := cfg.Init(1)
@@ -196,7 +196,7 @@ func TestHeadWorksInChunks(t *testing.T) {
 
 	one := newTrained(t, dev, cfg, 1, params)
 	one.ZeroGrad()
-	want := one.Accumulate(inputs[:700], targets[:700], 1) + one.Accumulate(inputs[700:], targets[700:], 1)
+	want := one.Accumulate(inputs[:1400], targets[:1400], 1) + one.Accumulate(inputs[1400:], targets[1400:], 1)
 	if math.Abs(loss-want) > 1e-9*want {
 		t.Errorf("loss %v, want %v", loss, want)
 	}

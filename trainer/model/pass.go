@@ -39,7 +39,7 @@ type activations struct {
 func buildActivations(a *allocator, cfg Config, rows int) *activations {
 	return &activations{
 		rstd1: a.floats(rows), h1: a.operand(rows, cfg.Width),
-		qkv: a.shared(rows, cfg.qkvWidth()), att: a.operand(rows, cfg.Width), lse: a.floats(rows, cfg.Heads),
+		qkv: a.operand(rows, cfg.qkvWidth()), att: a.operand(rows, cfg.Width), lse: a.floats(rows, cfg.Heads),
 		mid: a.floats(rows, cfg.Width), rstd2: a.floats(rows), h2: a.operand(rows, cfg.Width),
 		gateUp: a.operand(rows, 2*cfg.FFN), act: a.operand(rows, cfg.FFN),
 	}
