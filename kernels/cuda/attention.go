@@ -11,50 +11,69 @@ import (
 
 // Sizes of src/attention.cu and src/attention_float.cu.
 const (
-	attentionRows  = 64
 	headDimMax     = 256 // of the float kernels; the tensor cores' have up to 128
 	floatWarps     = 8
 	floatLanes     = 32
 	floatSharedMax = 4 * (2*floatLanes*(headDimMax|1) + floatWarps*2*((headDimMax|1)+floatLanes))
 )
 
-// A headKernel is what attention of heads up to dim values runs.
-type headKernel struct {
-	dim, tile                            int
-	forward, queries, keys               string
-	sharedForward, sharedQueries, shared int
+// An attentionKernel has blocks of four warps for rows of queries or of keys.
+type attentionKernel struct {
+	name         string
+	rows, shared int // of a block, in rows and bytes
 }
 
-var headKernels = []headKernel{
-	attentionOf(32, 64, "attention_32", "attention_queries_32", "attention_keys_32"),
-	attentionOf(64, 64, "attention_64", "attention_queries_64", "attention_keys_64"),
-	attentionOf(96, 32, "attention_96", "attention_queries_96", "attention_keys_96"),
-	attentionOf(128, 32, "attention_128", "attention_queries_128", "attention_keys_128"),
+// headKernels are what attention of heads up to dim values runs.
+type headKernels struct {
+	dim                    int
+	forward, queries, keys attentionKernel
 }
 
-func attentionOf(dim, tile int, forward, queries, keys string) headKernel {
-	backward := (2*attentionRows + 4*tile) * dim * 2
-	return headKernel{dim, tile, forward, queries, keys, 3 * attentionRows * dim * 2, backward, backward + 4*tile*4}
+// byHeads has the shapes of the end of src/attention.cu: rows of a warp in units of 16, rows of a tile.
+var byHeads = []headKernels{
+	headKernelsOf(32, [2]int{2, 64}, [2]int{2, 32}, [2]int{2, 32}),
+	headKernelsOf(64, [2]int{2, 64}, [2]int{2, 32}, [2]int{2, 32}),
+	headKernelsOf(96, [2]int{2, 32}, [2]int{1, 32}, [2]int{1, 32}),
+	headKernelsOf(128, [2]int{2, 32}, [2]int{1, 32}, [2]int{1, 32}),
 }
 
-// sharedMax are the kernels that use more dynamic shared memory than a launch has unasked.
-var sharedMax = map[string]int{
-	"attention_keys_64": headKernels[1].shared, "attention_keys_96": headKernels[2].shared,
-	"attention_queries_128": headKernels[3].sharedQueries, "attention_keys_128": headKernels[3].shared,
-	"attention_float": floatSharedMax, "attention_queries_float": floatSharedMax, "attention_keys_float": floatSharedMax,
+func headKernelsOf(dim int, forward, queries, keys [2]int) headKernels {
+	// own and tiles are how many tiles of a block's rows, and of the others', lie in shared memory.
+	kernel := func(name string, shape [2]int, own, tiles, more int) attentionKernel {
+		rows := 64 * shape[0]
+		return attentionKernel{fmt.Sprint(name, dim), rows, (own*rows+tiles*shape[1])*dim*2 + more}
+	}
+	return headKernels{dim, kernel("attention_", forward, 1, 2, 0), kernel("attention_queries_", queries, 2, 4, 0),
+		kernel("attention_keys_", keys, 2, 4, 4*keys[1]*4)}
 }
 
-// headKernel returns the kernel for a shape, nil for the float ones.
-func (d *Device) headKernel(op string, s kernels.AttentionShape) *headKernel {
+// sharedUnasked is the dynamic shared memory that every launch may have.
+const sharedUnasked = 48 << 10
+
+// sharedMax are the kernels that use more.
+var sharedMax = func() map[string]int {
+	most := map[string]int{"attention_float": floatSharedMax, "attention_queries_float": floatSharedMax, "attention_keys_float": floatSharedMax}
+	for _, h := range byHeads {
+		for _, k := range []attentionKernel{h.forward, h.queries, h.keys} {
+			if k.shared > sharedUnasked {
+				most[k.name] = k.shared
+			}
+		}
+	}
+	return most
+}()
+
+// headKernels returns the kernels for a shape, nil for the float ones.
+func (d *Device) headKernels(op string, s kernels.AttentionShape) *headKernels {
 	if s.HeadDim > headDimMax {
 		panic(fmt.Sprintf("kernels: %s: head dimension is %d, this device has kernels up to %d: more heads make it smaller", op, s.HeadDim, headDimMax))
 	}
 	if d.activations == floats {
 		return nil
 	}
-	for i := range headKernels {
-		if s.HeadDim <= headKernels[i].dim {
-			return &headKernels[i]
+	for i := range byHeads {
+		if s.HeadDim <= byHeads[i].dim {
+			return &byHeads[i]
 		}
 	}
 	return nil
@@ -78,7 +97,7 @@ func wideHeads(s kernels.AttentionShape, addresses ...uint64) uint64 {
 func (d *Device) Attention(out, lse, qkv kernels.Buffer, s kernels.AttentionShape) {
 	const op = "attention"
 	kernels.CheckAttention(out, lse, qkv, s)
-	h := d.headKernel(op, s)
+	h := d.headKernels(op, s)
 	n, m, rows := s.Rows()*s.QKVWidth(), s.Rows()*s.OutWidth(), s.Rows()*s.Heads
 	seq, heads, groups, dim := uint64(s.Seq), uint64(s.Heads), uint64(s.KVHeads), uint64(s.HeadDim)
 	if h == nil {
@@ -90,7 +109,7 @@ func (d *Device) Attention(out, lse, qkv kernels.Buffer, s kernels.AttentionShap
 	}
 	x := d.read(op, qkv, n, halves)
 	to, statistics := d.write(op, out, m, halves), d.write(op, lse, rows, floats)
-	d.launch(h.forward, s.Batch*blocks(s.Seq, attentionRows), s.Heads, 1, 128, h.sharedForward,
+	d.launch(h.forward.name, s.Batch*blocks(s.Seq, h.forward.rows), s.Heads, 1, 128, h.forward.shared,
 		to, statistics, x, seq, heads, groups, dim, scaleOf(s), wideHeads(s, to, x))
 }
 
@@ -98,7 +117,7 @@ func (d *Device) Attention(out, lse, qkv kernels.Buffer, s kernels.AttentionShap
 func (d *Device) AttentionBackward(dqkv, delta, dout, out, lse, qkv kernels.Buffer, s kernels.AttentionShape) {
 	const op = "attention backward"
 	kernels.CheckAttentionBackward(dqkv, delta, dout, out, lse, qkv, s)
-	h := d.headKernel(op, s)
+	h := d.headKernels(op, s)
 	n, m, rows := s.Rows()*s.QKVWidth(), s.Rows()*s.OutWidth(), s.Rows()*s.Heads
 	f := floats
 	if h != nil {
@@ -110,14 +129,16 @@ func (d *Device) AttentionBackward(dqkv, delta, dout, out, lse, qkv kernels.Buff
 		forms(floats, gradient.form, from.form))
 	x, do, statistics := d.read(op, qkv, n, f), d.read(op, dout, m, f), d.read(op, lse, rows, floats)
 	to := d.write(op, dqkv, n, f)
-	queries, keys := "attention_queries_float", "attention_keys_float"
-	sharedQueries, sharedKeys, block, size, wide := floatShared(s.HeadDim), floatShared(s.HeadDim), 32*floatWarps, floatWarps, uint64(0)
+	queries := attentionKernel{"attention_queries_float", floatWarps, floatShared(s.HeadDim)}
+	keys := attentionKernel{"attention_keys_float", floatWarps, floatShared(s.HeadDim)}
+	block, wide := 32*floatWarps, uint64(0)
 	if h != nil {
-		queries, keys, sharedQueries, sharedKeys, block, size = h.queries, h.keys, h.sharedQueries, h.shared, 128, attentionRows
-		wide = wideHeads(s, to, do, x)
+		queries, keys, block, wide = h.queries, h.keys, 128, wideHeads(s, to, do, x)
 	}
-	seq, heads, groups, dim := uint64(s.Seq), uint64(s.Heads), uint64(s.KVHeads), uint64(s.HeadDim)
-	tiles := s.Batch * blocks(s.Seq, size)
-	d.launch(queries, tiles, s.Heads, 1, block, sharedQueries, to, do, statistics, own, x, seq, heads, groups, dim, scaleOf(s), wide)
-	d.launch(keys, tiles, s.KVHeads, 1, block, sharedKeys, to, do, statistics, own, x, seq, heads, groups, dim, scaleOf(s), wide)
+	run := func(k attentionKernel, heads int) {
+		d.launch(k.name, s.Batch*blocks(s.Seq, k.rows), heads, 1, block, k.shared,
+			to, do, statistics, own, x, uint64(s.Seq), uint64(s.Heads), uint64(s.KVHeads), uint64(s.HeadDim), scaleOf(s), wide)
+	}
+	run(queries, s.Heads)
+	run(keys, s.KVHeads)
 }

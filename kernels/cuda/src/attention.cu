@@ -1,12 +1,13 @@
 // Causal grouped-query attention on the tensor cores, from halves, sums in floats (Dao,
-// FlashAttention-2, arXiv 2307.08691, Algorithms 1 and 2). A block has 64 rows of queries, or of
-// keys, 16 to each of its 4 warps, and goes over tiles of the other in a fixed order; scores
-// live in registers only. Where gradients meet, one block adds them all, so nothing is atomic
+// FlashAttention-2, arXiv 2307.08691, Algorithms 1 and 2). A block has 64·M rows of queries, or of
+// keys, 16·M to each of its 4 warps, and goes over tiles of N rows of the other in a fixed order;
+// scores live in registers only. With M = 2 what a warp reads of a tile serves twice as many
+// products: shared memory gives a matrix in the time in which the tensor cores of a Hopper multiply
+// two thirds of one. Where gradients meet, one block adds them all, so nothing is atomic
 // and the bits are the same on every run: dk and dv in one kernel, dq in another, which compute
 // the scores once more: 7 products a pair of tiles instead of 5.
 #include "forms.h"
 
-constexpr int ROWS = 64;  // of a block
 constexpr float LOG2E = 1.44269504f, LN2 = 0.693147181f;
 
 // What the kernels read: qkv (batch·seq, (heads + 2·kv_heads)·dim) of halves.
@@ -29,60 +30,113 @@ template <int D> DEVICE int spot(int r, int c) {
   return r * D + ((c ^ (r & 7)) << 3);
 }
 
-// fetch copies N rows from first on of seq, dim of D columns, and fills up with zeros; wide
-// where rows are aligned to 16 bytes.
-template <int D, int N> DEVICE void fetch(uint16 *tile, const uint16 *x, int64 stride, int first, int seq, int dim, bool wide) {
+// A Tile is where rows of halves are in shared memory.
+struct Tile { uint16 *values; address at; };
+DEVICE Tile operator+(Tile t, int values) { return {t.values + values, t.at + 2 * values}; }
+
+// fetch copies N rows, of which memory has left, of dim of D columns, and fills up with zeros; wide
+// where rows are aligned to 16 bytes. A thread copies the same columns of every ROWS-th row, so
+// that what changes from copy to copy, and from call to call, is added.
+template <int D, int N> DEVICE void fetch(Tile tile, const uint16 *x, int64 stride, int left, int dim, bool wide) {
   if (wide) {
+    constexpr int COLUMNS = D / 8, ROWS = D == 96 ? 8 : 128 / COLUMNS;
+    int r = thread() / COLUMNS, c = thread() % COLUMNS, bytes = dim > 8 * c ? dim > 8 * c + 8 ? 16 : 2 * (dim - 8 * c) : 0;
+    const uint16 *from = x + r * stride + 8 * c;
+    address to = tile.at + 2 * spot<D>(r, c);
+    if (ROWS * COLUMNS < 128 && r >= ROWS) return;
 #pragma unroll
-    for (int turn = 0; turn < N * D / 8 / 128; turn++) {
-      int i = turn * 128 + thread(), r = i / (D / 8), c = i % (D / 8), row = first + r, valid = row < seq ? dim - 8 * c : 0;
-      copy16(tile + spot<D>(r, c), valid > 0 ? x + row * stride + 8 * c : x, valid > 8 ? 16 : valid > 0 ? 2 * valid : 0);
-    }
+    for (int turn = 0; turn < N / ROWS; turn++) copy16(to + turn * ROWS * D * 2, from + turn * ROWS * stride, r + turn * ROWS < left ? bytes : 0);
     return;
   }
 #pragma unroll 1
   for (int i = thread(); i < N * D; i += 128) {
-    int r = i / D, c = i % D, row = first + r;
-    tile[spot<D>(r, c / 8) + c % 8] = row < seq && c < dim ? x[row * stride + c] : (uint16)0;
+    int r = i / D, c = i % D;
+    tile.values[spot<D>(r, c / 8) + c % 8] = r < left && c < dim ? x[r * stride + c] : (uint16)0;
   }
 }
 
-// rows_times_rows sets sums (16, N) to a·bᵀ, a being rows row to row+15 of a tile, b N rows of
-// another.
-template <int D, int N> DEVICE void rows_times_rows(float (&sums)[N / 8][4], const uint16 *a, int row, const uint16 *b) {
+// read_rows sets f to what the tensor cores take for 16 rows, from row on, of columns 16k to 16k+15
+// of a tile.
+template <int D> DEVICE void read_rows(uint32 (&f)[4], Tile tile, int row, int k) {
+  int lane = thread() % 32, matrix = lane / 8, r = lane % 8;
+  load_matrices(f, tile.at + 2 * row * D + 2 * spot<D>(r + matrix % 2 * 8, 2 * k + matrix / 2));
+}
+
+// multiply_rows adds to sums (16·M, N) the product of columns 16k to 16k+15 of a warp's rows and of
+// tile b's.
+template <int M, int D, int N> DEVICE void multiply_rows(float (&sums)[M][N / 8][4], const uint32 (*a)[4], Tile b, int k) {
   int lane = thread() % 32, matrix = lane / 8, r = lane % 8;
 #pragma unroll
-  for (int j = 0; j < N / 8; j++)
+  for (int j = 0; j < N / 8; j += 2) {
+    uint32 f[4];
+    load_matrices(f, b.at + 2 * j * 8 * D + 2 * spot<D>(r + matrix / 2 * 8, 2 * k + matrix % 2));
 #pragma unroll
-    for (int e = 0; e < 4; e++) sums[j][e] = 0;
-#pragma unroll
-  for (int k = 0; k < D / 8; k += 2) {
-    uint32 fa[4];
-    load_matrices(fa, a + spot<D>(row + r + matrix % 2 * 8, k + matrix / 2));
-#pragma unroll
-    for (int j = 0; j < N / 8; j += 2) {
-      uint32 fb[4];
-      load_matrices(fb, b + spot<D>(j * 8 + r + matrix / 2 * 8, k + matrix % 2));
-      multiply_add(sums[j], fa, fb[0], fb[1]);
-      multiply_add(sums[j + 1], fa, fb[2], fb[3]);
+    for (int i = 0; i < M; i++) {
+      multiply_add(sums[i][j], a[i], f[0], f[1]);
+      multiply_add(sums[i][j + 1], a[i], f[2], f[3]);
     }
   }
 }
 
-// add_product adds to sums (16, D) the product of x (16, N), rounded to halves, and the N rows
+template <int M, int N> DEVICE void clear(float (&sums)[M][N][4]) {
+#pragma unroll
+  for (int i = 0; i < M; i++)
+#pragma unroll
+    for (int j = 0; j < N; j++)
+#pragma unroll
+      for (int e = 0; e < 4; e++) sums[i][j][e] = 0;
+}
+
+// A warp's own rows of a tile, (16·M, D), in registers; own reads them.
+template <int M, int D> struct Own { uint32 part[D / 16][M][4]; };
+template <int M, int D> DEVICE void own(Own<M, D> &o, Tile tile, int row) {
+#pragma unroll
+  for (int k = 0; k < D / 16; k++)
+#pragma unroll
+    for (int i = 0; i < M; i++) read_rows<D>(o.part[k][i], tile, row + 16 * i, k);
+}
+
+// rows_times_rows sets sums (16·M, N) to a·bᵀ, a being a warp's rows, in registers or from row on of
+// a tile, b N rows of another.
+template <int M, int D, int N> DEVICE void rows_times_rows(float (&sums)[M][N / 8][4], const Own<M, D> &a, Tile b) {
+  clear(sums);
+#pragma unroll
+  for (int k = 0; k < D / 16; k++) multiply_rows<M, D, N>(sums, a.part[k], b, k);
+}
+template <int M, int D, int N> DEVICE void rows_times_rows(float (&sums)[M][N / 8][4], Tile a, int row, Tile b) {
+  clear(sums);
+#pragma unroll
+  for (int k = 0; k < D / 16; k++) {
+    uint32 f[M][4];
+#pragma unroll
+    for (int i = 0; i < M; i++) read_rows<D>(f[i], a, row + 16 * i, k);
+    multiply_rows<M, D, N>(sums, f, b, k);
+  }
+}
+
+// add_product adds to sums (16·M, D) the product of x (16·M, N), rounded to halves, and the N rows
 // of tile b: x's sums are already where an operand of the tensor cores has them.
-template <int D, int N> DEVICE void add_product(float (&sums)[D / 8][4], const float (&x)[N / 8][4], const uint16 *b) {
+template <int M, int D, int N> DEVICE void add_product(float (&sums)[M][D / 8][4], const float (&x)[M][N / 8][4], Tile b) {
   int lane = thread() % 32, matrix = lane / 8, r = lane % 8;
 #pragma unroll
   for (int k = 0; k < N / 8; k += 2) {
-    uint32 fa[4] = {both_halves(x[k][0], x[k][1]), both_halves(x[k][2], x[k][3]), both_halves(x[k + 1][0], x[k + 1][1]),
-                    both_halves(x[k + 1][2], x[k + 1][3])};
+    uint32 a[M][4];
+#pragma unroll
+    for (int i = 0; i < M; i++) {
+      a[i][0] = both_halves(x[i][k][0], x[i][k][1]);
+      a[i][1] = both_halves(x[i][k][2], x[i][k][3]);
+      a[i][2] = both_halves(x[i][k + 1][0], x[i][k + 1][1]);
+      a[i][3] = both_halves(x[i][k + 1][2], x[i][k + 1][3]);
+    }
 #pragma unroll
     for (int j = 0; j < D / 8; j += 2) {
-      uint32 fb[4];
-      load_matrices_transposed(fb, b + spot<D>(k * 8 + r + matrix % 2 * 8, j + matrix / 2));
-      multiply_add(sums[j], fa, fb[0], fb[1]);
-      multiply_add(sums[j + 1], fa, fb[2], fb[3]);
+      uint32 f[4];
+      load_matrices_transposed(f, b.at + 2 * k * 8 * D + 2 * spot<D>(r + matrix % 2 * 8, j + matrix / 2));
+#pragma unroll
+      for (int i = 0; i < M; i++) {
+        multiply_add(sums[i][j], a[i], f[0], f[1]);
+        multiply_add(sums[i][j + 1], a[i], f[2], f[3]);
+      }
     }
   }
 }
@@ -134,71 +188,101 @@ template <int N> DEVICE void hide(float (&s)[N / 8][4], int ahead, bool later_ro
     }
 }
 
-// softmax turns scores (16, ROWS) into e^(scale·(score − m)), scale being in units of log₂, and
-// rescales what was added up under the former m.
-template <int D> DEVICE void softmax(float (&s)[ROWS / 8][4], float (&out)[D / 8][4], float (&m)[2], float (&sum)[2], float scale) {
+// softmax turns scores (16, N) into e^(scale·(score − m)), scale being in units of log₂, and
+// rescales what was added up under the former m, if that was another for any row of the warp.
+template <int D, int N> DEVICE void softmax(float (&s)[N / 8][4], float (&out)[D / 8][4], float (&m)[2], float (&sum)[2], float scale) {
+  float from[2], keep[2];
 #pragma unroll
   for (int h = 0; h < 2; h++) {
     float most = m[h];
 #pragma unroll
-    for (int j = 0; j < ROWS / 8; j++) most = larger(most, larger(s[j][2 * h], s[j][2 * h + 1]));
+    for (int j = 0; j < N / 8; j++) most = larger(most, larger(s[j][2 * h], s[j][2 * h + 1]));
     most = greatest_of_four(most);
-    float from = most == -__builtin_inff() ? 0 : most * scale, keep = power2(fused(m[h], scale, -from));
+    from[h] = most == -__builtin_inff() ? 0 : most * scale;
+    keep[h] = power2(fused(m[h], scale, -from[h]));
     m[h] = most;
-    sum[h] *= keep;
-#pragma unroll
-    for (int j = 0; j < D / 8; j++) {
-      out[j][2 * h] *= keep;
-      out[j][2 * h + 1] *= keep;
-    }
-#pragma unroll
-    for (int j = 0; j < ROWS / 8; j++)
-#pragma unroll
-      for (int e = 2 * h; e < 2 * h + 2; e++) {
-        s[j][e] = power2(fused(s[j][e], scale, -from));
-        sum[h] += s[j][e];
-      }
   }
+  if (any(keep[0] != 1 || keep[1] != 1)) {
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+      sum[h] *= keep[h];
+#pragma unroll
+      for (int j = 0; j < D / 8; j++) {
+        out[j][2 * h] *= keep[h];
+        out[j][2 * h + 1] *= keep[h];
+      }
+    }
+  }
+#pragma unroll
+  for (int j = 0; j < N / 8; j++)
+#pragma unroll
+    for (int e = 0; e < 4; e++) {
+      s[j][e] = power2(fused(s[j][e], scale, -from[e / 2]));
+      sum[e / 2] += s[j][e];
+    }
 }
 
 // attention: blocks are tiles of queries, the longest rows first, of batch items, by heads. While
-// a tile of keys is multiplied its values arrive, and while these are, the next keys.
-template <int D>
+// a tile of keys is multiplied its values arrive, and while these are, the next keys. A warp whose
+// rows see nothing of a tile does nothing with it.
+template <int D, int M, int N>
 DEVICE void attention(uint16 *out, float *lse, const uint16 *qkv, int seq, int heads, int kv_heads, int dim, float scale, int wide) {
+  constexpr int ROWS = 64 * M;
   DYNAMIC_SHARED(uint16, memory);
-  uint16 *q = memory, *k = q + ROWS * D, *v = k + ROWS * D;
+  Tile q = {memory, address_of(memory)}, k = q + ROWS * D, v = k + N * D;
   int tiles = (seq + ROWS - 1) / ROWS, batch = block_x() / tiles, tile = tiles - 1 - block_x() % tiles, head = block_y();
   Heads w = head_of(qkv, batch, head, seq, heads, kv_heads, dim);
-  int row = thread() / 32 * 16, first = tile * ROWS + row, lane = thread() % 32;
-  float sums[D / 8][4] = {}, m[2] = {-__builtin_inff(), -__builtin_inff()}, sum[2] = {};
-  fetch<D, ROWS>(q, w.base + w.q, w.stride, tile * ROWS, seq, dim, wide);
-  fetch<D, ROWS>(k, w.base + w.k, w.stride, 0, seq, dim, wide);
+  int row = thread() / 32 * 16 * M, first = tile * ROWS + row, lane = thread() % 32;
+  int last = tile * ROWS + ROWS < seq ? tile * ROWS + ROWS : seq, count = (last + N - 1) / N;
+  float sums[M][D / 8][4] = {}, m[M][2], sum[M][2] = {};
+#pragma unroll
+  for (int i = 0; i < M; i++) m[i][0] = m[i][1] = -__builtin_inff();
+  const uint16 *keys = w.base + w.k, *values = w.base + w.v;
+  fetch<D, ROWS>(q, w.base + w.q + tile * ROWS * w.stride, w.stride, seq - tile * ROWS, dim, wide);
+  fetch<D, N>(k, keys, w.stride, seq, dim, wide);
   copies_commit();
   copies_wait<0>();
   block_sync();
-  for (int j = 0; j <= tile; j++) {
-    fetch<D, ROWS>(v, w.base + w.v, w.stride, j * ROWS, seq, dim, wide);
+  constexpr bool KEPT = D <= 64;  // more would not fit the registers beside the sums
+  Own<KEPT ? M : 1, KEPT ? D : 16> queries;
+  if constexpr (KEPT) own(queries, q, row);
+  for (int j = 0; j < count; j++) {
+    bool sees = j * N < first + 16 * M;
+    fetch<D, N>(v, values, w.stride, seq - j * N, dim, wide);
+    values += N * w.stride;
     copies_commit();
-    float s[ROWS / 8][4];
-    rows_times_rows<D, ROWS>(s, q, row, k);
-    if (j == tile) hide<ROWS>(s, row, false);
-    softmax<D>(s, sums, m, sum, scale * LOG2E);
+    float s[M][N / 8][4];
+    if (sees) {
+      if constexpr (KEPT)
+        rows_times_rows<M, D, N>(s, queries, k);
+      else
+        rows_times_rows<M, D, N>(s, q, row, k);
+#pragma unroll
+      for (int i = 0; i < M; i++) {
+        if (j * N + N - 1 > first + 16 * i) hide<N>(s[i], first + 16 * i - j * N, false);
+        softmax<D, N>(s[i], sums[i], m[i], sum[i], scale * LOG2E);
+      }
+    }
     copies_wait<0>();
     block_sync();  // all values are there, and nobody reads the keys any more
-    if (j < tile) fetch<D, ROWS>(k, w.base + w.k, w.stride, (j + 1) * ROWS, seq, dim, wide);
+    keys += N * w.stride;
+    if (j + 1 < count) fetch<D, N>(k, keys, w.stride, seq - (j + 1) * N, dim, wide);
     copies_commit();
-    add_product<D, ROWS>(sums, s, v);
+    if (sees) add_product<M, D, N>(sums, s, v);
     copies_wait<0>();
     block_sync();  // all keys are there, and nobody reads the values
   }
-  sum[0] = of_four(sum[0]);
-  sum[1] = of_four(sum[1]);
   int64 width = (int64)heads * dim;
-  put<D>(out + batch * seq * width + head * dim, width, first, seq, dim, wide, sums, 1 / sum[0], 1 / sum[1]);
 #pragma unroll
-  for (int h = 0; h < 2; h++) {
-    int t = first + lane / 4 + 8 * h;
-    if (lane % 4 == 0 && t < seq) lse[((int64)batch * heads + head) * seq + t] = m[h] * scale + logarithm2(sum[h]) * LN2;
+  for (int i = 0; i < M; i++) {
+    sum[i][0] = of_four(sum[i][0]);
+    sum[i][1] = of_four(sum[i][1]);
+    put<D>(out + batch * seq * width + head * dim, width, first + 16 * i, seq, dim, wide, sums[i], 1 / sum[i][0], 1 / sum[i][1]);
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+      int t = first + 16 * i + lane / 4 + 8 * h;
+      if (lane % 4 == 0 && t < seq) lse[((int64)batch * heads + head) * seq + t] = m[i][h] * scale + logarithm2(sum[i][h]) * LN2;
+    }
   }
 }
 
@@ -231,123 +315,150 @@ DEVICE void pair_gradients(float &s, float &dp, float scale, float lse, float de
 
 // attention_queries sets dq, whose blocks are those of attention; tiles of N keys and values, two
 // of each.
-template <int D, int N> DEVICE void attention_queries(BACKWARD_PARAMETERS) {
+template <int D, int M, int N> DEVICE void attention_queries(BACKWARD_PARAMETERS) {
+  constexpr int ROWS = 64 * M;
   DYNAMIC_SHARED(uint16, memory);
-  uint16 *q = memory, *d = q + ROWS * D, *stages = d + ROWS * D;
+  Tile q = {memory, address_of(memory)}, d = q + ROWS * D, stages = d + ROWS * D;
   int tiles = (seq + ROWS - 1) / ROWS, batch = block_x() / tiles, tile = tiles - 1 - block_x() % tiles, head = block_y();
   Heads w = head_of(qkv, batch, head, seq, heads, kv_heads, dim);
-  int row = thread() / 32 * 16, first = tile * ROWS + row, lane = thread() % 32;
+  int row = thread() / 32 * 16 * M, first = tile * ROWS + row, lane = thread() % 32;
   int64 width = (int64)heads * dim;
   const uint16 *douts = dout + batch * seq * width + head * dim;
-  float l[2] = {}, own[2] = {}, sums[D / 8][4] = {};
+  float l[M][2] = {}, delta_of[M][2] = {}, sums[M][D / 8][4] = {};
 #pragma unroll
-  for (int h = 0; h < 2; h++) {
-    int t = first + lane / 4 + 8 * h;
+  for (int i = 0; i < 2 * M; i++) {
+    int t = first + lane / 4 + 8 * i;
     if (t < seq) {
-      l[h] = lse[((int64)batch * heads + head) * seq + t] * LOG2E;
-      own[h] = delta[((int64)batch * heads + head) * seq + t];
+      l[i / 2][i % 2] = lse[((int64)batch * heads + head) * seq + t] * LOG2E;
+      delta_of[i / 2][i % 2] = delta[((int64)batch * heads + head) * seq + t];
     }
   }
   int last = tile * ROWS + ROWS < seq ? tile * ROWS + ROWS : seq, count = (last + N - 1) / N;
+  const uint16 *keys = w.base + w.k, *values = w.base + w.v;
   auto next = [&](int j) INLINE {
-    uint16 *to = stages + j % 2 * 2 * N * D;
+    Tile to = stages + j % 2 * 2 * N * D;
     if (j < count) {
-      fetch<D, N>(to, w.base + w.k, w.stride, j * N, seq, dim, wide);
-      fetch<D, N>(to + N * D, w.base + w.v, w.stride, j * N, seq, dim, wide);
+      fetch<D, N>(to, keys, w.stride, seq - j * N, dim, wide);
+      fetch<D, N>(to + N * D, values, w.stride, seq - j * N, dim, wide);
     }
+    keys += N * w.stride;
+    values += N * w.stride;
     copies_commit();
   };
-  fetch<D, ROWS>(q, w.base + w.q, w.stride, tile * ROWS, seq, dim, wide);
-  fetch<D, ROWS>(d, douts, width, tile * ROWS, seq, dim, wide);
+  fetch<D, ROWS>(q, w.base + w.q + tile * ROWS * w.stride, w.stride, seq - tile * ROWS, dim, wide);
+  fetch<D, ROWS>(d, douts + tile * ROWS * width, width, seq - tile * ROWS, dim, wide);
   next(0);
+  copies_wait<0>();
+  block_sync();
+  Own<M, D> queries, gradients;
+  own(queries, q, row);
+  own(gradients, d, row);
   for (int j = 0; j < count; j++) {
     copies_wait<0>();
     block_sync();  // tile j is there, and nobody reads the one before
     next(j + 1);
-    const uint16 *k = stages + j % 2 * 2 * N * D;
-    float s[N / 8][4], dp[N / 8][4];
-    rows_times_rows<D, N>(s, q, row, k);
-    rows_times_rows<D, N>(dp, d, row, k + N * D);
-    if (j * N + N - 1 > first) hide<N>(s, first - j * N, false);
+    if (j * N >= first + 16 * M) continue;  // this warp's rows see nothing of it
+    Tile k = stages + j % 2 * 2 * N * D;
+    float s[M][N / 8][4], dp[M][N / 8][4];
+    rows_times_rows<M, D, N>(s, queries, k);
+    rows_times_rows<M, D, N>(dp, gradients, k + N * D);
 #pragma unroll
-    for (int i = 0; i < N / 8; i++)
+    for (int i = 0; i < M; i++) {
+      if (j * N + N - 1 > first + 16 * i) hide<N>(s[i], first + 16 * i - j * N, false);
 #pragma unroll
-      for (int e = 0; e < 4; e++) pair_gradients(s[i][e], dp[i][e], scale * LOG2E, l[e / 2], own[e / 2]);
-    add_product<D, N>(sums, dp, k);
+      for (int c = 0; c < N / 8; c++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) pair_gradients(s[i][c][e], dp[i][c][e], scale * LOG2E, l[i][e / 2], delta_of[i][e / 2]);
+    }
+    add_product<M, D, N>(sums, dp, k);
   }
-  put<D>(dqkv + (w.base - qkv) + w.q, w.stride, first, seq, dim, wide, sums, scale, scale);
+#pragma unroll
+  for (int i = 0; i < M; i++) put<D>(dqkv + (w.base - qkv) + w.q, w.stride, first + 16 * i, seq, dim, wide, sums[i], scale, scale);
 }
 
 // attention_keys sets dk and dv of a tile of keys: blocks are tiles of batch items, by key-value
 // heads. It goes over the tiles of N queries that see the keys, of each query head of the group
-// in turn. A warp computes the scores transposed, so that its 16 keys' are where an operand is.
-template <int D, int N> DEVICE void attention_keys(BACKWARD_PARAMETERS) {
+// in turn. A warp computes the scores transposed, so that its own keys' are where an operand is.
+template <int D, int M, int N> DEVICE void attention_keys(BACKWARD_PARAMETERS) {
+  constexpr int ROWS = 64 * M;
   DYNAMIC_SHARED(uint16, memory);
-  uint16 *k = memory, *v = k + ROWS * D, *stages = v + ROWS * D;
-  float *statistics = (float *)(stages + 4 * N * D);  // of two tiles: lse, delta
+  Tile k = {memory, address_of(memory)}, v = k + ROWS * D, stages = v + ROWS * D;
+  float *statistics = (float *)(stages + 4 * N * D).values;  // of two tiles: lse, delta
   int tiles = (seq + ROWS - 1) / ROWS, batch = block_x() / tiles, tile = block_x() % tiles, kv = block_y(), group = heads / kv_heads;
   Heads w = head_of(qkv, batch, kv * group, seq, heads, kv_heads, dim);
-  int row = thread() / 32 * 16, first = tile * ROWS + row, lane = thread() % 32;
+  int row = thread() / 32 * 16 * M, first = tile * ROWS + row, lane = thread() % 32;
   int64 width = (int64)heads * dim;
-  int start = tile * ROWS / N, each = (seq + N - 1) / N - start, count = each * group;
-  float dk[D / 8][4] = {}, dv[D / 8][4] = {};
+  int start = tile * ROWS, each = (seq - start + N - 1) / N, count = each * group;
+  float dk[M][D / 8][4] = {}, dv[M][D / 8][4] = {};
+  int head = kv * group, ahead = start;  // of the tile that next fetches: its first query
   auto next = [&](int j) INLINE {
-    uint16 *to = stages + j % 2 * 2 * N * D;
+    Tile to = stages + j % 2 * 2 * N * D;
     float *l = statistics + j % 2 * 2 * N;
     if (j < count) {
-      int head = kv * group + j / each, at = (start + j % each) * N;
-      fetch<D, N>(to, w.base + head * dim, w.stride, at, seq, dim, wide);
-      fetch<D, N>(to + N * D, dout + batch * seq * width + head * dim, width, at, seq, dim, wide);
+      fetch<D, N>(to, w.base + head * dim + ahead * w.stride, w.stride, seq - ahead, dim, wide);
+      fetch<D, N>(to + N * D, dout + (batch * seq + ahead) * width + head * dim, width, seq - ahead, dim, wide);
       if (int i = thread(); i < N) {
-        int64 t = ((int64)batch * heads + head) * seq + at + i;
-        l[i] = at + i < seq ? lse[t] * LOG2E : 0;
-        l[N + i] = at + i < seq ? delta[t] : 0;
+        int64 t = ((int64)batch * heads + head) * seq + ahead + i;
+        l[i] = ahead + i < seq ? lse[t] * LOG2E : 0;
+        l[N + i] = ahead + i < seq ? delta[t] : 0;
       }
     }
+    ahead += N;
+    if (ahead >= seq) ahead = start, head++;
     copies_commit();
   };
-  fetch<D, ROWS>(k, w.base + w.k, w.stride, tile * ROWS, seq, dim, wide);
-  fetch<D, ROWS>(v, w.base + w.v, w.stride, tile * ROWS, seq, dim, wide);
+  fetch<D, ROWS>(k, w.base + w.k + start * w.stride, w.stride, seq - start, dim, wide);
+  fetch<D, ROWS>(v, w.base + w.v + start * w.stride, w.stride, seq - start, dim, wide);
   next(0);
-  for (int j = 0; j < count; j++) {
+  for (int j = 0, at = start; j < count; j++, at = at + N < seq ? at + N : start) {
     copies_wait<0>();
     block_sync();  // tile j is there, and nobody reads the one before
     next(j + 1);
-    const uint16 *q = stages + j % 2 * 2 * N * D;
+    if (at + N <= first) continue;  // none of it sees this warp's rows
+    Tile q = stages + j % 2 * 2 * N * D;
     const float *l = statistics + j % 2 * 2 * N;
-    float s[N / 8][4], dp[N / 8][4];
-    rows_times_rows<D, N>(s, k, row, q);
-    rows_times_rows<D, N>(dp, v, row, q + N * D);
-    int at = (start + j % each) * N;
-    if (at < first + 15) hide<N>(s, first - at, true);
+    float s[M][N / 8][4], dp[M][N / 8][4];
+    rows_times_rows<M, D, N>(s, k, row, q);
+    rows_times_rows<M, D, N>(dp, v, row, q + N * D);
 #pragma unroll
-    for (int i = 0; i < N / 8; i++)
+    for (int i = 0; i < M; i++) {
+      if (at < first + 16 * i + 15) hide<N>(s[i], first + 16 * i - at, true);
 #pragma unroll
-      for (int e = 0; e < 4; e++) {
-        int c = i * 8 + lane % 4 * 2 + e % 2;
-        pair_gradients(s[i][e], dp[i][e], scale * LOG2E, l[c], l[N + c]);
-      }
-    add_product<D, N>(dv, s, q + N * D);
-    add_product<D, N>(dk, dp, q);
+      for (int b = 0; b < N / 8; b++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+          int c = b * 8 + lane % 4 * 2 + e % 2;
+          pair_gradients(s[i][b][e], dp[i][b][e], scale * LOG2E, l[c], l[N + c]);
+        }
+    }
+    add_product<M, D, N>(dv, s, q + N * D);
+    add_product<M, D, N>(dk, dp, q);
   }
-  put<D>(dqkv + (w.base - qkv) + w.k, w.stride, first, seq, dim, wide, dk, scale, scale);
-  put<D>(dqkv + (w.base - qkv) + w.v, w.stride, first, seq, dim, wide, dv, 1, 1);
+#pragma unroll
+  for (int i = 0; i < M; i++) {
+    put<D>(dqkv + (w.base - qkv) + w.k, w.stride, first + 16 * i, seq, dim, wide, dk[i], scale, scale);
+    put<D>(dqkv + (w.base - qkv) + w.v, w.stride, first + 16 * i, seq, dim, wide, dv[i], 1, 1);
+  }
 }
 
 #define FORWARD_PARAMETERS uint16 *out, float *lse, const uint16 *qkv, int seq, int heads, int kv_heads, int dim, float scale, int wide
 
-KERNEL(128, 4, attention_32, FORWARD_PARAMETERS) { attention<32>(out, lse, qkv, seq, heads, kv_heads, dim, scale, wide); }
-KERNEL(128, 3, attention_64, FORWARD_PARAMETERS) { attention<64>(out, lse, qkv, seq, heads, kv_heads, dim, scale, wide); }
-KERNEL(128, 2, attention_96, FORWARD_PARAMETERS) { attention<96>(out, lse, qkv, seq, heads, kv_heads, dim, scale, wide); }
-KERNEL(128, 2, attention_128, FORWARD_PARAMETERS) { attention<128>(out, lse, qkv, seq, heads, kv_heads, dim, scale, wide); }
+// The shapes are those of attention.go. By heads: rows of a warp, rows of a tile, and what the
+// registers of a multiprocessor allow.
+#define FORWARD_ARGUMENTS out, lse, qkv, seq, heads, kv_heads, dim, scale, wide
+
+KERNEL(128, 3, attention_32, FORWARD_PARAMETERS) { attention<32, 2, 64>(FORWARD_ARGUMENTS); }
+KERNEL(128, 2, attention_64, FORWARD_PARAMETERS) { attention<64, 2, 64>(FORWARD_ARGUMENTS); }
+KERNEL(128, 2, attention_96, FORWARD_PARAMETERS) { attention<96, 2, 32>(FORWARD_ARGUMENTS); }
+KERNEL(128, 2, attention_128, FORWARD_PARAMETERS) { attention<128, 2, 32>(FORWARD_ARGUMENTS); }
 
 #define BACKWARD_ARGUMENTS dqkv, dout, lse, delta, qkv, seq, heads, kv_heads, dim, scale, wide
 
-KERNEL(128, 4, attention_queries_32, BACKWARD_PARAMETERS) { attention_queries<32, 64>(BACKWARD_ARGUMENTS); }
-KERNEL(128, 3, attention_queries_64, BACKWARD_PARAMETERS) { attention_queries<64, 64>(BACKWARD_ARGUMENTS); }
-KERNEL(128, 2, attention_queries_96, BACKWARD_PARAMETERS) { attention_queries<96, 32>(BACKWARD_ARGUMENTS); }
-KERNEL(128, 2, attention_queries_128, BACKWARD_PARAMETERS) { attention_queries<128, 32>(BACKWARD_ARGUMENTS); }
-KERNEL(128, 3, attention_keys_32, BACKWARD_PARAMETERS) { attention_keys<32, 64>(BACKWARD_ARGUMENTS); }
-KERNEL(128, 2, attention_keys_64, BACKWARD_PARAMETERS) { attention_keys<64, 64>(BACKWARD_ARGUMENTS); }
-KERNEL(128, 2, attention_keys_96, BACKWARD_PARAMETERS) { attention_keys<96, 32>(BACKWARD_ARGUMENTS); }
-KERNEL(128, 2, attention_keys_128, BACKWARD_PARAMETERS) { attention_keys<128, 32>(BACKWARD_ARGUMENTS); }
+KERNEL(128, 3, attention_queries_32, BACKWARD_PARAMETERS) { attention_queries<32, 2, 32>(BACKWARD_ARGUMENTS); }
+KERNEL(128, 2, attention_queries_64, BACKWARD_PARAMETERS) { attention_queries<64, 2, 32>(BACKWARD_ARGUMENTS); }
+KERNEL(128, 2, attention_queries_96, BACKWARD_PARAMETERS) { attention_queries<96, 1, 32>(BACKWARD_ARGUMENTS); }
+KERNEL(128, 2, attention_queries_128, BACKWARD_PARAMETERS) { attention_queries<128, 1, 32>(BACKWARD_ARGUMENTS); }
+KERNEL(128, 2, attention_keys_32, BACKWARD_PARAMETERS) { attention_keys<32, 2, 32>(BACKWARD_ARGUMENTS); }
+KERNEL(128, 2, attention_keys_64, BACKWARD_PARAMETERS) { attention_keys<64, 2, 32>(BACKWARD_ARGUMENTS); }
+KERNEL(128, 2, attention_keys_96, BACKWARD_PARAMETERS) { attention_keys<96, 1, 32>(BACKWARD_ARGUMENTS); }
+KERNEL(128, 2, attention_keys_128, BACKWARD_PARAMETERS) { attention_keys<128, 1, 32>(BACKWARD_ARGUMENTS); }

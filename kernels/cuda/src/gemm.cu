@@ -24,7 +24,7 @@ template <bool transposed> DEVICE int place(int r, int c) {
 // An operand's tile: rows first and on of limit (of op(a), or columns of op(b)), k from k0 of
 // k1. With gated, rows are those of the gate and of up in turns of 16, limit of each.
 template <bool transposed, bool gated>
-DEVICE void load_tile(unsigned char *tile, const uint16 *x, int64 stride, int first, int limit, int k0, int k1) {
+DEVICE void load_tile(address tile, const uint16 *x, int64 stride, int first, int limit, int k0, int k1) {
 #pragma unroll
   for (int turn = 0; turn < TILE * DEPTH / 8 / 256; turn++) {
     int i = turn * 256 + thread(), r = transposed ? i / 16 : i / 4, c = transposed ? i % 16 : i % 4;
@@ -48,28 +48,28 @@ DEVICE void load_tile(unsigned char *tile, const uint16 *x, int64 stride, int fi
   }
 }
 
-// multiply_tile adds the products of one stage to a warp's sums.
+// multiply_tile adds the products of one stage to a warp's sums. row is a multiple of 64, column of 32:
+// places that are whole permutations apart are constants apart.
 template <bool trans_a, bool trans_b>
-DEVICE void multiply_tile(float (&sums)[4][4][4], const unsigned char *a, const unsigned char *b, int row, int column) {
+DEVICE void multiply_tile(float (&sums)[4][4][4], address a, address b, int row, int column) {
   int lane = thread() % 32, matrix = lane / 8, r = lane % 8;
 #pragma unroll
   for (int k = 0; k < DEPTH; k += 16) {
     uint32 fa[4][4], fb[2][4];
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-      int m = row + 16 * i;
       if constexpr (trans_a)
-        load_matrices_transposed(fa[i], a + place<true>(k + r + matrix / 2 * 8, m / 8 + matrix % 2));
+        load_matrices_transposed(fa[i], a + k * 256 + row * 2 + place<true>(r + matrix / 2 * 8, 2 * i + matrix % 2));
       else
-        load_matrices(fa[i], a + place<false>(m + r + matrix % 2 * 8, k / 8 + matrix / 2));
+        load_matrices(fa[i], a + (row + 16 * i) * 64 + place<false>(r + matrix % 2 * 8, k / 8 + matrix / 2));
     }
 #pragma unroll
     for (int j = 0; j < 2; j++) {
       int n = column + 16 * j;
       if constexpr (trans_b)
-        load_matrices(fb[j], b + place<false>(n + r + matrix / 2 * 8, k / 8 + matrix % 2));
+        load_matrices(fb[j], b + n * 64 + place<false>(r + matrix / 2 * 8, k / 8 + matrix % 2));
       else
-        load_matrices_transposed(fb[j], b + place<true>(k + r + matrix % 2 * 8, n / 8 + matrix / 2));
+        load_matrices_transposed(fb[j], b + k * 256 + place<true>(r + matrix % 2 * 8, n / 8 + matrix / 2));
     }
 #pragma unroll
     for (int i = 0; i < 4; i++)
@@ -84,9 +84,10 @@ template <bool trans_a, bool trans_b, bool gated>
 DEVICE void multiply(float (&sums)[4][4][4], const uint16 *a, int64 a_stride, const uint16 *b, int64 b_stride, int m0, int n0, int m, int n,
                      int k0, int k1) {
   DYNAMIC_SHARED(unsigned char, memory);
+  address base = address_of(memory);
   int warp = thread() / 32, tiles = (k1 - k0 + DEPTH - 1) / DEPTH;
   auto fetch = [&](int tile) INLINE {
-    unsigned char *to = memory + tile % STAGES * 2 * TILE_BYTES;
+    address to = base + tile % STAGES * 2 * TILE_BYTES;
     if (tile < tiles) {
       load_tile<trans_a, false>(to, a, a_stride, m0, m, k0 + tile * DEPTH, k1);
       load_tile<!trans_b, gated>(to + TILE_BYTES, b, b_stride, n0, n, k0 + tile * DEPTH, k1);
@@ -99,7 +100,7 @@ DEVICE void multiply(float (&sums)[4][4][4], const uint16 *a, int64 a_stride, co
     copies_wait<STAGES - 2>();
     block_sync();  // the copies of all threads are there, and nobody reads the oldest stage
     fetch(tile + STAGES - 1);
-    const unsigned char *from = memory + tile % STAGES * 2 * TILE_BYTES;
+    address from = base + tile % STAGES * 2 * TILE_BYTES;
     multiply_tile<trans_a, trans_b>(sums, from, from + TILE_BYTES, warp / 4 * 64, warp % 4 * 32);
   }
 }

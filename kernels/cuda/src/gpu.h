@@ -84,17 +84,23 @@ DEVICE uint32 both_halves(float low, float high) {
 // lower sets *p to v where that is less, whoever else does.
 DEVICE void lower(int *p, int v) { asm volatile("red.global.min.s32 [%0], %1;" ::"l"(p), "r"(v) : "memory"); }
 
-DEVICE uint32 shared_address(const void *p) {
-  uint32 a;
+// any says whether one lane's v is true. Warp.
+DEVICE bool any(bool v) { return __nvvm_vote_any_sync(0xffffffffu, v); }
+
+// An address is one in shared memory, in bytes: what is computed with it costs half of what a
+// pointer does, and is not converted at every use.
+using address = uint32;
+DEVICE address address_of(const void *p) {
+  address a;
   asm("{ .reg .u64 t; cvta.to.shared.u64 t, %1; cvt.u32.u64 %0, t; }" : "=r"(a) : "l"(p));
   return a;
 }
 // copy16 begins to copy bytes (0 to 16) to shared memory and fills up with zeros: both ends
-// aligned to 16. What was begun since the last copies_commit is one group; copies_wait<N>
+// aligned to 16; of no bytes the source is not looked at. What was begun since the last copies_commit is one group; copies_wait<N>
 // waits until at most N of this thread's groups are under way. Other threads see the values
 // after a block_sync besides.
-DEVICE void copy16(void *shared, const void *global, int bytes) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global), "r"(bytes) : "memory");
+DEVICE void copy16(address shared, const void *global, int bytes) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(global), "r"(bytes) : "memory");
 }
 DEVICE void copies_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int N> DEVICE void copies_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); }
@@ -102,13 +108,13 @@ template <int N> DEVICE void copies_wait() { asm volatile("cp.async.wait_group %
 // load_matrices loads four 8×8 matrices of halves, the rows of matrix i at the addresses of
 // lanes 8i to 8i+7: lane l gets row l/4, columns 2(l%4) and the next; with the other, which
 // transposes, rows 2(l%4) and the next of column l/4. Warp.
-DEVICE void load_matrices(uint32 *d, const void *row) {
+DEVICE void load_matrices(uint32 *d, address row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-               : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3]) : "r"(shared_address(row)) : "memory");
+               : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3]) : "r"(row) : "memory");
 }
-DEVICE void load_matrices_transposed(uint32 *d, const void *row) {
+DEVICE void load_matrices_transposed(uint32 *d, address row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
-               : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3]) : "r"(shared_address(row)) : "memory");
+               : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3]) : "r"(row) : "memory");
 }
 // multiply_add adds to d (16,8) the product of a (16,16) and b (16,8), halves, in the layout
 // of mma.m16n8k16: with g = lane/4 and t = lane%4, d holds rows g, g, g+8, g+8 of columns 2t,

@@ -54,11 +54,13 @@ void wait_copies(int under_way);
 
 struct Exchange { uint32_t v; int lane; uint32_t result; };
 struct Matrices { const void *row; uint32_t *d; };
+struct Vote { bool v, result; };
 struct Product { float *d; const uint32_t *a; uint32_t b0, b1; };
 void run_exchange(void **lanes);
 void run_matrices(void **lanes);
 void run_matrices_transposed(void **lanes);
 void run_product(void **lanes);
+void run_vote(void **lanes);
 void run_nothing(void **lanes);
 
 }  // namespace emulator
@@ -114,15 +116,22 @@ DEVICE uint32 both_halves(float low, float high) { return to_half(low).bits | (u
 DEVICE void lower(int *p, int v) {
   if (v < *p) *p = v;
 }
-DEVICE void copy16(void *shared, const void *global, int bytes) { emulator::begin_copy(shared, global, bytes); }
+DEVICE bool any(bool v) {
+  emulator::Vote e{v, false};
+  emulator::together(emulator::run_vote, &e);
+  return e.result;
+}
+using address = uint64;
+DEVICE address address_of(const void *p) { return reinterpret_cast<address>(p); }
+DEVICE void copy16(address shared, const void *global, int bytes) { emulator::begin_copy(reinterpret_cast<void *>(shared), global, bytes); }
 DEVICE void copies_commit() { emulator::commit_copies(); }
 template <int N> DEVICE void copies_wait() { emulator::wait_copies(N); }
-DEVICE void load_matrices(uint32 *d, const void *row) {
-  emulator::Matrices m{row, d};
+DEVICE void load_matrices(uint32 *d, address row) {
+  emulator::Matrices m{reinterpret_cast<const void *>(row), d};
   emulator::together(emulator::run_matrices, &m);
 }
-DEVICE void load_matrices_transposed(uint32 *d, const void *row) {
-  emulator::Matrices m{row, d};
+DEVICE void load_matrices_transposed(uint32 *d, address row) {
+  emulator::Matrices m{reinterpret_cast<const void *>(row), d};
   emulator::together(emulator::run_matrices_transposed, &m);
 }
 DEVICE void multiply_add(float *d, const uint32 *a, uint32 b0, uint32 b1) {

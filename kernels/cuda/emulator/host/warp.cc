@@ -12,6 +12,12 @@ void run_exchange(void **lanes) {
   }
 }
 
+void run_vote(void **lanes) {
+  bool any = false;
+  for (int i = 0; i < 32; i++) any |= static_cast<Vote *>(lanes[i])->v;
+  for (int i = 0; i < 32; i++) static_cast<Vote *>(lanes[i])->result = any;
+}
+
 static const uint16_t *row_of(void **lanes, int i) {
   return static_cast<const uint16_t *>(static_cast<Matrices *>(lanes[i])->row);
 }
