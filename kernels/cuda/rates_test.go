@@ -184,8 +184,12 @@ func (b *table) peers() error {
 	if err != nil {
 		return err
 	}
-	if len(list) < 2 || list[1].Reason != nil {
-		fmt.Println(leftOut("sum between two GPUs", fmt.Errorf("%d GPUs that can train", min(len(list), 1))))
+	if len(list) < 2 {
+		fmt.Println("one GPU: there is no sum between two")
+		return nil
+	}
+	if err := list[1].Reason; err != nil {
+		fmt.Println(leftOut("sum between two GPUs", err))
 		return nil
 	}
 	b.close() // its memory may be what GPU 0 lacks

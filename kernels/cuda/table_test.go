@@ -319,12 +319,15 @@ func TestGPUTable(t *testing.T) {
 	defer b.close()
 	fmt.Println(d.Name())
 	if err := d.WithoutBlas(); err != nil {
-		fmt.Println(err)
+		fmt.Println(leftOut("cuBLAS", err))
 	}
 	b.cases()
-	for _, section := range []func() error{b.memory, b.codec, b.outer, b.peers} {
-		if err := section(); err != nil {
-			b.leave("what follows here", err)
+	for _, section := range []struct {
+		name string
+		run  func() error
+	}{{"what memory limits", b.memory}, {"codec on the device", b.codec}, {"outer step", b.outer}, {"sum between two GPUs", b.peers}} {
+		if err := section.run(); err != nil {
+			b.leave(section.name, err)
 		}
 	}
 	fmt.Printf("%d rates, %d below what is asked, %d left out\n", b.rows, b.below, b.left)
