@@ -57,6 +57,7 @@ loco() {
 		echo "no Python here: PyTorch's rates are left out"
 	elif loco $list ./kernels.test -gpu -test.run GPUTable -list-cases cases.json "$@" >/dev/null; then
 		left=$((began + all - table - $(date +%s)))
+		[ "$left" -gt 0 ] || left=1 # 0 would be no limit
 		# What torch.compile started may outlive it: it must not hold this report's end open.
 		timeout -k 1 "$left" python3 rates.py cases.json rates.json >torch.log 2>&1
 		case $? in
