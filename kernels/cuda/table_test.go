@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"math"
 	"os"
 	"strings"
 	"testing"
@@ -14,6 +13,7 @@ import (
 
 	"loco/bench"
 	"loco/kernels"
+	"loco/kernels/cuda/driver"
 	"loco/trainer/model"
 )
 
@@ -106,7 +106,7 @@ type row struct {
 }
 
 func (r row) String() string {
-	line := fmt.Sprintf("%-62s %9.1f %-8s", r.name, r.rate, r.unit)
+	line := fmt.Sprintf("%-66s %9.1f %-8s", r.name, r.rate, r.unit)
 	if r.reference == "" {
 		return line
 	}
@@ -124,31 +124,63 @@ func (r row) String() string {
 	return line + fmt.Sprintf("  (asked: %.2f)", r.least)
 }
 
-// table measures on one device.
+// atMost is the line of a difference and the most that it may be.
+func atMost(name, unit string, x, most float64) string {
+	line := fmt.Sprintf("%-66s %9.2g %-8s", name, x, unit)
+	if !(x <= most) {
+		return line + fmt.Sprintf("  ABOVE %g", most)
+	}
+	return line + fmt.Sprintf("  (asked: at most %g)", most)
+}
+
+// leftOut is the line of what this machine cannot do.
+func leftOut(name string, why error) string {
+	return fmt.Sprintf("%-66s   LEFT OUT: %s", name, strings.Join(strings.Fields(why.Error()), " "))
+}
+
+// table measures on one device, or on several together.
 type table struct {
-	t     *testing.T
-	d     *Device
-	torch map[string]float64
-	rows  []row
+	t       *testing.T
+	d       *Device
+	others  []*Device // that rate waits for too
+	torch   map[string]float64
+	fastest float64 // product of all, in TFLOP/s
+	whose   string
+	copied  float64 // GB/s of device memory
+	rows    int
+	below   int
+	left    int
+}
+
+// wait waits for everything that the devices were given.
+func (b *table) wait() error {
+	for _, d := range append([]*Device{b.d}, b.others...) {
+		for _, s := range []*driver.Stream{d.compute, d.copies} {
+			d.failed(s.Synchronize())
+		}
+		if d.err != nil {
+			return d.err
+		}
+	}
+	return nil
 }
 
 // rate is how much work a second a call does: the best of three turns of a fifth of a second.
-func (b *table) rate(work float64, call func()) float64 {
-	wait := func() {
-		if err := b.d.Stream().Synchronize(); err != nil || b.d.Err() != nil {
-			b.t.Fatal(err, b.d.Err())
-		}
+func (b *table) rate(work float64, call func()) (best float64, err error) {
+	call()
+	call()
+	if err := b.wait(); err != nil {
+		return 0, err
 	}
-	call()
-	call()
-	wait()
-	count, best := 1, 0.0
+	count := 1
 	for turn := 0; turn < 3; {
 		began := time.Now()
 		for range count {
 			call()
 		}
-		wait()
+		if err := b.wait(); err != nil {
+			return 0, err
+		}
 		took := time.Since(began)
 		if took < 200*time.Millisecond && !*small {
 			count *= max(2, int(250*time.Millisecond/max(took, time.Millisecond)/2))
@@ -157,128 +189,106 @@ func (b *table) rate(work float64, call func()) float64 {
 		best = max(best, work*float64(count)/took.Seconds())
 		turn++
 	}
-	return best
+	return best, nil
 }
 
 func (b *table) add(r row) {
-	b.rows = append(b.rows, r)
+	b.rows++
+	if strings.Contains(r.String(), "BELOW") {
+		b.below++
+	}
 	fmt.Println(r)
 }
 
-// cases runs those of package bench that PyTorch does too.
-func (b *table) cases() (matmul, step float64) {
+// leave says why a row is missing. Too little memory is the machine's fault, all else a failure.
+func (b *table) leave(name string, err error) {
+	b.left++
+	fmt.Println(leftOut(name, err))
+	if driver.IsLost(err) {
+		b.t.Fatal(err) // nothing runs any more
+	}
+	if !driver.IsOutOfMemory(err) && !strings.Contains(err.Error(), "bytes are free") {
+		b.t.Errorf("%s: %v", name, err)
+	}
+}
+
+// measure adds a row with the rate of a call, in units of a billion a second or, for TFLOP/s, of a
+// thousand billion. It returns 0 where the call fails.
+func (b *table) measure(r row, work float64, call func()) float64 {
+	scale := 1e9
+	if r.unit == "TFLOP/s" {
+		scale = 1e12
+	}
+	rate, err := b.rate(work, call)
+	if err != nil {
+		b.leave(r.name, err)
+		return 0
+	}
+	r.rate = rate / scale
+	b.add(r)
+	return r.rate
+}
+
+// cases runs those of package bench that PyTorch does too, and compares the largest step with the
+// fastest product, whoever computes it.
+func (b *table) cases() {
 	least := asked()
+	step := row{name: "largest training step", unit: "TFLOP/s", least: 0.55}
 	for _, c := range bench.Cases(sizes()) {
 		if least[c.Kernel] == 0 {
 			continue
 		}
 		d := b.fresh() // memory is given back with the device
-		call, err := c.Setup(d)
-		if err != nil {
-			b.add(row{name: c.Name() + ": " + err.Error(), unit: "TFLOP/s", reference: "PyTorch"})
-			continue
+		rate, other := 0.0, b.torch[c.Name()]
+		if call, err := c.Setup(d); err != nil {
+			b.leave(c.Name(), err)
+		} else {
+			rate = b.measure(row{c.Name(), "TFLOP/s", 0, "PyTorch", other, least[c.Kernel]}, c.Work, call)
 		}
-		rate := b.rate(c.Work, call) / 1e12
-		b.add(row{c.Name(), "TFLOP/s", rate, "PyTorch", b.torch[c.Name()], least[c.Kernel]})
 		switch c.Kernel {
-		case "linear forward":
-			matmul = max(matmul, rate)
+		case "linear forward", "linear dX", "matmul dW":
+			b.product(rate, "loco's")
+			b.product(other, "PyTorch's")
 		case "training step":
-			step = rate // the last one is the largest model's
+			step.rate = rate // the last one is the largest model's
 		}
 	}
-	return matmul, step
+	if step.rate > 0 {
+		step.reference, step.other = "the fastest product, "+b.whose, b.fastest
+		b.add(step)
+	}
+}
+
+func (b *table) product(rate float64, whose string) {
+	if rate > b.fastest {
+		b.fastest, b.whose = rate, whose
+	}
 }
 
 // fresh is an empty device, which ends with the table.
 func (b *table) fresh() *Device {
-	if b.d != nil {
-		if err := b.d.Close(); err != nil {
-			b.t.Fatal(err)
-		}
-	}
-	var err error
+	b.close()
 	blas := ""
 	if !*gpu {
 		blas = noBlas
 	}
+	var err error
 	if b.d, err = open(0, kernels.BF16, blas); err != nil {
 		b.t.Fatal(err)
 	}
 	return b.d
 }
 
-func (b *table) values(n int) kernels.Buffer {
-	v, err := b.d.Alloc(n)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	x := make([]float32, min(n, 1<<20))
-	for i := range x {
-		x[i] = float32(i%977)/977 - 0.5
-	}
-	for lo := 0; lo < n; lo += len(x) {
-		b.d.Upload(v.Slice(lo, min(lo+len(x), n)), x[:min(len(x), n-lo)])
-	}
-	return v
-}
-
-// memory runs what only moves bytes, beside a copy, whose rate it returns in GB/s.
-func (b *table) memory() (limit float64) {
-	s := sizes()
-	d, n := b.fresh(), s.Parameters
-	x, y := b.values(n), b.values(n)
-	limit = b.rate(8*float64(n), func() { d.Copy(y, x) }) / 1e9
-	b.add(row{name: fmt.Sprintf("copy of %d float32", n), unit: "GB/s", rate: limit})
-	m, v := b.values(n), b.values(n)
-	d.Zero(m)
-	d.Zero(v)
-	step := kernels.AdamWStep{LR: 1e-4, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, WeightDecay: 0.1, Correction1: 0.1, Correction2: 0.05, GradScale: 1}
-	adamw := b.rate(28*float64(n), func() { d.AdamW(y, x, m, v, step) }) / 1e9
-	b.add(row{fmt.Sprintf("adamw of %d float32", n), "GB/s", adamw, "the copy", limit, 0.85})
-	norm := b.rate(4*float64(n), func() { d.Scale(x, 1) })
-	b.add(row{fmt.Sprintf("scale of %d float32", n), "GB/s", 2 * norm / 1e9, "the copy", limit, 0.85})
-	width, rows := s.Width, s.Rows
-	in, out, weight, rstd := b.values(rows*width), b.values(rows*width), b.values(width), b.values(rows)
-	rate := b.rate(6*float64(rows*width), func() { d.RMSNorm(out, rstd, in, weight, rows, width, 1e-5) }) / 1e9
-	b.add(row{fmt.Sprintf("rmsnorm of %dx%d, float32 to bf16", rows, width), "GB/s", rate, "the copy", limit, 0.85})
-	return limit
-}
-
-// outer runs DiLoCo's outer step with int8, beside the rate at which bytes cross PCIe, and the hashes
-// of φ and momentum that a round ends with, beside a copy's rate in GB/s: alone, and in the step.
-func (b *table) outer(copied float64) {
-	n := sizes().Parameters
-	d := b.fresh()
-	slow, momentum, fast, delta := b.values(n), b.values(n), b.values(n), b.values(n)
-	f := kernels.FormatInt8
-	wire, hashes := make([]byte, f.EncodedLen(n)), make([]byte, 2*kernels.HashLen(n))
-	host := make([]float32, n/4)
-	one := delta.Slice(0, n/4)
-	down := b.rate(float64(n), func() { d.Download(host, one) }) / 1e9
-	b.add(row{name: "from the device to the host", unit: "GB/s", rate: down})
-	up := b.rate(float64(n), func() { d.Upload(one, host) }) / 1e9
-	b.add(row{name: "from the host to the device", unit: "GB/s", rate: up})
-	step := func() {
-		d.Difference(delta, slow, fast)
-		if k := d.Encode(wire, f, delta); k != n {
-			b.t.Fatalf("encoded %d of %d values: %v", k, n, d.Err())
+func (b *table) close() {
+	for _, d := range append([]*Device{b.d}, b.others...) {
+		if d == nil {
+			continue
 		}
-		d.Decode(delta, f, wire)
-		d.Nesterov(slow, momentum, delta, 0.7, 0.9)
+		if err := d.Close(); err != nil {
+			b.t.Fatal(err)
+		}
 	}
-	hash := func() {
-		half := len(hashes) / 2
-		d.Hash(hashes[:half], slow)
-		d.Hash(hashes[half:], momentum)
-	}
-	bus := 2 / (1/down + 1/up)
-	rate := b.rate(2*float64(len(wire)), step) / 1e9
-	b.add(row{fmt.Sprintf("outer step of %d float32: Δ, int8, back, Nesterov", n), "GB/s", rate, "the bus", bus, 0.8})
-	rate = b.rate(8*float64(n), hash) / 1e9
-	b.add(row{fmt.Sprintf("hashes of φ and momentum, 2 × %d float32", n), "GB/s", rate, "the copy", copied, 0})
-	rate = b.rate(float64(2*len(wire)+len(hashes)), func() { step(); hash() }) / 1e9
-	b.add(row{fmt.Sprintf("outer step of %d float32 with the hashes", n), "GB/s", rate, "the bus", bus, 0.8})
+	b.d, b.others = nil, nil
 }
 
 // TestGPUTable prints the rates that the project asks for. It runs where it is named.
@@ -299,67 +309,41 @@ func TestGPUTable(t *testing.T) {
 	if noDevice != "" {
 		t.Skip(noDevice)
 	}
-	b := &table{t: t}
-	if *torchRates != "" {
-		text, err := os.ReadFile(*torchRates)
-		if err == nil {
-			err = json.Unmarshal(text, &b.torch)
-		}
-		if err != nil {
-			fmt.Println("PyTorch's rates are left out:", err)
-		}
-	}
-	began := time.Now()
-	b.fresh()
-	b.d.Zero(b.values(1))
-	if err := b.d.Stream().Synchronize(); err != nil {
-		t.Fatal(err)
-	}
-	fmt.Printf("%s, %v\nopened, with the PTX compiled or found in the driver's cache, in %.2f s\n\n", b.d.Name(), b.d.Driver().Info(), time.Since(began).Seconds())
-	matmul, step := b.cases()
-	b.add(row{"largest training step", "TFLOP/s", step, "the fastest product", matmul, 0.55})
-	b.outer(b.memory())
-	below := 0
-	for _, r := range b.rows {
-		if r.rate == 0 || math.IsNaN(r.rate) {
-			t.Errorf("%s: no rate", r.name)
-		}
-		if strings.Contains(r.String(), "BELOW") {
-			below++
-		}
-	}
-	fmt.Printf("\n%d rows, %d below what is asked\n", len(b.rows), below)
-	if err := b.d.Close(); err != nil {
-		t.Error(err)
-	}
-}
-
-// TestParityOver50Steps trains beside the CPU for longer than the suite does.
-func TestParityOver50Steps(t *testing.T) {
-	if !*gpu && !*small {
-		t.Skip("runs with -gpu: the emulator takes a minute")
-	}
-	cpu, err := kernels.NewCPU(0, kernels.FP32)
+	context, err := driver.Open(0) // that devices share: each would make one anew
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer cpu.Close()
-	want := train(t, cpu, tiny(), 2, 1, 50)
-	for _, c := range []struct {
-		precision kernels.Precision
-		tolerance float64
-	}{{kernels.FP32, lossToleranceFP32}, {kernels.BF16, lossTolerance}} {
-		d := device(t, c.precision)
-		worst := 0.0
-		for i, loss := range train(t, d, tiny(), 2, 1, 50) {
-			worst = max(worst, math.Abs(loss-want[i]))
-			if !(math.Abs(loss-want[i]) <= c.tolerance) {
-				t.Errorf("%s, step %d: loss %.6f, the CPU's is %.6f", c.precision, i+1, loss, want[i])
-			}
-		}
-		fmt.Printf("50 steps in %s: at most %.2g nats from the CPU in float32, whose loss falls from %.2f to %.2f\n", c.precision, worst, want[0], want[49])
-		if err := d.Close(); err != nil {
-			t.Error(err)
+	defer context.Close()
+	b := &table{t: t, torch: readRates()}
+	d := b.fresh()
+	defer b.close()
+	fmt.Println(d.Name())
+	if err := d.WithoutBlas(); err != nil {
+		fmt.Println(leftOut("cuBLAS", err))
+	}
+	b.cases()
+	for _, section := range []struct {
+		name string
+		run  func() error
+	}{{"what memory limits", b.memory}, {"codec on the device", b.codec}, {"outer step", b.outer}, {"sum between two GPUs", b.peers}} {
+		if err := section.run(); err != nil {
+			b.leave(section.name, err)
 		}
 	}
+	fmt.Printf("%d rates, %d below what is asked, %d left out\n", b.rows, b.below, b.left)
+}
+
+// readRates are PyTorch's, as far as it came.
+func readRates() (rates map[string]float64) {
+	if *torchRates == "" {
+		return nil
+	}
+	text, err := os.ReadFile(*torchRates)
+	if err == nil {
+		err = json.Unmarshal(text, &rates)
+	}
+	if err != nil {
+		fmt.Println("PyTorch's rates are left out:", err)
+	}
+	return rates
 }
