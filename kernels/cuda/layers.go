@@ -34,9 +34,13 @@ func (d *Device) RMSNormBackward(dx, dweight, dout, x, weight, rstd kernels.Buff
 	groups := blocks(rows, 64)
 	partial := d.scratch(&d.columns, 4*int64(groups)*int64(width))
 	flags := forms(floats, gradient.form, in.form) | vector(width, gradient.at, in.at, w, to, copied, partial)
-	d.launch("rmsnorm_columns", groups, blocks(width, columnsOf(flags)), 1, 128, 0, partial, gradient.at, in.at, scale, uint64(rows), uint64(width), flags)
+	if threads := rowThreads(width, 512); flags&vector(0) != 0 && width <= 8*threads {
+		d.launch("rmsnorm_backward_once", groups, 1, 1, threads, 0, to, partial, gradient.at, in.at, w, scale, copied, uint64(rows), uint64(width), flags)
+	} else {
+		d.launch("rmsnorm_columns", groups, blocks(width, columnsOf(flags)), 1, 128, 0, partial, gradient.at, in.at, scale, uint64(rows), uint64(width), flags)
+		d.launch("rmsnorm_backward", rows, 1, 1, rowThreads(width, 256), 0, to, gradient.at, in.at, w, scale, copied, uint64(width), flags)
+	}
 	d.launch("add_rows", blocks(width, 256), 1, 1, 256, 0, sums, partial, uint64(groups), uint64(width))
-	d.launch("rmsnorm_backward", rows, 1, 1, rowThreads(width, 256), 0, to, gradient.at, in.at, w, scale, copied, uint64(width), flags)
 }
 
 // columnsOf is the number of columns that a block of 128 threads takes, one or eight each.

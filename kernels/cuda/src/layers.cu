@@ -74,6 +74,47 @@ KERNEL(128, 4, rmsnorm_columns, float *partial, const void *dout, const void *x,
   }
 }
 
+// rmsnorm_backward_once is both of these for rows of at most eight values a thread, from vectors: a
+// block has 64 rows, one after the other, and reads each operand once. While the sum of a row goes
+// around the block, the next row is on its way.
+KERNEL(512, 1, rmsnorm_backward_once, float *dx, float *partial, const void *dout, const void *x, const float *weight, const float *rstd,
+       void *copy, int rows, int width, int flags) {
+  SHARED(float, spare, 64);
+  int first = block_x() * 64, last = first + 64 < rows ? first + 64 : rows, i = thread() * 8;
+  bool mine = i < width;
+  float w[8] = {}, d[8] = {}, v[8] = {}, sum[8] = {};
+  if (mine) {
+    load(w, weight, false, i);
+    load(d, dout, flags & HALF_B, (int64)first * width + i);
+    load(v, x, flags & HALF_C, (int64)first * width + i);
+  }
+  for (int r = first; r < last; r++) {
+    int64 at = (int64)r * width + i;
+    float scale = rstd[r], dot = 0, was[8] = {}, next_d[8] = {}, next_v[8] = {};
+    if (mine) load(was, dx, false, at);
+    if (mine && r + 1 < last) {
+      load(next_d, dout, flags & HALF_B, at + width);
+      load(next_v, x, flags & HALF_C, at + width);
+    }
+#pragma unroll
+    for (int j = 0; j < 8; j++) {
+      dot += d[j] * w[j] * (v[j] * scale);
+      sum[j] += d[j] * (v[j] * scale);
+    }
+    float mean = block_sum(dot, spare + r % 2 * 32) / (float)width;
+#pragma unroll
+    for (int j = 0; j < 8; j++) {
+      was[j] += scale * (d[j] * w[j] - v[j] * scale * mean);
+      d[j] = next_d[j];
+      v[j] = next_v[j];
+    }
+    if (!mine) continue;
+    store(dx, false, at, was);
+    if (copy) store(copy, true, at, was);
+  }
+  if (mine) store(partial, false, (int64)block_x() * width + i, sum);
+}
+
 // add_rows adds the rows of partial (rows, width) to sum, ascending.
 KERNEL(256, 4, add_rows, float *sum, const float *partial, int rows, int width) {
   int i = block_x() * threads() + thread();
