@@ -34,7 +34,7 @@ var byHeads = []headKernels{
 	headKernelsOf(32, [2]int{2, 64}, [2]int{2, 32}, [2]int{2, 32}),
 	headKernelsOf(64, [2]int{2, 64}, [2]int{2, 32}, [2]int{2, 32}),
 	headKernelsOf(96, [2]int{2, 32}, [2]int{1, 32}, [2]int{1, 32}),
-	headKernelsOf(128, [2]int{2, 32}, [2]int{1, 32}, [2]int{1, 32}),
+	headKernelsOf(128, [2]int{2, 32}, [2]int{1, 32}, [2]int{1, 16}),
 }
 
 func headKernelsOf(dim int, forward, queries, keys [2]int) headKernels {

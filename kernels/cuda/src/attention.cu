@@ -410,6 +410,14 @@ template <int D, int M, int N> DEVICE void attention_keys(BACKWARD_PARAMETERS) {
   fetch<D, ROWS>(k, w.base + w.k + start * w.stride, w.stride, seq - start, dim, wide);
   fetch<D, ROWS>(v, w.base + w.v + start * w.stride, w.stride, seq - start, dim, wide);
   next(0);
+  constexpr bool KEPT = M == 1;
+  Own<KEPT ? M : 1, KEPT ? D : 16> own_k, own_v;
+  if constexpr (KEPT) {
+    copies_wait<0>();
+    block_sync();
+    own(own_k, k, row);
+    own(own_v, v, row);
+  }
   for (int j = 0, at = start; j < count; j++, at = at + N < seq ? at + N : start) {
     copies_wait<0>();
     block_sync();  // tile j is there, and nobody reads the one before
@@ -418,8 +426,13 @@ template <int D, int M, int N> DEVICE void attention_keys(BACKWARD_PARAMETERS) {
     Tile q = stages + j % 2 * 2 * N * D;
     const float *l = statistics + j % 2 * 2 * N;
     float s[M][N / 8][4], dp[M][N / 8][4];
-    rows_times_rows<M, D, N>(s, k, row, q);
-    rows_times_rows<M, D, N>(dp, v, row, q + N * D);
+    if constexpr (KEPT) {
+      rows_times_rows<M, D, N>(s, own_k, q);
+      rows_times_rows<M, D, N>(dp, own_v, q + N * D);
+    } else {
+      rows_times_rows<M, D, N>(s, k, row, q);
+      rows_times_rows<M, D, N>(dp, v, row, q + N * D);
+    }
 #pragma unroll
     for (int i = 0; i < M; i++) {
       if (at < first + 16 * i + 15) hide<N>(s[i], first + 16 * i - at, true);
@@ -461,4 +474,4 @@ KERNEL(128, 2, attention_queries_128, BACKWARD_PARAMETERS) { attention_queries<1
 KERNEL(128, 2, attention_keys_32, BACKWARD_PARAMETERS) { attention_keys<32, 2, 32>(BACKWARD_ARGUMENTS); }
 KERNEL(128, 2, attention_keys_64, BACKWARD_PARAMETERS) { attention_keys<64, 2, 32>(BACKWARD_ARGUMENTS); }
 KERNEL(128, 2, attention_keys_96, BACKWARD_PARAMETERS) { attention_keys<96, 1, 32>(BACKWARD_ARGUMENTS); }
-KERNEL(128, 2, attention_keys_128, BACKWARD_PARAMETERS) { attention_keys<128, 1, 32>(BACKWARD_ARGUMENTS); }
+KERNEL(128, 2, attention_keys_128, BACKWARD_PARAMETERS) { attention_keys<128, 1, 16>(BACKWARD_ARGUMENTS); }
