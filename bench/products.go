@@ -7,20 +7,20 @@ import (
 )
 
 // linearCases are the three products of a linear layer, forward y = x·Wᵀ, the input's
-// gradient dX = dY·W, and the weight's, dW += dYᵀ·X; and the first two as training
-// runs them, on a weight that is packed already.
+// gradient dX = dY·W, and the weight's, dW = dYᵀ·X as the first micro-batch of a step begins it; and
+// the first two as training runs them, on a weight that is packed already.
 func linearCases(l Linear) []Case {
 	shape := fmt.Sprintf("%dx%dx%d", l.Rows, l.Out, l.In)
 	return []Case{
 		weightCase("linear forward", shape, l, func(d kernels.Device, x, y kernels.Buffer, w kernels.Weight) {
-			d.Linear(y, x, w, nil, l.Rows)
+			d.Project(y, x, w, l.Rows)
 		}),
 		weightCase("linear dX", shape, l, func(d kernels.Device, x, y kernels.Buffer, w kernels.Weight) {
 			d.LinearBackward(x, y, w, l.Rows)
 		}),
 		productCase("matmul forward", shape, l.Rows, l.Out, l.In, false, true, false),
 		productCase("matmul dX", shape, l.Rows, l.In, l.Out, false, false, false),
-		productCase("matmul dW", shape, l.Out, l.In, l.Rows, true, false, true),
+		productCase("matmul dW", shape, l.Out, l.In, l.Rows, true, false, false),
 	}
 }
 

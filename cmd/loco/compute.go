@@ -30,6 +30,7 @@ type compute struct {
 // gpu is what cuda's devices have besides.
 type gpu interface {
 	Err() error
+	GPU() (driver.Info, error)
 	WithoutBlas() error
 	FreeMemory() (int64, error)
 }
@@ -40,7 +41,7 @@ func openCompute(in config.Inner, number int) (*compute, error) {
 	if in.Device == config.CPU {
 		return openCPU(in, "")
 	}
-	list, err := driver.Devices()
+	list, err := driver.Present()
 	if gpu, ok := in.GPU(); ok || len(in.Devices) > 0 {
 		if err != nil {
 			return nil, fmt.Errorf("inner.device: %w", err)
@@ -68,11 +69,16 @@ func openCompute(in config.Inner, number int) (*compute, error) {
 	if len(usable) == 0 {
 		return openCPU(in, fmt.Sprintf("none of %d GPUs can train: %v", len(list), why))
 	}
-	c, err := openGPUs(in, list, []int{usable[number%len(usable)]})
-	if err != nil {
-		return openCPU(in, err.Error())
+	for k := range usable {
+		c, err := openGPUs(in, list, []int{usable[(number+k)%len(usable)]})
+		if err == nil {
+			return c, nil
+		}
+		if why == nil {
+			why = err
+		}
 	}
-	return c, nil
+	return openCPU(in, why.Error())
 }
 
 func openCPU(in config.Inner, why string) (*compute, error) {
@@ -93,7 +99,6 @@ func openGPUs(in config.Inner, list []driver.Info, numbers []int) (*compute, err
 		if list[at].Reason != nil {
 			return nil, list[at].Reason
 		}
-		c.gpus = append(c.gpus, list[at])
 	}
 	host, err := kernels.NewCPU(in.Threads, kernels.FP32)
 	if err != nil {
@@ -102,6 +107,13 @@ func openGPUs(in config.Inner, list []driver.Info, numbers []int) (*compute, err
 	c.host = host
 	if c.devices, c.peers, err = cuda.OpenAll(numbers, kernels.Precision(in.Precision)); err != nil {
 		return nil, errors.Join(err, host.Close())
+	}
+	for _, d := range c.devices {
+		info, err := d.(gpu).GPU()
+		if err != nil {
+			return nil, errors.Join(err, c.close())
+		}
+		c.gpus = append(c.gpus, info)
 	}
 	return c, nil
 }
@@ -112,6 +124,9 @@ func (c *compute) tell(log *slog.Logger, person bool) {
 	log.Info("computes on", "device", c.name(), "why", c.why)
 	if c.why != "" && person {
 		fmt.Fprintf(os.Stderr, "computing on the CPU: %s\n", c.why)
+	}
+	if p, ok := c.peers.(interface{ Through() int }); ok && p.Through() > 0 {
+		log.Warn("some of these GPUs have no path between them: what crosses goes through the host's memory", "pairs", p.Through())
 	}
 	for _, d := range c.devices {
 		if d, ok := d.(gpu); ok && d.WithoutBlas() != nil {

@@ -234,6 +234,14 @@ func (d *Device) Taken() int64 {
 	return n
 }
 
+// GPU describes the device, with what is free on it now.
+func (d *Device) GPU() (driver.Info, error) {
+	info := d.driver.Info()
+	var err error
+	info.Free, err = d.FreeMemory()
+	return info, err
+}
+
 // FreeMemory is the number of bytes that the GPU has left, for anybody.
 func (d *Device) FreeMemory() (int64, error) {
 	free, _, err := d.driver.Memory()

@@ -16,7 +16,11 @@ import (
 type group struct {
 	members []*member
 	stage   int // values of a stage
+	through int // pairs of GPUs without a path between them, for which the host passes on what crosses
 }
+
+// Through says for how many ordered pairs of the GPUs copies go through the host.
+func (g *group) Through() int { return g.through }
 
 // member is one GPU of a group.
 type member struct {
@@ -73,8 +77,12 @@ func (g *group) closeAll() (err error) {
 func (g *group) prepare(m *member) (err error) {
 	for _, other := range g.members {
 		if other != m {
-			if _, err := m.driver.EnablePeer(other.driver); err != nil {
+			direct, err := m.driver.EnablePeer(other.driver)
+			if err != nil {
 				return err
+			}
+			if !direct {
+				g.through++
 			}
 		}
 	}

@@ -13,6 +13,7 @@ typedef struct {
 	int (*version)(void *, int *);
 	int (*set_stream)(void *, void *);
 	int (*set_workspace)(void *, void *, size_t);
+	int (*set_math_mode)(void *, int);
 	int (*gemm)(void *, int, int, int, int, int, const void *, const void *, int, int, const void *, int, int,
 		const void *, void *, int, int, int, int);
 } blas;
@@ -27,9 +28,10 @@ static const char *blas_open(blas *b, const char *path) {
 	b->version = (int (*)(void *, int *))dlsym(lib, "cublasGetVersion_v2");
 	b->set_stream = (int (*)(void *, void *))dlsym(lib, "cublasSetStream_v2");
 	b->set_workspace = (int (*)(void *, void *, size_t))dlsym(lib, "cublasSetWorkspace_v2");
+	b->set_math_mode = (int (*)(void *, int))dlsym(lib, "cublasSetMathMode");
 	b->gemm = (int (*)(void *, int, int, int, int, int, const void *, const void *, int, int, const void *, int, int,
 		const void *, void *, int, int, int, int))dlsym(lib, "cublasGemmEx");
-	if (b->create && b->destroy && b->version && b->set_stream && b->set_workspace && b->gemm)
+	if (b->create && b->destroy && b->version && b->set_stream && b->set_workspace && b->set_math_mode && b->gemm)
 		return 0;
 	dlclose(lib);
 	return "a function is missing";
@@ -40,7 +42,10 @@ static int blas_destroy(blas *b, void *h) { return b->destroy(h); }
 static int blas_version(blas *b, void *h, int *v) { return b->version(h, v); }
 
 static int blas_prepare(blas *b, void *h, void *stream, uintptr_t workspace, size_t bytes) {
+	const int full_sums = 16; // parts of a product whose k is cut are added in float32, whatever the result is
 	int r = b->set_stream(h, stream);
+	if (!r)
+		r = b->set_math_mode(h, full_sums);
 	return r ? r : b->set_workspace(h, (void *)workspace, bytes);
 }
 
@@ -139,7 +144,7 @@ func (b *Blas) prepare() error {
 	}
 	b.version = int(version)
 	if status := C.blas_prepare(&b.lib, b.handle, unsafe.Pointer(stream(b.s.s)), C.uintptr_t(b.workspace), workspaceBytes); status != 0 {
-		return fmt.Errorf("%s: cublasSetStream, cublasSetWorkspace: %w", b.path, blasStatus(status))
+		return fmt.Errorf("%s: cublasSetStream, cublasSetMathMode, cublasSetWorkspace: %w", b.path, blasStatus(status))
 	}
 	return nil
 }

@@ -26,8 +26,8 @@ type Device struct {
 	taken           atomic.Int64 // bytes
 }
 
-// Devices lists the machine's GPUs, those that cannot train too.
-func Devices() ([]Info, error) {
+// Present lists the machine's GPUs without opening one, so without what is free on them.
+func Present() ([]Info, error) {
 	if err := Load(""); err != nil {
 		return nil, err
 	}
@@ -37,17 +37,39 @@ func Devices() ([]Info, error) {
 	}
 	list := make([]Info, n)
 	for i := range list {
-		d, err := Open(i)
-		if d != nil {
-			list[i] = d.info
-			d.Close()
-		}
-		list[i].Index, list[i].Reason = i, err
-		if err != nil {
-			describe(&list[i])
-		}
+		list[i].Index = i
+		describe(&list[i])
+		list[i].Reason = list[i].tooOld()
 	}
 	return list, nil
+}
+
+// Devices lists the machine's GPUs, those that cannot train too. It opens each, which takes some
+// hundred MB of its memory while it does.
+func Devices() ([]Info, error) {
+	list, err := Present()
+	for i := range list {
+		if list[i].Reason != nil {
+			continue
+		}
+		d, err := Open(i)
+		if err != nil {
+			list[i].Reason = err
+			continue
+		}
+		list[i] = d.info
+		d.Close()
+	}
+	return list, err
+}
+
+// tooOld says why a device cannot train whatever its state, or nil.
+func (i *Info) tooOld() error {
+	if i.Major >= majorMin {
+		return nil
+	}
+	return fmt.Errorf("cuda: device %d (%s) has compute capability %d.%d: %d.0 is needed, which is an A100, an RTX 30 or newer",
+		i.Index, i.Name, i.Major, i.Minor, majorMin)
 }
 
 // describe fills in what can be known of a device without its context.
@@ -78,9 +100,8 @@ func Open(index int) (*Device, error) {
 	}
 	d := &Device{info: Info{Index: index}}
 	describe(&d.info)
-	if d.info.Major < majorMin {
-		return nil, fmt.Errorf("cuda: %v has compute capability %d.%d: %d.0 is needed, which is an A100, an RTX 30 or newer",
-			d, d.info.Major, d.info.Minor, majorMin)
+	if err := d.info.tooOld(); err != nil {
+		return nil, err
 	}
 	if d.dev, err = cu.GetDevice(index); err != nil {
 		return nil, d.failed(err, "open")

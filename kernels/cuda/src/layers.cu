@@ -120,7 +120,7 @@ KERNEL(256, 4, add_rows, float *sum, const float *partial, int rows, int width) 
   int i = block_x() * threads() + thread();
   if (i >= width) return;
   float s = sum[i];
-#pragma unroll 4
+#pragma unroll 32  // so many loads are under way; the sums stay in order
   for (int r = 0; r < rows; r++) s += partial[(int64)r * width + i];
   sum[i] = s;
 }

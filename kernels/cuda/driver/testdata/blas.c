@@ -25,6 +25,7 @@ int cublasCreate_v2(void **h) {
 int cublasDestroy_v2(void *h) { free(h); return 0; }
 int cublasGetVersion_v2(void *h, int *v) { *v = 120405; return 0; }
 int cublasSetStream_v2(void *h, void *s) { ((struct handle *)h)->stream = s; return s ? 0 : 7; }
+int cublasSetMathMode(void *h, int mode) { return mode == 16 ? 0 : 7; }
 int cublasSetWorkspace_v2(void *h, void *p, size_t n) { return p && n >= 4 << 20 ? 0 : 7; }
 
 static uint16_t narrow(float f) { uint32_t u; memcpy(&u, &f, 4); return (u & 0x7fffffff) > 0x7f800000 ? 0x7fff : (u + 0x7fff + (u >> 16 & 1)) >> 16; }
