@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -52,6 +53,35 @@ func TestMatchIsUniformAndGolden(t *testing.T) {
 	}
 	if want := []int{5, 4, 5, 1, 5, 3, 0, 0}; !slices.Equal(got, want) {
 		t.Errorf("partners of worker 2 are %v, want %v: every worker must draw the same on every machine", got, want)
+	}
+}
+
+// The worked examples of docs/protocol.md, by which another implementation can be checked.
+func TestDocumentedExamples(t *testing.T) {
+	if got, want := Shards(1000, 3), []Span{{0, 512}, {512, 768}, {768, 1000}}; !slices.Equal(got, want) {
+		t.Errorf("1,000 values among three are cut into %v, want %v", got, want)
+	}
+	if got, want := Shards(300, 4), []Span{{0, 256}, {256, 300}, {300, 300}, {300, 300}}; !slices.Equal(got, want) {
+		t.Errorf("300 values among four are cut into %v, want %v", got, want)
+	}
+	for _, c := range []struct {
+		round   uint64
+		workers []int
+		pairs   map[int]int
+	}{
+		{0, upTo(5), map[int]int{0: 1, 1: 0, 2: 4, 4: 2}},
+		{0, []int{0, 1, 3, 4}, map[int]int{0: 1, 1: 0, 3: 4, 4: 3}},
+		{1, upTo(5), map[int]int{0: 2, 2: 0, 3: 4, 4: 3}},
+	} {
+		got := map[int]int{}
+		for _, w := range c.workers {
+			if p, ok := Match(7, c.round, c.workers, w); ok {
+				got[w] = p
+			}
+		}
+		if !maps.Equal(got, c.pairs) {
+			t.Errorf("round %d of %v pairs %v, want %v", c.round, c.workers, got, c.pairs)
+		}
 	}
 }
 
