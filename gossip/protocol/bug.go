@@ -41,4 +41,5 @@ const (
 	bugPairLate    // the deadline is not looked at
 	bugPairKeep    // what was taken is never forgotten
 	bugPairMute    // Holds is said once, and never again
+	bugPairUnsent  // a partner that has sent everything is blamed for the own slow line
 )
