@@ -15,6 +15,7 @@ type attempt struct {
 	group       group
 	begun       time.Time
 	complete    bool
+	completed   time.Time
 	dones       map[mesh.ID][32]byte // the coordinator's
 	fetch       bool
 	commit      committed // what is fetched
@@ -146,7 +147,7 @@ func (a *attempt) agrees(hash [32]byte) bool {
 // report tells the coordinator that this worker holds everything.
 func (m *Rounds) report(now time.Time, hash [32]byte) {
 	a := m.attempt
-	a.complete = true
+	a.complete, a.completed = true, now
 	if a.coordinator != m.Self {
 		if m.bug != bugLostDone || m.tries > 1 {
 			m.send(a.coordinator, a.number, done{hash})

@@ -25,6 +25,7 @@ const (
 	bugUnaveraged       // a failed round is reported as averaged alone
 	bugFew              // those who are left out are never asked again
 	bugServed           // what has been served is never given back
+	bugImpatient        // half of the deadline ends an attempt, whoever is at work
 
 	bugPairDouble  // a chunk that comes twice counts twice
 	bugPairEarly   // Holds before the last chunk

@@ -170,6 +170,9 @@ func (m *Rounds) onDone(now time.Time, from mesh.ID, env Envelope, d done) {
 	if !m.active || a == nil || a.fetch || a.number != env.Attempt || env.Round != m.own.round || a.coordinator != m.Self || !a.has(from) {
 		return
 	}
+	if _, again := a.dones[from]; again {
+		m.send(from, a.number, done{a.dones[m.Self]}) // it asks: the attempt is still under way
+	}
 	a.dones[from] = d.hash
 	if a.complete {
 		m.checkDone(now)

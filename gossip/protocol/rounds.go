@@ -18,7 +18,7 @@ const (
 	attemptsMax = 16      // tries of one round by this worker
 	triesMax    = 1 << 12 // that a peer may say a round had: they are numbered in 16 bits
 	peersMax    = 4096    // peers that are remembered
-	servesMax   = 4       // results that are sent at a time
+	servesMax   = 4       // results that are sent at a time; who waits for its turn asks another after Grace
 )
 
 // RoundsConfig is what does not change in the life of a process.
@@ -325,12 +325,12 @@ func (m *Rounds) excluded(id mesh.ID) bool {
 	return o || r
 }
 
-// Expect makes rounds up to the one wait for a joiner as for live members.
+// Expect makes rounds up to the one wait for a joiner as for live members: it may say again and
+// again that it comes, and only its Ready shows that it does.
 func (m *Rounds) Expect(id mesh.ID, round uint64) {
 	if len(m.expected) < peersMax {
 		m.expected[id] = round
 	}
-	delete(m.misses, id)
 }
 
 // Tick moves what only time moves. The shell calls it every TickEvery, between
@@ -381,84 +381,6 @@ func (m *Rounds) notice(now time.Time) {
 		if a := m.attempt; m.active && a != nil && !a.fetch && a.coordinator == m.Self {
 			m.sayGroup(true) // who has given it up since, or decided the round otherwise, says so
 		}
-	}
-}
-
-// sayGroup tells the members of the attempt that this worker coordinates of it again: all of
-// them, or those that have not said Done.
-func (m *Rounds) sayGroup(all bool) {
-	a := m.attempt
-	for _, p := range a.group.members {
-		if _, done := a.dones[p.ID]; p.ID != m.Self && (all || !done) {
-			m.send(p.ID, a.number, a.group)
-		}
-	}
-}
-
-// remind repeats what a lost message may have left unsaid.
-func (m *Rounds) remind() {
-	a := m.attempt
-	switch {
-	case a.fetch:
-	case a.coordinator == m.Self:
-		m.sayGroup(false)
-	case a.complete:
-		if m.bug != bugLostDone {
-			m.send(a.coordinator, a.number, done{m.have.hash})
-		}
-	default:
-		// The coordinator may have gone on without this worker, if that stood still.
-		m.send(a.coordinator, a.number, want{})
-	}
-}
-
-// checkPatience ends an attempt that makes no progress: half the deadline leaves
-// time for another.
-func (m *Rounds) checkPatience(now time.Time) {
-	a := m.attempt
-	if a.fetch || now.Sub(a.begun) < m.Deadline/2 || !a.complete {
-		return
-	}
-	if a.coordinator != m.Self {
-		m.Fail(now, a.number, a.coordinator, "did not commit")
-		return
-	}
-	for _, g := range a.group.members {
-		if _, ok := a.dones[g.ID]; !ok {
-			m.Fail(now, a.number, g.ID, "did not report its result")
-			return
-		}
-	}
-}
-
-// Served takes in that a result has been sent, or could not be.
-func (m *Rounds) Served(to mesh.ID) {
-	if m.bug == bugServed {
-		return
-	}
-	delete(m.serving, to)
-	waiting := m.waiting
-	m.waiting = nil
-	for _, s := range waiting {
-		m.serve(s)
-	}
-}
-
-// serve sends a result now, or when its turn comes: one at a time to a peer.
-func (m *Rounds) serve(s Serve) {
-	if !m.serving[s.To] && len(m.serving) < servesMax {
-		m.serving[s.To] = true
-		m.out = append(m.out, Action{Serve: &s})
-		return
-	}
-	for i, w := range m.waiting {
-		if w.To == s.To {
-			m.waiting[i] = s
-			return
-		}
-	}
-	if len(m.waiting) < MembersMax {
-		m.waiting = append(m.waiting, s)
 	}
 }
 
