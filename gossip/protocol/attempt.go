@@ -230,6 +230,9 @@ func (m *Rounds) Fail(now time.Time, number uint64, who mesh.ID, why string) {
 	if a.fetch {
 		m.out = append(m.out, Action{Stop: true})
 		m.attempt = nil
+		if !m.gone(who) {
+			m.send(who, number, withdraw{}) // it need not send what it has not begun to
+		}
 		m.strike(who, why)
 		m.fetch(now)
 		return

@@ -78,6 +78,7 @@ func (m *Rounds) onReady(now time.Time, from mesh.ID, r announced) {
 
 func (m *Rounds) onWithdraw(now time.Time, from mesh.ID, env Envelope) {
 	delete(m.readys, from)
+	m.unserve(from, env.Round)
 	if !m.active || env.Round != m.own.round {
 		return
 	}
