@@ -68,7 +68,7 @@ func (m *Rounds) enter(now time.Time, number uint64, coordinator mesh.ID, g grou
 	if g.source == m.Worker {
 		for _, p := range g.members {
 			if !p.has {
-				m.serve(Serve{p.ID, m.own.round, g.adopt.attempt, number})
+				m.serve(Serve{p.ID, m.own.round, g.adopt.attempt, number, true})
 			}
 		}
 	}

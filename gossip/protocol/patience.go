@@ -68,6 +68,9 @@ func (m *Rounds) awaits(now time.Time, id mesh.ID, atLeast, atMost time.Duration
 	if m.bug == bugImpatient {
 		return false
 	}
+	if a.group.adopt.attempt != 0 {
+		atMost = m.Deadline // few hold what is adopted, so another attempt is no shorter
+	}
 	works := now.Sub(m.heard[id]) < m.Grace && now.Sub(m.started) < atMost
 	return works || now.Sub(a.completed) < atLeast
 }

@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -143,6 +144,24 @@ func TestJoinerThatNeverComesHoldsUpFewRounds(t *testing.T) {
 	k.m.Receive(k.now, joiner, Envelope{Round: 4, Worker: 2}, ready{tokens: 4, weight: 1, length: 256})
 	if got := waits(5); got != 30*time.Second {
 		t.Errorf("waited %v for one that had come, want all of the grace period", got)
+	}
+}
+
+// Workers whose deadlines are apart would end each other's attempts in turn: who has little of its
+// own left begins anew with the one that gave up.
+func TestDeadlinesComeTogether(t *testing.T) {
+	for after, want := range map[time.Duration]bool{4 * time.Minute: false, 6 * time.Minute: true} {
+		k := newClocked(t, 3, RoundsConfig{})
+		k.begins(1)
+		k.tick(after)
+		k.m.Receive(k.now, k.ids[2], Envelope{Round: 7, Worker: 2}, withdraw{})
+		ended := false
+		for _, a := range k.m.Take() {
+			ended = ended || a.Finish != nil && errors.Is(a.Finish.Err, ErrDeadline)
+		}
+		if ended != want {
+			t.Errorf("after %v of 10 minutes a member withdraws: gives up %v", after, ended)
+		}
 	}
 }
 

@@ -32,7 +32,7 @@ func (m *Rounds) Receive(now time.Time, from mesh.ID, env Envelope, msg Message)
 		m.onBehind(from, msg)
 	case want:
 		if env.Round == m.kept.round && env.Attempt == m.kept.attempt && m.over(env.Round) {
-			m.serve(Serve{from, env.Round, env.Attempt, env.Attempt})
+			m.serve(Serve{To: from, Round: env.Round, Attempt: env.Attempt, Number: env.Attempt})
 		} else if m.over(env.Round) || m.place.known && env.Round < m.place.round {
 			m.answerOver(from, env.Round)
 		}
@@ -65,9 +65,14 @@ func (m *Rounds) onReady(now time.Time, from mesh.ID, r announced) {
 		}
 		return
 	}
+	m.elsewhere.over(r)
 	if a := m.attempt; a != nil && !a.fetch {
+		if !a.has(from) {
+			m.sayElsewhere(from)
+			return
+		}
 		newer := r.have.attempt > a.group.adopt.attempt && !slices.Contains(m.dropped, r.have.attempt)
-		if a.has(from) && (r.last >= a.number || newer && a.coordinator == m.Self) {
+		if r.last >= a.number || newer && a.coordinator == m.Self {
 			m.broadcast(a.number, failed{"", "a member is in no attempt"})
 			m.abandon(now)
 		}
@@ -85,6 +90,12 @@ func (m *Rounds) onWithdraw(now time.Time, from mesh.ID, env Envelope) {
 	if a := m.attempt; a != nil && !a.fetch && a.has(from) {
 		// It had not heard of the group. That is no fault: it may come back, or leave.
 		m.broadcast(a.number, failed{"", "a member withdrew"})
+		if now.Sub(m.started) >= m.Deadline/2 && m.bug != bugPhases {
+			// Its deadline came amid the attempt, and this worker's may come amid the next, and so on:
+			// where both begin anew they have all of it for one.
+			m.giveUp(fmt.Sprintf("%s gave the attempt up, and half of the deadline is over", m.name(from)))
+			return
+		}
 		m.abandon(now)
 		return
 	}
@@ -112,6 +123,10 @@ func (m *Rounds) onGroup(now time.Time, from mesh.ID, env Envelope, g group) {
 		m.send(from, 0, m.own.ready) // so that it learns where this worker stands
 		return
 	}
+	if !slices.ContainsFunc(g.members, func(p GroupMember) bool { return p.ID == m.Self }) {
+		m.onElsewhere(now, from, env.Attempt, coordinator, g)
+		return
+	}
 	if why := m.checkGroup(from, coordinator, g); why != "" {
 		m.strike(from, why)
 		m.send(from, env.Attempt, failed{from, why})
@@ -133,14 +148,12 @@ func (m *Rounds) onGroup(now time.Time, from mesh.ID, env Envelope, g group) {
 
 // checkGroup returns what is wrong with a group, or nothing.
 func (m *Rounds) checkGroup(from mesh.ID, coordinator int, g group) string {
-	var self, sender, source bool
+	var sender, source bool
 	voters := 0
 	for _, p := range g.members {
 		switch {
 		case p.ID == m.Self && (p.Worker != m.own.worker || p.Weight != m.own.weight):
 			return "sent a group with another weight or number for this worker"
-		case p.ID == m.Self:
-			self = true
 		case p.ID == from:
 			sender = p.Worker == coordinator
 		}
@@ -150,8 +163,6 @@ func (m *Rounds) checkGroup(from mesh.ID, coordinator int, g group) string {
 		}
 	}
 	switch {
-	case !self:
-		return "sent a group to a worker that is not in it"
 	case !sender:
 		return "sent a group it does not coordinate"
 	case !source:

@@ -18,7 +18,7 @@ const (
 	attemptsMax = 16      // tries of one round by this worker
 	triesMax    = 1 << 12 // that a peer may say a round had: they are numbered in 16 bits
 	peersMax    = 4096    // peers that are remembered
-	servesMax   = 4       // results that are sent at a time; who waits for its turn asks another after Grace
+	servesMax   = 4       // results that are sent to late members at a time; who waits for its turn asks another after Grace
 )
 
 // RoundsConfig is what does not change in the life of a process.
@@ -88,6 +88,7 @@ type Rounds struct {
 	resendAt    time.Time
 	abandonedAt time.Time
 	fetchedAt   time.Time
+	elsewhere   elsewhere
 	waitEnd     time.Time          // when the last group closed
 	observed    map[mesh.ID]string // seen to fail by this worker
 	reported    map[mesh.ID]string // said to fail by others
@@ -102,8 +103,8 @@ type Rounds struct {
 	dropped     []uint64 // attempts whose results are void
 	oldTotal    float64  // of bugDivisor
 
-	serving map[mesh.ID]bool // results on their way
-	waiting []Serve          // for their turn
+	serving map[mesh.ID]Serve // results on their way
+	waiting []Serve           // for their turn
 
 	out []Action
 }
@@ -130,6 +131,7 @@ type Action struct {
 	Begin  *Plan // start the data plane of a group or a download
 	Stop   bool  // end the data plane
 	Serve  *Serve
+	Quit   *Serve // one under way: between two frames it ends
 	Finish *Finish
 }
 
@@ -146,6 +148,7 @@ type Serve struct {
 	To              mesh.ID
 	Round           uint64
 	Attempt, Number uint64
+	member          bool // of a group that adopts the result: none waits for its turn, or it would hold this worker for silent
 }
 
 // Finish is how a round ends for this worker: with Result, Behind, an error, or, if none
@@ -184,7 +187,7 @@ func NewRounds(c RoundsConfig) *Rounds {
 	m.paces = map[mesh.ID]*pace{}
 	m.heard = map[mesh.ID]time.Time{}
 	m.spoken = map[mesh.ID]bool{}
-	m.serving = map[mesh.ID]bool{}
+	m.serving = map[mesh.ID]Serve{}
 	return m
 }
 
@@ -207,7 +210,7 @@ func (m *Rounds) Start(now time.Time, round uint64, s Start) {
 	m.observed, m.reported, m.votes = map[mesh.ID]string{}, map[mesh.ID]string{}, map[mesh.ID]behind{}
 	m.strikes = map[mesh.ID]int{}
 	m.late, m.aborting = nil, false
-	m.stepDown, m.tries, m.attempt, m.lastMembers = false, 0, nil, nil
+	m.stepDown, m.tries, m.attempt, m.lastMembers, m.elsewhere = false, 0, nil, nil, elsewhere{}
 	if m.kept.attempt != 0 && round <= m.kept.round {
 		m.kept = committed{} // the caller went back to a state of another lineage
 	}
@@ -344,8 +347,7 @@ func (m *Rounds) Tick(now time.Time) {
 		return
 	}
 	if now.Sub(m.started) >= m.Deadline && m.bug != bugDeadline {
-		m.broadcast(0, withdraw{})
-		m.finish(Finish{Err: fmt.Errorf("round %d: %w of %v: %s", m.own.round, ErrDeadline, m.Deadline, m.waitingFor())})
+		m.giveUp(m.waitingFor())
 		return
 	}
 	if m.attempt == nil {
@@ -365,6 +367,12 @@ func (m *Rounds) Tick(now time.Time) {
 	if m.attempt != nil {
 		m.checkPatience(now)
 	}
+}
+
+// giveUp ends the round without a result. The caller may repeat it.
+func (m *Rounds) giveUp(why string) {
+	m.broadcast(0, withdraw{})
+	m.finish(Finish{Err: fmt.Errorf("round %d: %w of %v: %s", m.own.round, ErrDeadline, m.Deadline, why)})
 }
 
 // TickEvery is the time between two ticks.

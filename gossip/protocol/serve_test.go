@@ -27,6 +27,14 @@ func TestWhoAsksElsewhereIsNotServed(t *testing.T) {
 	}
 	k.m.Receive(k.now, k.ids[5], ask, withdraw{})
 	k.m.Receive(k.now, k.ids[6], Envelope{Round: 1}, withdraw{}) // from another round
+	k.m.Receive(k.now, k.ids[4], ask, withdraw{})                // is being served
+	quit := false
+	for _, a := range k.m.out {
+		quit = quit || a.Quit != nil && a.Quit.To == k.ids[4]
+	}
+	if !quit {
+		t.Error("who is being served, and gives up, is sent the rest")
+	}
 	k.m.Served(k.ids[1])
 	k.m.Served(k.ids[2])
 	if to := served(); len(to) != 2 || to[0] != k.ids[6] || to[1] != k.ids[7] {
@@ -50,5 +58,33 @@ func TestDownloadGivenUpIsSaid(t *testing.T) {
 	}
 	if !said {
 		t.Error("the source is not told")
+	}
+}
+
+// What a peer asked for in an older attempt does not hold up what it needs now, and members of
+// a group that adopts do not wait for each other.
+func TestMembersAreServedAtOnce(t *testing.T) {
+	k := newClocked(t, 8, RoundsConfig{})
+	k.m.serve(Serve{To: k.ids[1], Round: 3, Attempt: 5, Number: 5})
+	for _, id := range k.ids[1:] {
+		k.m.serve(Serve{To: id, Round: 3, Attempt: 5, Number: 6, member: true})
+	}
+	serves, quits := map[mesh.ID]uint64{}, 0
+	take := func() {
+		for _, a := range k.m.Take() {
+			if a.Serve != nil {
+				serves[a.Serve.To] = a.Serve.Number
+			}
+			if a.Quit != nil && a.Quit.To == k.ids[1] && a.Quit.Number == 5 {
+				quits++
+			}
+		}
+	}
+	if take(); len(serves) != 7 || serves[k.ids[1]] != 5 || quits != 1 {
+		t.Errorf("sends %v, and quit %d", serves, quits)
+	}
+	k.m.Served(k.ids[1])
+	if take(); serves[k.ids[1]] != 6 {
+		t.Errorf("then it sends %v", serves)
 	}
 }

@@ -29,6 +29,7 @@ type decided struct {
 	since   time.Duration // when the process called Average
 	base    [32]byte
 	hash    [32]byte
+	next    [32]byte // the state that follows
 	round   uint64
 	workers []int
 }
@@ -69,7 +70,8 @@ func (c *checker) commit(p *roundProc, r *protocol.Result) bool {
 			return false
 		}
 	}
-	c.agree(&decided{p, p.v.index, c.w.now, p.started, p.state.id, r.Hash, r.Round, r.Workers})
+	next := p.state.apply(h.result, r.Tokens)
+	c.agree(&decided{p, p.v.index, c.w.now, p.started, p.state.id, r.Hash, next.id, r.Round, r.Workers})
 	if (c.goal > 0 && r.Round >= c.goal || c.w.params.calm) && c.err == nil && c.w.unequal == nil {
 		c.together(p, r)
 	}
@@ -114,12 +116,12 @@ func (c *checker) agree(d *decided) {
 		if o.hash == d.hash && o.base == d.base {
 			continue
 		}
-		alive := c.w.nodes[o.node].proc == o.p
+		counts := c.counts(o)
 		switch {
-		case c.w.params.quorum > 0 && alive:
+		case c.w.params.quorum > 0 && counts:
 			c.fail("w%d and w%d commit different bytes for round %d under a quorum", o.node, d.node, round)
 			return
-		case c.w.params.quorum == 0 && o.base == d.base && alive && !c.apart(o, d):
+		case c.w.params.quorum == 0 && o.base == d.base && counts && !c.apart(o, d):
 			c.fail("w%d commits round %d as the mean of %v, and w%d, which it could reach all the time, as that of %v", d.node, round, d.workers, o.node, o.workers)
 			return
 		}
@@ -130,6 +132,17 @@ func (c *checker) agree(d *decided) {
 	}
 	c.commits[round] = append(c.commits[round], d)
 	c.w.strike(d)
+}
+
+// counts says that a decision has not vanished with the process that made it: it lives, or
+// somebody holds, or would come back with, a state that descends from it.
+func (c *checker) counts(d *decided) bool {
+	return slices.ContainsFunc(c.w.nodes, func(v *node) bool {
+		if v.proc != nil && (v.proc == d.p || v.proc.holds().descends(d.round+1, d.next)) {
+			return true
+		}
+		return v.disk.descends(d.round+1, d.next)
+	})
 }
 
 // apart says that two that decided differently could not reach each other for a while:
@@ -207,23 +220,29 @@ func (c *checker) settled() {
 		newest = max(newest, v.proc.at())
 	}
 	c.goal, c.end = newest+2, newest+4
-	c.deadline = c.w.now + 4*c.w.params.deadline
+	lasts := 4 * (c.w.params.deadline + c.w.params.innerMin)
+	c.deadline = c.w.now + lasts
 	c.w.tracef("check", "from round %d on every round has everybody", c.goal)
 	c.w.at(c.deadline, func() {
 		if !c.w.over {
-			c.fail("the faults ended %v ago, and the workers are not together", 4*c.w.params.deadline)
+			c.fail("the faults ended %v ago, and the workers are not together", lasts)
 		}
 	})
 }
 
-// together checks that a round has all the live, or, where they do not wait for who is late,
-// half of them.
+// together checks that a round has all the live, or half of them where they do not wait for who
+// is late, or who was late once has to fetch for longer than they wait and so is late again.
 func (c *checker) together(p *roundProc, r *protocol.Result) {
 	var live []int
 	for _, v := range c.w.live() {
 		live = append(live, v.index)
 	}
-	if c.w.params.graceMin > 0 && 2*len(r.Workers) >= len(live) {
+	params := c.w.params
+	if n := p.m.Tries(); n > 1 && params.graceMin == 0 {
+		c.fail("w%d commits round %d in attempt %d and blames %q, where nothing is wrong any more", p.v.index, r.Round, n, p.m.Rejected())
+		return
+	}
+	if (params.graceMin > 0 || params.long && !params.calm) && 2*len(r.Workers) >= len(live) {
 		return
 	}
 	if !slices.Equal(live, r.Workers) {

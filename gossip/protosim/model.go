@@ -15,6 +15,7 @@ type state struct {
 	tokens float64 // of the lineage
 	phi    []float64
 	id     [32]byte
+	parent *state // that a round was applied to
 }
 
 func genesis(blocks int) *state {
@@ -48,12 +49,26 @@ func (s *state) clone() *state {
 
 // apply is the outer step.
 func (s *state) apply(result []*piece, tokens float64) *state {
-	n := &state{round: s.round + 1, tokens: s.tokens + tokens, phi: slices.Clone(s.phi)}
+	n := &state{round: s.round + 1, tokens: s.tokens + tokens, phi: slices.Clone(s.phi), parent: s}
 	for b, p := range result {
 		n.phi[b] -= 0.7 * p.value
 	}
 	n.seal()
 	return n
+}
+
+// at is the state of a round that s descends from, s itself included; nil: none.
+func (s *state) at(round uint64) *state {
+	for s != nil && s.round > round {
+		s = s.parent
+	}
+	return s
+}
+
+// descends says that s is a state of a round, or follows from it.
+func (s *state) descends(round uint64, id [32]byte) bool {
+	from := s.at(round)
+	return from != nil && from.round == round && from.id == id
 }
 
 // hasher is 128 bits of mixing: collisions are no matter of a simulation.

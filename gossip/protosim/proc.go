@@ -105,7 +105,10 @@ func (p *proc) takeOver(s *state, place time.Duration) {
 func (p *proc) phase(left time.Duration) (time.Duration, int) {
 	w := p.v.w
 	if left == 0 {
-		left = time.Duration(float64(w.params.inner) * (1 + 0.1*w.rng.Float64()) * p.v.speed)
+		left = w.params.innerMin + time.Duration(float64(w.params.inner)*(1+0.1*w.rng.Float64())*p.v.speed)
+		if p.v.index == w.params.tardy && w.params.long && w.rng.IntN(3) == 0 {
+			left += 2*w.params.grace + time.Duration(w.rng.Int64N(int64(w.params.innerMin)))
+		}
 	}
 	p.inner = w.now + left
 	p.trains++
@@ -156,7 +159,7 @@ func (p *proc) take(from, stream int, f frame) {
 			answer.state, answer.place = s, max(time.Millisecond, p.inner-w.now)
 			p.self.expect(from, s)
 		}
-		w.links[p.v.index][from].send(data, answer)
+		w.links[p.v.index][from].write(answer, nil, nil)
 	case stream == data:
 		if answer := p.answer; answer != nil && from == p.source {
 			p.answer = nil
@@ -234,7 +237,7 @@ func (p *proc) ask(from []int, got func(*state, time.Duration)) {
 		}
 		got(s, place)
 	}
-	p.v.w.links[p.v.index][from[0]].send(control, frame{request: true})
+	p.v.w.links[p.v.index][from[0]].send(frame{request: true})
 	p.v.later(2*p.v.w.params.grace, func() {
 		if p.asked == asked {
 			p.answer = nil

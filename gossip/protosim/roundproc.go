@@ -141,16 +141,20 @@ func (p *roundProc) act(a protocol.Action) {
 		if p.v.w.opts.Trace != nil {
 			p.v.w.tracef(string(p.v.id), "-> w%d %d/%d %s", to, a.Send.Env.Round, a.Send.Env.Attempt, protocol.Describe(a.Send.Msg))
 		}
-		p.v.w.links[p.v.index][to].send(control, frame{env: a.Send.Env, msg: a.Send.Msg})
+		p.v.w.links[p.v.index][to].send(frame{env: a.Send.Env, msg: a.Send.Msg})
 	case a.Begin != nil:
 		p.v.w.tracef(string(p.v.id), "begins attempt %d of round %d, %d members, source %q", a.Begin.Number, a.Begin.Round, len(a.Begin.Members), a.Begin.Source)
 		p.data = newPlane(p, *a.Begin, p.own.vec)
 		p.data.begin()
 		p.v.w.ambush(p.v)
 	case a.Stop:
-		p.data = nil
+		p.stop()
 	case a.Serve != nil:
 		p.serve(*a.Serve)
+	case a.Quit != nil:
+		if p.v.quit(*a.Quit) {
+			p.v.later(0, func() { p.step(func(time.Time) { p.m.Served(a.Quit.To) }) })
+		}
 	case a.Finish != nil:
 		p.finish(*a.Finish)
 	}
@@ -173,7 +177,8 @@ func (p *roundProc) complete(d *plane) {
 // finish ends a round as the trainer does.
 func (p *roundProc) finish(f protocol.Finish) {
 	w := p.v.w
-	p.data, p.calling = nil, false
+	p.stop()
+	p.calling = false
 	w.check.waited(p.v.index, p.state.round, p.started, p.paused)
 	switch {
 	case f.Result != nil:
@@ -196,6 +201,14 @@ func (p *roundProc) finish(f protocol.Finish) {
 	default:
 		w.tracef(string(p.v.id), "ends round %d: %v", p.state.round, f.Err)
 		p.rest(10 * time.Millisecond)
+	}
+}
+
+// stop ends the data plane.
+func (p *roundProc) stop() {
+	if p.data != nil {
+		p.v.cancel(p.data)
+		p.data = nil
 	}
 }
 
