@@ -18,7 +18,6 @@ type checker struct {
 	goal          uint64                // every round from here on has everybody
 	end           uint64                // and when all have finished this one the run is over
 	deadline      time.Duration         // of the run, once the faults have ended
-	lostRounds    int
 }
 
 // decided is a commit of one process.
@@ -202,13 +201,32 @@ func (c *checker) memory(p *roundProc) {
 	}
 }
 
-// lost counts what a process gives up when it takes over another's state.
-func (c *checker) lost(p *roundProc, s *state) {
+// lost checks what a process says that it gives up when it takes over another's state: the
+// rounds and its own tokens since the newest state that both had. It is not held to what one of
+// the two does not remember, for its process has begun later, nor to damage, which is no round.
+func (c *checker) lost(p *roundProc, s *state, rounds uint64, tokens float64) {
 	if s.tokens < p.state.tokens {
 		c.fail("w%d gives up %v for the lighter %v", p.v.index, p.state, s)
 	}
-	if s.round <= p.state.round && s.id != p.state.id {
-		c.lostRounds++
+	c.w.report.Resyncs++
+	fork := p.state.fork(s)
+	if c.w.params.flips || fork == nil || fork.round < p.past[0].round || len(p.theirs) == 0 || fork.round < p.theirs[0].round {
+		return
+	}
+	own := 0.0
+	for at := p.state; at != fork; at = at.parent {
+		for _, id := range at.from {
+			// Of a lineage that it goes back to and leaves again it has counted them before.
+			if k := c.contributions[id]; k.by == p && !k.lost {
+				k.lost = true
+				own += k.weight
+			}
+		}
+	}
+	c.w.report.Lost += rounds
+	if rounds != p.state.round-fork.round || tokens != own {
+		c.fail("w%d gives up %v for %v and counts %d rounds and %v tokens as lost, of %d and %v since %v", p.v.index, p.state, s, rounds, tokens,
+			p.state.round-fork.round, own, fork)
 	}
 }
 

@@ -15,7 +15,8 @@ type state struct {
 	tokens float64 // of the lineage
 	phi    []float64
 	id     [32]byte
-	parent *state // that a round was applied to
+	parent *state   // that a round was applied to
+	from   []uint64 // the contributions of that round
 }
 
 func genesis(blocks int) *state {
@@ -50,6 +51,9 @@ func (s *state) clone() *state {
 // apply is the outer step.
 func (s *state) apply(result []*piece, tokens float64) *state {
 	n := &state{round: s.round + 1, tokens: s.tokens + tokens, phi: slices.Clone(s.phi), parent: s}
+	if len(result) > 0 && result[0] != nil {
+		n.from = result[0].from
+	}
 	for b, p := range result {
 		n.phi[b] -= 0.7 * p.value
 	}
@@ -69,6 +73,21 @@ func (s *state) at(round uint64) *state {
 func (s *state) descends(round uint64, id [32]byte) bool {
 	from := s.at(round)
 	return from != nil && from.round == round && from.id == id
+}
+
+// fork is the newest state that both descend from; nil: none.
+func (s *state) fork(o *state) *state {
+	for s != nil && o != nil && s.id != o.id {
+		if s.round >= o.round {
+			s = s.parent
+		} else {
+			o = o.parent
+		}
+	}
+	if o == nil {
+		return nil
+	}
+	return s
 }
 
 // hasher is 128 bits of mixing: collisions are no matter of a simulation.
@@ -109,6 +128,8 @@ func hashOf(result []*piece) [32]byte {
 type contribution struct {
 	id     uint64
 	node   int
+	by     *roundProc // of an all-reduce: the process
+	lost   bool       // with a state that the process gave up
 	round  uint64
 	base   [32]byte
 	part   protocol.Part // of a pair's round

@@ -15,6 +15,7 @@ type frame struct {
 	request bool   // for the receiver's state
 	state   *state // the answer
 	place   time.Duration
+	past    []mark
 	to      int // incarnation of the receiver that the stream was opened to
 	stream  int // of data; see lines
 }

@@ -122,6 +122,7 @@ func (v *node) exec(do func()) {
 // crash ends the process.
 func (v *node) crash() {
 	v.w.tracef(string(v.id), "crashes")
+	v.w.report.Crashes++
 	v.proc, v.paused, v.queued, v.ready = nil, false, nil, false
 	v.incarnation++
 	v.hangUp()

@@ -23,6 +23,7 @@ type proc struct {
 	source  int         // whose answer it waits for, or waited for; -1: nobody's
 	answer  func(*state, time.Duration)
 	saved   uint64
+	book
 }
 
 // worker is what differs between them.
@@ -51,6 +52,7 @@ func newProc(v *node, self worker) proc {
 func (p *proc) enter(s *state, fresh bool) {
 	if fresh {
 		p.state, p.v.ready = s, true
+		p.open(s)
 		return
 	}
 	p.v.proc = p.self
@@ -80,8 +82,10 @@ func (p *proc) join(own *state, patience time.Duration) {
 		switch {
 		case s != nil && (own == nil || p.self.precedes(s, own)):
 			p.state = s
+			p.follow(mark{}, s, p.theirs)
 		case own != nil && (s != nil || w.now-began >= patience):
 			p.state, place = own, 0
+			p.open(own)
 		default:
 			p.v.later(time.Second, func() { p.join(own, patience-(w.now-began)-time.Second) })
 			return
@@ -156,13 +160,13 @@ func (p *proc) take(from, stream int, f frame) {
 	case f.request: // of a joiner: this worker's state, and its place in the round
 		answer := frame{}
 		if s := p.holds(); s != nil {
-			answer.state, answer.place = s, max(time.Millisecond, p.inner-w.now)
+			answer.state, answer.place, answer.past = s, max(time.Millisecond, p.inner-w.now), p.past
 			p.self.expect(from, s)
 		}
 		w.links[p.v.index][from].write(answer, nil, nil)
 	case stream == data:
 		if answer := p.answer; answer != nil && from == p.source {
-			p.answer = nil
+			p.answer, p.theirs = nil, f.past
 			answer(f.state, f.place)
 		}
 	default:

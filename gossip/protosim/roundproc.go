@@ -1,6 +1,7 @@
 package protosim
 
 import (
+	"slices"
 	"time"
 
 	"loco/gossip/codec"
@@ -144,6 +145,7 @@ func (p *roundProc) act(a protocol.Action) {
 		p.v.w.links[p.v.index][to].send(frame{env: a.Send.Env, msg: a.Send.Msg})
 	case a.Begin != nil:
 		p.v.w.tracef(string(p.v.id), "begins attempt %d of round %d, %d members, source %q", a.Begin.Number, a.Begin.Round, len(a.Begin.Members), a.Begin.Source)
+		p.v.w.report.Adopted += boolean(a.Begin.Source != "" && len(a.Begin.Members) > 0)
 		p.data = newPlane(p, *a.Begin, p.own.vec)
 		p.data.begin()
 		p.v.w.ambush(p.v)
@@ -186,8 +188,13 @@ func (p *roundProc) finish(f protocol.Finish) {
 		if !w.check.commit(p, f.Result) {
 			return
 		}
+		own := 0.0
+		if slices.Contains(f.Result.Workers, p.v.index) {
+			own = p.own.weight
+		}
 		p.kept, p.have, p.own = p.have, nil, nil
 		p.advance(p.state.apply(p.kept.result, f.Result.Tokens))
+		p.note(p.state, own)
 		p.v.done = p.state.round
 		if p.unequal != nil {
 			p.settle(1, f.Result.Workers)
@@ -225,7 +232,13 @@ func (p *roundProc) resync() {
 			p.rest(100 * time.Millisecond)
 			return
 		}
-		p.v.w.check.lost(p, s)
+		fork := p.fork(p.theirs)
+		rounds, tokens := p.state.round-fork.round, p.given-fork.tokens
+		if w := p.v.w; w.opts.uncounted {
+			rounds, tokens = 0, 0
+		}
+		p.v.w.check.lost(p, s, rounds, tokens)
+		p.follow(fork, s, p.theirs)
 		if p.unequal != nil {
 			p.settle(int(s.round-p.state.round), nil)
 		}

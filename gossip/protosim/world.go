@@ -23,6 +23,8 @@ type Options struct {
 	Pairs      bool
 	TamperPair func(*protocol.Pairing)
 
+	uncounted bool // a mistake that tests plant in the workers: what they lose is not counted
+
 	scale *scale // a world of many, to measure; nil: one to look for mistakes in
 }
 
@@ -34,6 +36,10 @@ type Report struct {
 	Messages int
 	Rounds   uint64 // committed by the worker that is furthest
 	Forks    int    // commits of rounds that two sides which could not reach each other both decided
+	Crashes  int    // of processes
+	Adopted  int    // results of earlier attempts that members took over
+	Resyncs  int    // states that were taken over
+	Lost     uint64 // rounds that those gave up who took over another's state
 	Long     bool   // transfers took several times grace
 	Virtual  time.Duration
 	Tokens   float64 // of the state of worker 0 at the end of an unequal run
