@@ -9,6 +9,9 @@ import (
 	"loco/gossip/protocol"
 )
 
+// turnsWithin is after how many rounds everybody has been in a group, who is waited for in turns.
+const turnsWithin = 16
+
 // checker holds a world to the invariants of the protocol.
 type checker struct {
 	w             *world
@@ -18,6 +21,8 @@ type checker struct {
 	goal          uint64                // every round from here on has everybody
 	end           uint64                // and when all have finished this one the run is over
 	deadline      time.Duration         // of the run, once the faults have ended
+	turns         bool                  // everybody is in a group at least once from goal to end
+	in            map[int]bool          // who was
 }
 
 // decided is a commit of one process.
@@ -34,7 +39,7 @@ type decided struct {
 }
 
 func newChecker(w *world) *checker {
-	return &checker{w: w, contributions: map[uint64]*contribution{}, commits: map[uint64][]*decided{}}
+	return &checker{w: w, contributions: map[uint64]*contribution{}, commits: map[uint64][]*decided{}, in: map[int]bool{}}
 }
 
 func (c *checker) fail(format string, args ...any) {
@@ -239,6 +244,11 @@ func (c *checker) settled() {
 	}
 	c.goal, c.end = newest+2, newest+4
 	lasts := 4 * (c.w.params.deadline + c.w.params.innerMin)
+	if p := c.w.params; p.graceMin > 0 && p.cycle > 1 && !p.long {
+		// Who is late has its turn in each cycle, and is waited for then as long as it takes.
+		c.turns, c.end = true, c.goal+turnsWithin
+		lasts += turnsWithin * 2 * (p.inner + p.grace)
+	}
 	c.deadline = c.w.now + lasts
 	c.w.tracef("check", "from round %d on every round has everybody", c.goal)
 	c.w.at(c.deadline, func() {
@@ -254,6 +264,9 @@ func (c *checker) together(p *roundProc, r *protocol.Result) {
 	var live []int
 	for _, v := range c.w.live() {
 		live = append(live, v.index)
+	}
+	for _, i := range r.Workers {
+		c.in[i] = c.in[i] || r.Round >= c.goal && c.goal > 0
 	}
 	params := c.w.params
 	if n := p.m.Tries(); n > 1 && params.graceMin == 0 {
@@ -279,6 +292,10 @@ func (c *checker) atEnd() {
 	}
 	byRound := map[uint64][32]byte{}
 	for _, v := range c.w.live() {
+		if c.turns && !c.in[v.index] {
+			c.fail("w%d was in no group for %d rounds, and has had its turn", v.index, turnsWithin)
+			return
+		}
 		s := v.proc.holds()
 		if s == nil {
 			c.fail("w%d has no state at the end", v.index)
