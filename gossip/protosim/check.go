@@ -74,6 +74,7 @@ func (c *checker) commit(p *roundProc, r *protocol.Result) bool {
 			return false
 		}
 	}
+	p.own.seen = p.own.seen || slices.Contains(r.Workers, p.v.index)
 	next := p.state.apply(h.result, r.Tokens)
 	c.agree(&decided{p, p.v.index, c.w.now, p.started, p.state.id, r.Hash, next.id, r.Round, r.Workers})
 	if (c.goal > 0 && r.Round >= c.goal || c.w.params.calm) && c.err == nil && c.w.unequal == nil {
@@ -221,8 +222,9 @@ func (c *checker) lost(p *roundProc, s *state, rounds uint64, tokens float64) {
 	own := 0.0
 	for at := p.state; at != fork; at = at.parent {
 		for _, id := range at.from {
-			// Of a lineage that it goes back to and leaves again it has counted them before.
-			if k := c.contributions[id]; k.by == p && !k.lost {
+			// It knows of those that it committed itself; of a lineage that it goes back to and leaves
+			// again it has counted them before.
+			if k := c.contributions[id]; k.by == p && k.seen && !k.lost {
 				k.lost = true
 				own += k.weight
 			}

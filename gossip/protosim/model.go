@@ -129,6 +129,7 @@ type contribution struct {
 	id     uint64
 	node   int
 	by     *roundProc // of an all-reduce: the process
+	seen   bool       // in a mean, by it
 	lost   bool       // with a state that the process gave up
 	round  uint64
 	base   [32]byte
