@@ -30,10 +30,11 @@ func (m *Rounds) sayElsewhere(to mesh.ID) {
 	}
 }
 
-// onElsewhere hears of an attempt without this worker.
-func (m *Rounds) onElsewhere(now time.Time, from mesh.ID, number uint64, coordinator int, g group) {
+// onElsewhere hears of an attempt without this worker, from its state.
+func (m *Rounds) onElsewhere(now time.Time, from mesh.ID, number uint64, g group) {
+	_, coordinator := attemptParts(number)
 	sends := slices.ContainsFunc(g.members, func(p GroupMember) bool { return p.ID == from && p.Worker == coordinator })
-	if sends && m.attempt == nil && number >= m.elsewhere.number {
+	if sends && g.digest == m.own.digest && m.attempt == nil && number >= m.elsewhere.number {
 		m.elsewhere = elsewhere{number, now}
 	}
 }

@@ -110,6 +110,10 @@ func (m *Rounds) onGroup(now time.Time, from mesh.ID, env Envelope, g group) {
 	if !m.active || env.Round != m.own.round || m.attempt != nil && (m.attempt.fetch || env.Attempt <= m.attempt.number) {
 		return
 	}
+	if !slices.ContainsFunc(g.members, func(p GroupMember) bool { return p.ID == m.Self }) {
+		m.onElsewhere(now, from, env.Attempt, g)
+		return
+	}
 	if why, bad := m.observed[from]; bad {
 		m.send(from, env.Attempt, failed{from, why})
 		return
@@ -121,10 +125,6 @@ func (m *Rounds) onGroup(now time.Time, from mesh.ID, env Envelope, g group) {
 	}
 	if g.digest != m.own.digest && m.bug != bugDigest {
 		m.send(from, 0, m.own.ready) // so that it learns where this worker stands
-		return
-	}
-	if !slices.ContainsFunc(g.members, func(p GroupMember) bool { return p.ID == m.Self }) {
-		m.onElsewhere(now, from, env.Attempt, coordinator, g)
 		return
 	}
 	if why := m.checkGroup(from, coordinator, g); why != "" {
