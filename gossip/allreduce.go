@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"loco/gossip/protocol"
@@ -27,6 +28,7 @@ type AllReduce struct {
 	have    *result // complete, of the round at hand
 	kept    *result // of the last committed round
 	spare   []byte  // a result's bytes to use again
+	serving map[mesh.ID]*serving
 	closed  bool
 }
 
@@ -48,18 +50,24 @@ type result struct {
 	serving int
 }
 
+// serving is a result on its way to a peer.
+type serving struct {
+	protocol.Serve
+	quit atomic.Bool
+}
+
 var errClosed = errors.New("gossip: closed")
 
 // allReduceID ends the protocol IDs of the streams of an all-reduce. In version 1 the hash of a
-// result was one chain.
-const allReduceID = "/allreduce/2"
+// result was one chain; in version 2 a Group was for its members alone.
+const allReduceID = "/allreduce/3"
 
 // NewAllReduce joins the exchange: from now on it answers the peers.
 func NewAllReduce(cfg Config) (*AllReduce, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	a := &AllReduce{cfg: cfg, changed: make(chan struct{})}
+	a := &AllReduce{cfg: cfg, changed: make(chan struct{}), serving: map[mesh.ID]*serving{}}
 	a.rounds = protocol.NewRounds(protocol.RoundsConfig{
 		Self: cfg.Mesh.Self(), Worker: cfg.Worker, Deadline: cfg.Deadline, Grace: cfg.Grace, GraceMin: cfg.GraceMin, SlowCycle: cfg.SlowCycle, Detection: cfg.Detection,
 		Quorum: cfg.Quorum, Nonce: rand.Uint32()})
@@ -230,6 +238,10 @@ func (a *AllReduce) perform() {
 			a.end()
 		case act.Serve != nil:
 			a.serve(*act.Serve)
+		case act.Quit != nil:
+			if s := a.serving[act.Quit.To]; s != nil && s.Serve == *act.Quit {
+				s.quit.Store(true)
+			}
 		case act.Finish != nil:
 			a.finish(*act.Finish)
 		}
@@ -300,9 +312,15 @@ func (a *AllReduce) serve(s protocol.Serve) {
 		return
 	}
 	from.serving++
+	x := &serving{Serve: s}
+	a.serving[s.To] = x
 	a.links.spawn(func() {
 		all := protocol.Span{Hi: from.length}
 		for c := range all.Chunks() {
+			// The stream carries other frames too, so that no write is cut short.
+			if x.quit.Load() {
+				break
+			}
 			k := all.Chunk(c)
 			payload := spanOf(a.cfg.Codec, from.bytes, k)
 			h := protocol.Header{Type: protocol.TypeResult, Round: s.Round, Attempt: s.Number, Chunk: uint32(c),
@@ -314,6 +332,7 @@ func (a *AllReduce) serve(s protocol.Serve) {
 		}
 		a.step(func(_ time.Time, m *protocol.Rounds) {
 			from.serving--
+			delete(a.serving, s.To)
 			m.Served(s.To)
 		})
 	})

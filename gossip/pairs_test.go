@@ -255,6 +255,43 @@ func TestPairWithASilentOrBadPartner(t *testing.T) {
 	}
 }
 
+// A line that is slow one way holds an exchange up for as long as it takes, and is nobody's
+// fault: not the partner's, who has sent everything, nor that of its owner, who still sends.
+func TestPairOverUnequalLines(t *testing.T) {
+	for slow := range 2 {
+		for _, way := range []string{"up", "down"} {
+			t.Run(fmt.Sprintf("%d %s", slow, way), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					const length, rate = 10 * protocol.ChunkValues, 120_000 // 0.55 s a chunk
+					// What is under way on a line holds up the messages behind it: no more than a chunk.
+					c := newPairCluster(t, sim.Options{Peers: 2, Latency: time.Millisecond, Detection: time.Hour, Buffer: protocol.ChunkValues}, func(_ int, cfg *Config) {
+						cfg.Deadline = 30 * time.Second
+					})
+					defer c.close()
+					if way == "up" {
+						c.net.SetAccess(slow, rate, 20*rate)
+					} else {
+						c.net.SetAccess(slow, 20*rate, rate)
+					}
+					start := time.Now()
+					res := c.average(1, Delta, length, []int{0, 1}, nil)
+					if alone := checkPairs(t, mustCodec(t, "int8"), res, 1, length); len(alone) > 0 {
+						t.Errorf("%v are alone", alone)
+					}
+					for i, g := range res {
+						if len(g.out.Rejected) > 0 || g.out.Attempts != 1 {
+							t.Errorf("worker %d made %d attempts and rejected %q", i, g.out.Attempts, g.out.Rejected)
+						}
+					}
+					if took := time.Since(start); took < 2*testGrace {
+						t.Errorf("took %v, which tests nothing", took)
+					}
+				})
+			})
+		}
+	}
+}
+
 func TestPartnersMayBeRoundsApart(t *testing.T) {
 	for lag, want := range map[int]int{0: 1, 1: 2} {
 		t.Run(fmt.Sprint(lag), func(t *testing.T) {

@@ -111,7 +111,7 @@ func (w *swap) accept(now time.Time, h protocol.Header, payload []byte) error {
 	return nil
 }
 
-// stalled says that the partner has sent nothing for Grace and something is missing.
+// stalled says that the partner has sent nothing for Grace and something of its is missing.
 func (w *swap) stalled(now time.Time, grace time.Duration) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

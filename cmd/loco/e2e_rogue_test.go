@@ -81,7 +81,7 @@ func (r *rogue) write(t *testing.T, what []byte) {
 	t.Helper()
 	for _, id := range r.peers {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		s, err := r.mesh.Open(ctx, id, "/loco/gossip/control/2/allreduce/2")
+		s, err := r.mesh.Open(ctx, id, "/loco/gossip/control/2/allreduce/3")
 		cancel()
 		if err != nil {
 			t.Fatal(err)

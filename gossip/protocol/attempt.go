@@ -15,6 +15,7 @@ type attempt struct {
 	group       group
 	begun       time.Time
 	complete    bool
+	completed   time.Time
 	dones       map[mesh.ID][32]byte // the coordinator's
 	fetch       bool
 	commit      committed // what is fetched
@@ -67,7 +68,7 @@ func (m *Rounds) enter(now time.Time, number uint64, coordinator mesh.ID, g grou
 	if g.source == m.Worker {
 		for _, p := range g.members {
 			if !p.has {
-				m.serve(Serve{p.ID, m.own.round, g.adopt.attempt, number})
+				m.serve(Serve{p.ID, m.own.round, g.adopt.attempt, number, true})
 			}
 		}
 	}
@@ -146,7 +147,7 @@ func (a *attempt) agrees(hash [32]byte) bool {
 // report tells the coordinator that this worker holds everything.
 func (m *Rounds) report(now time.Time, hash [32]byte) {
 	a := m.attempt
-	a.complete = true
+	a.complete, a.completed = true, now
 	if a.coordinator != m.Self {
 		if m.bug != bugLostDone || m.tries > 1 {
 			m.send(a.coordinator, a.number, done{hash})
@@ -229,6 +230,9 @@ func (m *Rounds) Fail(now time.Time, number uint64, who mesh.ID, why string) {
 	if a.fetch {
 		m.out = append(m.out, Action{Stop: true})
 		m.attempt = nil
+		if !m.gone(who) {
+			m.send(who, number, withdraw{}) // it need not send what it has not begun to
+		}
 		m.strike(who, why)
 		m.fetch(now)
 		return

@@ -25,6 +25,12 @@ const (
 	bugUnaveraged       // a failed round is reported as averaged alone
 	bugFew              // those who are left out are never asked again
 	bugServed           // what has been served is never given back
+	bugHasty            // who comes late closes a group at once
+	bugFour             // an adopted result is sent to four members at a time
+	bugQuit             // what was asked for in an older attempt is sent to its end
+	bugPhases           // each worker's deadline ends the others' attempts in turn
+	bugElsewhere        // who waits is not told of an attempt without it
+	bugImpatient        // half of the deadline ends an attempt, whoever is at work
 
 	bugPairDouble  // a chunk that comes twice counts twice
 	bugPairEarly   // Holds before the last chunk
@@ -41,4 +47,5 @@ const (
 	bugPairLate    // the deadline is not looked at
 	bugPairKeep    // what was taken is never forgotten
 	bugPairMute    // Holds is said once, and never again
+	bugPairUnsent  // a partner that has sent everything is blamed for the own slow line
 )

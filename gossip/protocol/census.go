@@ -146,6 +146,10 @@ func (m *Rounds) tryClose(now time.Time) {
 			m.finishBehind(id, why)
 			return
 		}
+		if m.awaitsElsewhere(now) {
+			m.closedAt = time.Time{}
+			return
+		}
 		in, others, missing := m.census()
 		if m.patient(now, in, others, missing) {
 			m.closedAt = time.Time{}

@@ -24,6 +24,12 @@ var Bugs = []struct {
 	{"a failed round is applied as if averaged", bugUnaveraged},
 	{"those who were left out are never asked again", bugFew},
 	{"what has been served is never given back", bugServed},
+	{"half of the deadline ends an attempt, whoever is at work", bugImpatient},
+	{"who waits is not told of an attempt without it", bugElsewhere},
+	{"who comes late closes a group at once", bugHasty},
+	{"the deadlines of workers end each other's attempts", bugPhases},
+	{"an adopted result is sent to four members at a time", bugFour},
+	{"what an older attempt asked for is sent to its end", bugQuit},
 }
 
 // Plant puts bug i into a machine.
@@ -49,6 +55,7 @@ var PairBugs = []struct {
 	{"a one-sided exchange is not counted", bugPairSilent},
 	{"the deadline is not looked at", bugPairLate},
 	{"what was taken is never forgotten", bugPairKeep},
+	{"a partner that has sent everything is blamed for the own slow line", bugPairUnsent},
 }
 
 // PlantPair puts bug i into a machine.

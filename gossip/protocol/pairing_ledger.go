@@ -16,7 +16,7 @@ type PairLedger struct {
 	have     []bool
 	missing  int // the partner's
 	unsent   int
-	progress time.Time
+	progress time.Time // of the partner
 }
 
 // Half is one side of a mean.
@@ -79,9 +79,12 @@ func (l *PairLedger) complete() bool {
 	return l.missing == 0 && l.unsent == 0
 }
 
-// Stalled says that the partner has sent nothing for grace, and something is missing.
+// Stalled says that the partner has sent nothing for grace, and something of its is missing.
+// What is left of the own vector is no matter of the partner's: who takes nothing of it is
+// noticed by the writer, and a slow line of this worker's is nobody else's fault.
 func (l *PairLedger) Stalled(now time.Time, grace time.Duration) bool {
-	return (l.missing > 0 || l.unsent > 0) && now.Sub(l.progress) >= grace
+	owed := l.missing > 0 || l.bug == bugPairUnsent && l.unsent > 0
+	return owed && now.Sub(l.progress) >= grace
 }
 
 // Halves is the mean's formula, the lower worker first:

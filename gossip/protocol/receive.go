@@ -32,7 +32,7 @@ func (m *Rounds) Receive(now time.Time, from mesh.ID, env Envelope, msg Message)
 		m.onBehind(from, msg)
 	case want:
 		if env.Round == m.kept.round && env.Attempt == m.kept.attempt && m.over(env.Round) {
-			m.serve(Serve{from, env.Round, env.Attempt, env.Attempt})
+			m.serve(Serve{To: from, Round: env.Round, Attempt: env.Attempt, Number: env.Attempt})
 		} else if m.over(env.Round) || m.place.known && env.Round < m.place.round {
 			m.answerOver(from, env.Round)
 		}
@@ -65,9 +65,14 @@ func (m *Rounds) onReady(now time.Time, from mesh.ID, r announced) {
 		}
 		return
 	}
+	m.elsewhere.over(r)
 	if a := m.attempt; a != nil && !a.fetch {
+		if !a.has(from) {
+			m.sayElsewhere(from)
+			return
+		}
 		newer := r.have.attempt > a.group.adopt.attempt && !slices.Contains(m.dropped, r.have.attempt)
-		if a.has(from) && (r.last >= a.number || newer && a.coordinator == m.Self) {
+		if r.last >= a.number || newer && a.coordinator == m.Self {
 			m.broadcast(a.number, failed{"", "a member is in no attempt"})
 			m.abandon(now)
 		}
@@ -78,12 +83,19 @@ func (m *Rounds) onReady(now time.Time, from mesh.ID, r announced) {
 
 func (m *Rounds) onWithdraw(now time.Time, from mesh.ID, env Envelope) {
 	delete(m.readys, from)
+	m.unserve(from, env.Round)
 	if !m.active || env.Round != m.own.round {
 		return
 	}
 	if a := m.attempt; a != nil && !a.fetch && a.has(from) {
 		// It had not heard of the group. That is no fault: it may come back, or leave.
 		m.broadcast(a.number, failed{"", "a member withdrew"})
+		if now.Sub(m.started) >= m.Deadline/2 && m.bug != bugPhases {
+			// Its deadline came amid the attempt, and this worker's may come amid the next, and so on:
+			// where both begin anew they have all of it for one.
+			m.giveUp(fmt.Sprintf("%s gave the attempt up, and half of the deadline is over", m.name(from)))
+			return
+		}
 		m.abandon(now)
 		return
 	}
@@ -96,6 +108,10 @@ func (m *Rounds) onGroup(now time.Time, from mesh.ID, env Envelope, g group) {
 		return
 	}
 	if !m.active || env.Round != m.own.round || m.attempt != nil && (m.attempt.fetch || env.Attempt <= m.attempt.number) {
+		return
+	}
+	if !slices.ContainsFunc(g.members, func(p GroupMember) bool { return p.ID == m.Self }) {
+		m.onElsewhere(now, from, env.Attempt, g)
 		return
 	}
 	if why, bad := m.observed[from]; bad {
@@ -132,14 +148,12 @@ func (m *Rounds) onGroup(now time.Time, from mesh.ID, env Envelope, g group) {
 
 // checkGroup returns what is wrong with a group, or nothing.
 func (m *Rounds) checkGroup(from mesh.ID, coordinator int, g group) string {
-	var self, sender, source bool
+	var sender, source bool
 	voters := 0
 	for _, p := range g.members {
 		switch {
 		case p.ID == m.Self && (p.Worker != m.own.worker || p.Weight != m.own.weight):
 			return "sent a group with another weight or number for this worker"
-		case p.ID == m.Self:
-			self = true
 		case p.ID == from:
 			sender = p.Worker == coordinator
 		}
@@ -149,8 +163,6 @@ func (m *Rounds) checkGroup(from mesh.ID, coordinator int, g group) string {
 		}
 	}
 	switch {
-	case !self:
-		return "sent a group to a worker that is not in it"
 	case !sender:
 		return "sent a group it does not coordinate"
 	case !source:
@@ -169,6 +181,9 @@ func (m *Rounds) onDone(now time.Time, from mesh.ID, env Envelope, d done) {
 	a := m.attempt
 	if !m.active || a == nil || a.fetch || a.number != env.Attempt || env.Round != m.own.round || a.coordinator != m.Self || !a.has(from) {
 		return
+	}
+	if _, again := a.dones[from]; again {
+		m.send(from, a.number, done{a.dones[m.Self]}) // it asks: the attempt is still under way
 	}
 	a.dones[from] = d.hash
 	if a.complete {

@@ -18,7 +18,7 @@ const (
 	attemptsMax = 16      // tries of one round by this worker
 	triesMax    = 1 << 12 // that a peer may say a round had: they are numbered in 16 bits
 	peersMax    = 4096    // peers that are remembered
-	servesMax   = 4       // results that are sent at a time
+	servesMax   = 4       // results that are sent to late members at a time; who waits for its turn asks another after Grace
 )
 
 // RoundsConfig is what does not change in the life of a process.
@@ -88,6 +88,7 @@ type Rounds struct {
 	resendAt    time.Time
 	abandonedAt time.Time
 	fetchedAt   time.Time
+	elsewhere   elsewhere
 	waitEnd     time.Time          // when the last group closed
 	observed    map[mesh.ID]string // seen to fail by this worker
 	reported    map[mesh.ID]string // said to fail by others
@@ -102,8 +103,8 @@ type Rounds struct {
 	dropped     []uint64 // attempts whose results are void
 	oldTotal    float64  // of bugDivisor
 
-	serving map[mesh.ID]bool // results on their way
-	waiting []Serve          // for their turn
+	serving map[mesh.ID]Serve // results on their way
+	waiting []Serve           // for their turn
 
 	out []Action
 }
@@ -130,6 +131,7 @@ type Action struct {
 	Begin  *Plan // start the data plane of a group or a download
 	Stop   bool  // end the data plane
 	Serve  *Serve
+	Quit   *Serve // one under way: between two frames it ends
 	Finish *Finish
 }
 
@@ -146,6 +148,7 @@ type Serve struct {
 	To              mesh.ID
 	Round           uint64
 	Attempt, Number uint64
+	member          bool // of a group that adopts the result: none waits for its turn, or it would hold this worker for silent
 }
 
 // Finish is how a round ends for this worker: with Result, Behind, an error, or, if none
@@ -184,7 +187,7 @@ func NewRounds(c RoundsConfig) *Rounds {
 	m.paces = map[mesh.ID]*pace{}
 	m.heard = map[mesh.ID]time.Time{}
 	m.spoken = map[mesh.ID]bool{}
-	m.serving = map[mesh.ID]bool{}
+	m.serving = map[mesh.ID]Serve{}
 	return m
 }
 
@@ -207,7 +210,7 @@ func (m *Rounds) Start(now time.Time, round uint64, s Start) {
 	m.observed, m.reported, m.votes = map[mesh.ID]string{}, map[mesh.ID]string{}, map[mesh.ID]behind{}
 	m.strikes = map[mesh.ID]int{}
 	m.late, m.aborting = nil, false
-	m.stepDown, m.tries, m.attempt, m.lastMembers = false, 0, nil, nil
+	m.stepDown, m.tries, m.attempt, m.lastMembers, m.elsewhere = false, 0, nil, nil, elsewhere{}
 	if m.kept.attempt != 0 && round <= m.kept.round {
 		m.kept = committed{} // the caller went back to a state of another lineage
 	}
@@ -325,12 +328,12 @@ func (m *Rounds) excluded(id mesh.ID) bool {
 	return o || r
 }
 
-// Expect makes rounds up to the one wait for a joiner as for live members.
+// Expect makes rounds up to the one wait for a joiner as for live members: it may say again and
+// again that it comes, and only its Ready shows that it does.
 func (m *Rounds) Expect(id mesh.ID, round uint64) {
 	if len(m.expected) < peersMax {
 		m.expected[id] = round
 	}
-	delete(m.misses, id)
 }
 
 // Tick moves what only time moves. The shell calls it every TickEvery, between
@@ -344,8 +347,7 @@ func (m *Rounds) Tick(now time.Time) {
 		return
 	}
 	if now.Sub(m.started) >= m.Deadline && m.bug != bugDeadline {
-		m.broadcast(0, withdraw{})
-		m.finish(Finish{Err: fmt.Errorf("round %d: %w of %v: %s", m.own.round, ErrDeadline, m.Deadline, m.waitingFor())})
+		m.giveUp(m.waitingFor())
 		return
 	}
 	if m.attempt == nil {
@@ -367,6 +369,12 @@ func (m *Rounds) Tick(now time.Time) {
 	}
 }
 
+// giveUp ends the round without a result. The caller may repeat it.
+func (m *Rounds) giveUp(why string) {
+	m.broadcast(0, withdraw{})
+	m.finish(Finish{Err: fmt.Errorf("round %d: %w of %v: %s", m.own.round, ErrDeadline, m.Deadline, why)})
+}
+
 // TickEvery is the time between two ticks.
 func (m *Rounds) TickEvery() time.Duration { return m.Detection / 4 }
 
@@ -381,84 +389,6 @@ func (m *Rounds) notice(now time.Time) {
 		if a := m.attempt; m.active && a != nil && !a.fetch && a.coordinator == m.Self {
 			m.sayGroup(true) // who has given it up since, or decided the round otherwise, says so
 		}
-	}
-}
-
-// sayGroup tells the members of the attempt that this worker coordinates of it again: all of
-// them, or those that have not said Done.
-func (m *Rounds) sayGroup(all bool) {
-	a := m.attempt
-	for _, p := range a.group.members {
-		if _, done := a.dones[p.ID]; p.ID != m.Self && (all || !done) {
-			m.send(p.ID, a.number, a.group)
-		}
-	}
-}
-
-// remind repeats what a lost message may have left unsaid.
-func (m *Rounds) remind() {
-	a := m.attempt
-	switch {
-	case a.fetch:
-	case a.coordinator == m.Self:
-		m.sayGroup(false)
-	case a.complete:
-		if m.bug != bugLostDone {
-			m.send(a.coordinator, a.number, done{m.have.hash})
-		}
-	default:
-		// The coordinator may have gone on without this worker, if that stood still.
-		m.send(a.coordinator, a.number, want{})
-	}
-}
-
-// checkPatience ends an attempt that makes no progress: half the deadline leaves
-// time for another.
-func (m *Rounds) checkPatience(now time.Time) {
-	a := m.attempt
-	if a.fetch || now.Sub(a.begun) < m.Deadline/2 || !a.complete {
-		return
-	}
-	if a.coordinator != m.Self {
-		m.Fail(now, a.number, a.coordinator, "did not commit")
-		return
-	}
-	for _, g := range a.group.members {
-		if _, ok := a.dones[g.ID]; !ok {
-			m.Fail(now, a.number, g.ID, "did not report its result")
-			return
-		}
-	}
-}
-
-// Served takes in that a result has been sent, or could not be.
-func (m *Rounds) Served(to mesh.ID) {
-	if m.bug == bugServed {
-		return
-	}
-	delete(m.serving, to)
-	waiting := m.waiting
-	m.waiting = nil
-	for _, s := range waiting {
-		m.serve(s)
-	}
-}
-
-// serve sends a result now, or when its turn comes: one at a time to a peer.
-func (m *Rounds) serve(s Serve) {
-	if !m.serving[s.To] && len(m.serving) < servesMax {
-		m.serving[s.To] = true
-		m.out = append(m.out, Action{Serve: &s})
-		return
-	}
-	for i, w := range m.waiting {
-		if w.To == s.To {
-			m.waiting[i] = s
-			return
-		}
-	}
-	if len(m.waiting) < MembersMax {
-		m.waiting = append(m.waiting, s)
 	}
 }
 

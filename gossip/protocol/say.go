@@ -3,6 +3,7 @@ package protocol
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"loco/mesh"
 )
@@ -34,7 +35,14 @@ func (m *Rounds) waitingFor() string {
 		return fmt.Sprintf("attempt %d of %d members is under way", m.tries, len(m.attempt.group.members))
 	}
 	in, others, missing := m.census()
-	text := fmt.Sprintf("%d workers are ready, %v are not", len(in)+len(others), missing)
+	var names []string
+	for _, id := range missing {
+		names = append(names, m.name(id))
+	}
+	text := fmt.Sprintf("%d workers are ready", len(in)+len(others))
+	if len(names) > 0 {
+		text += fmt.Sprintf(", missing are %s", strings.Join(names, ", "))
+	}
 	if m.Quorum > 0 {
 		text += fmt.Sprintf("; more than half of %d must be, or all where workers were started anew", m.Quorum)
 	}

@@ -9,6 +9,9 @@ import (
 	"loco/gossip/protocol"
 )
 
+// turnsWithin is after how many rounds everybody has been in a group, who is waited for in turns.
+const turnsWithin = 16
+
 // checker holds a world to the invariants of the protocol.
 type checker struct {
 	w             *world
@@ -18,7 +21,8 @@ type checker struct {
 	goal          uint64                // every round from here on has everybody
 	end           uint64                // and when all have finished this one the run is over
 	deadline      time.Duration         // of the run, once the faults have ended
-	lostRounds    int
+	turns         bool                  // everybody is in a group at least once from goal to end
+	in            map[int]bool          // who was
 }
 
 // decided is a commit of one process.
@@ -29,12 +33,13 @@ type decided struct {
 	since   time.Duration // when the process called Average
 	base    [32]byte
 	hash    [32]byte
+	next    [32]byte // the state that follows
 	round   uint64
 	workers []int
 }
 
 func newChecker(w *world) *checker {
-	return &checker{w: w, contributions: map[uint64]*contribution{}, commits: map[uint64][]*decided{}}
+	return &checker{w: w, contributions: map[uint64]*contribution{}, commits: map[uint64][]*decided{}, in: map[int]bool{}}
 }
 
 func (c *checker) fail(format string, args ...any) {
@@ -69,7 +74,9 @@ func (c *checker) commit(p *roundProc, r *protocol.Result) bool {
 			return false
 		}
 	}
-	c.agree(&decided{p, p.v.index, c.w.now, p.started, p.state.id, r.Hash, r.Round, r.Workers})
+	p.own.seen = p.own.seen || slices.Contains(r.Workers, p.v.index)
+	next := p.state.apply(h.result, r.Tokens)
+	c.agree(&decided{p, p.v.index, c.w.now, p.started, p.state.id, r.Hash, next.id, r.Round, r.Workers})
 	if (c.goal > 0 && r.Round >= c.goal || c.w.params.calm) && c.err == nil && c.w.unequal == nil {
 		c.together(p, r)
 	}
@@ -114,12 +121,12 @@ func (c *checker) agree(d *decided) {
 		if o.hash == d.hash && o.base == d.base {
 			continue
 		}
-		alive := c.w.nodes[o.node].proc == o.p
+		counts := c.counts(o)
 		switch {
-		case c.w.params.quorum > 0 && alive:
+		case c.w.params.quorum > 0 && counts:
 			c.fail("w%d and w%d commit different bytes for round %d under a quorum", o.node, d.node, round)
 			return
-		case c.w.params.quorum == 0 && o.base == d.base && alive && !c.apart(o, d):
+		case c.w.params.quorum == 0 && o.base == d.base && counts && !c.apart(o, d):
 			c.fail("w%d commits round %d as the mean of %v, and w%d, which it could reach all the time, as that of %v", d.node, round, d.workers, o.node, o.workers)
 			return
 		}
@@ -130,6 +137,17 @@ func (c *checker) agree(d *decided) {
 	}
 	c.commits[round] = append(c.commits[round], d)
 	c.w.strike(d)
+}
+
+// counts says that a decision has not vanished with the process that made it: it lives, or
+// somebody holds, or would come back with, a state that descends from it.
+func (c *checker) counts(d *decided) bool {
+	return slices.ContainsFunc(c.w.nodes, func(v *node) bool {
+		if v.proc != nil && (v.proc == d.p || v.proc.holds().descends(d.round+1, d.next)) {
+			return true
+		}
+		return v.disk.descends(d.round+1, d.next)
+	})
 }
 
 // apart says that two that decided differently could not reach each other for a while:
@@ -189,13 +207,33 @@ func (c *checker) memory(p *roundProc) {
 	}
 }
 
-// lost counts what a process gives up when it takes over another's state.
-func (c *checker) lost(p *roundProc, s *state) {
+// lost checks what a process says that it gives up when it takes over another's state: the
+// rounds and its own tokens since the newest state that both had. It is not held to what one of
+// the two does not remember, for its process has begun later, nor to damage, which is no round.
+func (c *checker) lost(p *roundProc, s *state, rounds uint64, tokens float64) {
 	if s.tokens < p.state.tokens {
 		c.fail("w%d gives up %v for the lighter %v", p.v.index, p.state, s)
 	}
-	if s.round <= p.state.round && s.id != p.state.id {
-		c.lostRounds++
+	c.w.report.Resyncs++
+	fork := p.state.fork(s)
+	if c.w.params.flips || fork == nil || fork.round < p.past[0].round || len(p.theirs) == 0 || fork.round < p.theirs[0].round {
+		return
+	}
+	own := 0.0
+	for at := p.state; at != fork; at = at.parent {
+		for _, id := range at.from {
+			// It knows of those that it committed itself; of a lineage that it goes back to and leaves
+			// again it has counted them before.
+			if k := c.contributions[id]; k.by == p && k.seen && !k.lost {
+				k.lost = true
+				own += k.weight
+			}
+		}
+	}
+	c.w.report.Lost += rounds
+	if rounds != p.state.round-fork.round || tokens != own {
+		c.fail("w%d gives up %v for %v and counts %d rounds and %v tokens as lost, of %d and %v since %v", p.v.index, p.state, s, rounds, tokens,
+			p.state.round-fork.round, own, fork)
 	}
 }
 
@@ -207,23 +245,37 @@ func (c *checker) settled() {
 		newest = max(newest, v.proc.at())
 	}
 	c.goal, c.end = newest+2, newest+4
-	c.deadline = c.w.now + 4*c.w.params.deadline
+	lasts := 4 * (c.w.params.deadline + c.w.params.innerMin)
+	if p := c.w.params; p.graceMin > 0 && p.cycle > 1 && !p.long {
+		// Who is late has its turn in each cycle, and is waited for then as long as it takes.
+		c.turns, c.end = true, c.goal+turnsWithin
+		lasts += turnsWithin * 2 * (p.inner + p.grace)
+	}
+	c.deadline = c.w.now + lasts
 	c.w.tracef("check", "from round %d on every round has everybody", c.goal)
 	c.w.at(c.deadline, func() {
 		if !c.w.over {
-			c.fail("the faults ended %v ago, and the workers are not together", 4*c.w.params.deadline)
+			c.fail("the faults ended %v ago, and the workers are not together", lasts)
 		}
 	})
 }
 
-// together checks that a round has all the live, or, where they do not wait for who is late,
-// half of them.
+// together checks that a round has all the live, or half of them where they do not wait for who
+// is late, or who was late once has to fetch for longer than they wait and so is late again.
 func (c *checker) together(p *roundProc, r *protocol.Result) {
 	var live []int
 	for _, v := range c.w.live() {
 		live = append(live, v.index)
 	}
-	if c.w.params.graceMin > 0 && 2*len(r.Workers) >= len(live) {
+	for _, i := range r.Workers {
+		c.in[i] = c.in[i] || r.Round >= c.goal && c.goal > 0
+	}
+	params := c.w.params
+	if n := p.m.Tries(); n > 1 && params.graceMin == 0 {
+		c.fail("w%d commits round %d in attempt %d and blames %q, where nothing is wrong any more", p.v.index, r.Round, n, p.m.Rejected())
+		return
+	}
+	if (params.graceMin > 0 || params.long && !params.calm) && 2*len(r.Workers) >= len(live) {
 		return
 	}
 	if !slices.Equal(live, r.Workers) {
@@ -242,6 +294,10 @@ func (c *checker) atEnd() {
 	}
 	byRound := map[uint64][32]byte{}
 	for _, v := range c.w.live() {
+		if c.turns && !c.in[v.index] {
+			c.fail("w%d was in no group for %d rounds, and has had its turn", v.index, turnsWithin)
+			return
+		}
 		s := v.proc.holds()
 		if s == nil {
 			c.fail("w%d has no state at the end", v.index)

@@ -69,7 +69,11 @@ func (w *world) fault() {
 // before it has told anybody, and restarts one that knows only its own promise.
 func (w *world) strike(d *decided) {
 	p := w.params
-	if w.healed || p.calm || p.flips || w.now > p.until || w.rng.IntN(50) > 0 {
+	rare := 50
+	if p.quorum > 0 && len(d.workers) < p.workers {
+		rare = 12 // what this one has decided few know
+	}
+	if w.healed || p.calm || p.flips || w.now > p.until || w.rng.IntN(rare) > 0 {
 		return
 	}
 	w.cut(time.Duration(w.rng.Int64N(int64(10*time.Second)))+time.Second, func(a, b int) bool { return a == d.node || b == d.node })
@@ -83,7 +87,7 @@ func (w *world) strike(d *decided) {
 // and come back to what the former process said.
 func (w *world) ambush(v *node) {
 	p := w.params
-	if w.healed || p.calm || p.flips || w.now > p.until || w.rng.IntN(60) > 0 {
+	if w.healed || p.calm || p.flips || w.now > p.until || w.rng.IntN(40) > 0 {
 		return
 	}
 	lasts, stop := time.Duration(w.rng.Int64N(int64(3*time.Second))), w.rng.IntN(2) == 0
@@ -192,6 +196,7 @@ func (v *node) resume(blind bool) {
 	for i := range w.nodes {
 		w.links[i][v.index].resume()
 	}
+	v.transmit()
 	w.lookAround()
 }
 

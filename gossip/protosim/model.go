@@ -15,6 +15,8 @@ type state struct {
 	tokens float64 // of the lineage
 	phi    []float64
 	id     [32]byte
+	parent *state   // that a round was applied to
+	from   []uint64 // the contributions of that round
 }
 
 func genesis(blocks int) *state {
@@ -48,12 +50,44 @@ func (s *state) clone() *state {
 
 // apply is the outer step.
 func (s *state) apply(result []*piece, tokens float64) *state {
-	n := &state{round: s.round + 1, tokens: s.tokens + tokens, phi: slices.Clone(s.phi)}
+	n := &state{round: s.round + 1, tokens: s.tokens + tokens, phi: slices.Clone(s.phi), parent: s}
+	if len(result) > 0 && result[0] != nil {
+		n.from = result[0].from
+	}
 	for b, p := range result {
 		n.phi[b] -= 0.7 * p.value
 	}
 	n.seal()
 	return n
+}
+
+// at is the state of a round that s descends from, s itself included; nil: none.
+func (s *state) at(round uint64) *state {
+	for s != nil && s.round > round {
+		s = s.parent
+	}
+	return s
+}
+
+// descends says that s is a state of a round, or follows from it.
+func (s *state) descends(round uint64, id [32]byte) bool {
+	from := s.at(round)
+	return from != nil && from.round == round && from.id == id
+}
+
+// fork is the newest state that both descend from; nil: none.
+func (s *state) fork(o *state) *state {
+	for s != nil && o != nil && s.id != o.id {
+		if s.round >= o.round {
+			s = s.parent
+		} else {
+			o = o.parent
+		}
+	}
+	if o == nil {
+		return nil
+	}
+	return s
 }
 
 // hasher is 128 bits of mixing: collisions are no matter of a simulation.
@@ -94,6 +128,9 @@ func hashOf(result []*piece) [32]byte {
 type contribution struct {
 	id     uint64
 	node   int
+	by     *roundProc // of an all-reduce: the process
+	seen   bool       // in a mean, by it
+	lost   bool       // with a state that the process gave up
 	round  uint64
 	base   [32]byte
 	part   protocol.Part // of a pair's round

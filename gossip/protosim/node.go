@@ -25,7 +25,13 @@ type node struct {
 	id          mesh.ID
 	offset      time.Duration // of its clock
 	speed       float64       // of its inner steps
-	up, down    time.Duration // when its lines are free
+	up, down    time.Duration // that a data frame takes on its lines
+	sending     bool          // a frame is on the line up
+	taking      bool          // and on the line down
+	turnUp      int           // the link that had it last
+	turnDown    int
+	incoming    []*link
+	free        [2]time.Duration // scale: when its lines are, up and down
 	incarnation int
 	proc        process
 	paused      bool
@@ -46,6 +52,7 @@ func newNode(w *world, i int) *node {
 	v := &node{w: w, index: i, id: mesh.ID(fmt.Sprintf("w%d", i)), seen: map[int]mesh.Member{}, reach: map[int]bool{}, epoch: map[int]int{}}
 	v.offset = time.Duration(w.rng.Int64N(int64(2000 * time.Hour)))
 	v.speed = 1 + 0.15*w.rng.Float64()
+	v.up, v.down = w.drawLine(), w.drawLine()
 	return v
 }
 
@@ -65,6 +72,9 @@ func (v *node) boot(s *state, fresh bool) {
 		v.proc = newPairProc(v, s, fresh)
 	} else {
 		v.proc = newRoundProc(v, s, fresh)
+	}
+	for _, l := range v.incoming {
+		l.w.nodes[l.from].transmit()
 	}
 	v.ticks(v.incarnation)
 }
@@ -112,11 +122,10 @@ func (v *node) exec(do func()) {
 // crash ends the process.
 func (v *node) crash() {
 	v.w.tracef(string(v.id), "crashes")
+	v.w.report.Crashes++
 	v.proc, v.paused, v.queued, v.ready = nil, false, nil, false
 	v.incarnation++
-	for i := range v.w.nodes {
-		v.w.links[i][v.index].held = [streams][]frame{}
-	}
+	v.hangUp()
 	v.w.lookAround()
 }
 

@@ -21,13 +21,18 @@ type PairReport struct {
 // excessMax is how many Averages after the faults have ended may be alone though not the odd
 // one. Workers may be a round apart then, with an odd number in each of the two rounds, and two of
 // them step alone before they are in one; that may happen twice. Where they are odd in all, each of
-// the two rounds has an odd one more, and among many there are more places for it than one.
-func excessMax(live int) int {
+// the two rounds has an odd one more, and among many there are more places for it than one. Where
+// transfers are long the odd one, who has none, comes by one into the others' next inner phase.
+func (p params) excessMax(live int) int {
 	many := live / 8
 	if live > 8 {
 		many = live / 4
 	}
-	return 4 + 2*(live%2) + many
+	most := 4 + 2*(live%2) + many
+	if p.long {
+		most *= 2
+	}
+	return most
 }
 
 // vectorOf names a worker's vector.
@@ -277,7 +282,7 @@ func (c *pairChecker) atEnd() {
 		odd = (c.rounds + live - 1) / live
 	}
 	c.w.report.Pairs.Excess = max(0, alones-odd)
-	if alones > odd+excessMax(live) {
+	if alones > odd+c.w.params.excessMax(live) {
 		c.w.check.fail("%d of %d Averages of %d workers were alone, 2 rounds after the faults ended", alones, c.rounds, live)
 	}
 }

@@ -23,23 +23,16 @@ func newPairPlane(p *pairProc, c *pairCall, x protocol.Exchange) *pairPlane {
 
 // begin sends the own vector. Where nobody takes it the exchange hears of it.
 func (d *pairPlane) begin() {
-	w, i := d.p.v.w, d.p.v.w.node(d.Peer)
-	l := w.links[d.p.v.index][i]
+	w := d.p.v.w
+	l := w.links[d.p.v.index][w.node(d.Peer)]
 	for c := range d.Chunks() {
 		s := d.Chunk(c)
 		h := protocol.Header{Type: protocol.TypePair, Part: d.Part, Round: d.Round, Attempt: d.Number, Chunk: uint32(c),
 			Worker: uint32(d.p.v.index), Count: uint32(s.Hi - s.Lo)}
-		taken := l.send(data, frame{header: h, piece: d.call.own.vec[c]}) - w.now
-		switch {
-		case w.nodes[i].proc == nil:
-			taken = w.params.latency
-		case l.blocked():
-			taken = w.params.grace
-		}
-		d.p.v.later(taken, func() {
+		l.write(frame{header: h, piece: d.call.own.vec[c]}, d, func(ok bool) {
 			switch {
 			case d.call.plane != d:
-			case w.nodes[i].proc == nil || l.blocked():
+			case !ok:
 				d.p.step(func(now time.Time) { d.p.m.Fail(now, d.Part, d.Number, "takes no data") })
 			case d.Sent():
 				d.complete()

@@ -135,7 +135,7 @@ func (p *pairProc) act(a protocol.PairAction) {
 		if w.opts.Trace != nil {
 			w.tracef(string(p.v.id), "-> w%d part %d, %d/%d %s", to, a.Send.Env.Part, a.Send.Env.Round, a.Send.Env.Attempt, protocol.Describe(a.Send.Msg))
 		}
-		w.links[p.v.index][to].send(control, frame{env: a.Send.Env, msg: a.Send.Msg})
+		w.links[p.v.index][to].send(frame{env: a.Send.Env, msg: a.Send.Msg})
 	case a.Begin != nil:
 		x := *a.Begin
 		w.tracef(string(p.v.id), "begins exchange %d of part %d with w%d", x.Number, x.Part, x.PeerWorker)
@@ -146,6 +146,7 @@ func (p *pairProc) act(a protocol.PairAction) {
 	case a.Stop != nil:
 		c := p.calls[*a.Stop]
 		w.pairs.leave(p, c)
+		p.v.cancel(c.plane)
 		c.plane = nil
 	case a.Finish != nil:
 		p.finish(*a.Finish)

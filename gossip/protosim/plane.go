@@ -41,7 +41,7 @@ func (d *plane) begin() {
 			if j == l.Self {
 				d.contribute(j, c, x)
 			} else {
-				d.p.sendData(l.Members[j].ID, d.header(protocol.TypeContribution, j, c), x, l.Number)
+				d.send(l.Members[j].ID, d.header(protocol.TypeContribution, j, c), x)
 			}
 		}
 	}
@@ -104,7 +104,7 @@ func (d *plane) reduce(chunk int) {
 	}
 	for j, m := range l.Members {
 		if j != l.Self {
-			d.p.sendData(m.ID, d.header(protocol.TypeResult, l.Self, chunk), mean, l.Number)
+			d.send(m.ID, d.header(protocol.TypeResult, l.Self, chunk), mean)
 		}
 	}
 	d.arrived(l.Self, chunk, mean)

@@ -23,6 +23,7 @@ type proc struct {
 	source  int         // whose answer it waits for, or waited for; -1: nobody's
 	answer  func(*state, time.Duration)
 	saved   uint64
+	book
 }
 
 // worker is what differs between them.
@@ -51,6 +52,7 @@ func newProc(v *node, self worker) proc {
 func (p *proc) enter(s *state, fresh bool) {
 	if fresh {
 		p.state, p.v.ready = s, true
+		p.open(s)
 		return
 	}
 	p.v.proc = p.self
@@ -80,8 +82,10 @@ func (p *proc) join(own *state, patience time.Duration) {
 		switch {
 		case s != nil && (own == nil || p.self.precedes(s, own)):
 			p.state = s
+			p.follow(mark{}, s, p.theirs)
 		case own != nil && (s != nil || w.now-began >= patience):
 			p.state, place = own, 0
+			p.open(own)
 		default:
 			p.v.later(time.Second, func() { p.join(own, patience-(w.now-began)-time.Second) })
 			return
@@ -105,7 +109,10 @@ func (p *proc) takeOver(s *state, place time.Duration) {
 func (p *proc) phase(left time.Duration) (time.Duration, int) {
 	w := p.v.w
 	if left == 0 {
-		left = time.Duration(float64(w.params.inner) * (1 + 0.1*w.rng.Float64()) * p.v.speed)
+		left = w.params.innerMin + time.Duration(float64(w.params.inner)*(1+0.1*w.rng.Float64())*p.v.speed)
+		if p.v.index == w.params.tardy && w.params.long && w.rng.IntN(3) == 0 {
+			left += 2*w.params.grace + time.Duration(w.rng.Int64N(int64(w.params.innerMin)))
+		}
 	}
 	p.inner = w.now + left
 	p.trains++
@@ -153,13 +160,13 @@ func (p *proc) take(from, stream int, f frame) {
 	case f.request: // of a joiner: this worker's state, and its place in the round
 		answer := frame{}
 		if s := p.holds(); s != nil {
-			answer.state, answer.place = s, max(time.Millisecond, p.inner-w.now)
+			answer.state, answer.place, answer.past = s, max(time.Millisecond, p.inner-w.now), p.past
 			p.self.expect(from, s)
 		}
-		w.links[p.v.index][from].send(data, answer)
+		w.links[p.v.index][from].write(answer, nil, nil)
 	case stream == data:
 		if answer := p.answer; answer != nil && from == p.source {
-			p.answer = nil
+			p.answer, p.theirs = nil, f.past
 			answer(f.state, f.place)
 		}
 	default:
@@ -234,7 +241,7 @@ func (p *proc) ask(from []int, got func(*state, time.Duration)) {
 		}
 		got(s, place)
 	}
-	p.v.w.links[p.v.index][from[0]].send(control, frame{request: true})
+	p.v.w.links[p.v.index][from[0]].send(frame{request: true})
 	p.v.later(2*p.v.w.params.grace, func() {
 		if p.asked == asked {
 			p.answer = nil

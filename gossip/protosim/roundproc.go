@@ -1,6 +1,7 @@
 package protosim
 
 import (
+	"slices"
 	"time"
 
 	"loco/gossip/codec"
@@ -141,16 +142,21 @@ func (p *roundProc) act(a protocol.Action) {
 		if p.v.w.opts.Trace != nil {
 			p.v.w.tracef(string(p.v.id), "-> w%d %d/%d %s", to, a.Send.Env.Round, a.Send.Env.Attempt, protocol.Describe(a.Send.Msg))
 		}
-		p.v.w.links[p.v.index][to].send(control, frame{env: a.Send.Env, msg: a.Send.Msg})
+		p.v.w.links[p.v.index][to].send(frame{env: a.Send.Env, msg: a.Send.Msg})
 	case a.Begin != nil:
 		p.v.w.tracef(string(p.v.id), "begins attempt %d of round %d, %d members, source %q", a.Begin.Number, a.Begin.Round, len(a.Begin.Members), a.Begin.Source)
+		p.v.w.report.Adopted += boolean(a.Begin.Source != "" && len(a.Begin.Members) > 0)
 		p.data = newPlane(p, *a.Begin, p.own.vec)
 		p.data.begin()
 		p.v.w.ambush(p.v)
 	case a.Stop:
-		p.data = nil
+		p.stop()
 	case a.Serve != nil:
 		p.serve(*a.Serve)
+	case a.Quit != nil:
+		if p.v.quit(*a.Quit) {
+			p.v.later(0, func() { p.step(func(time.Time) { p.m.Served(a.Quit.To) }) })
+		}
 	case a.Finish != nil:
 		p.finish(*a.Finish)
 	}
@@ -173,7 +179,8 @@ func (p *roundProc) complete(d *plane) {
 // finish ends a round as the trainer does.
 func (p *roundProc) finish(f protocol.Finish) {
 	w := p.v.w
-	p.data, p.calling = nil, false
+	p.stop()
+	p.calling = false
 	w.check.waited(p.v.index, p.state.round, p.started, p.paused)
 	switch {
 	case f.Result != nil:
@@ -181,8 +188,13 @@ func (p *roundProc) finish(f protocol.Finish) {
 		if !w.check.commit(p, f.Result) {
 			return
 		}
+		own := 0.0
+		if slices.Contains(f.Result.Workers, p.v.index) {
+			own = p.own.weight
+		}
 		p.kept, p.have, p.own = p.have, nil, nil
 		p.advance(p.state.apply(p.kept.result, f.Result.Tokens))
+		p.note(p.state, own)
 		p.v.done = p.state.round
 		if p.unequal != nil {
 			p.settle(1, f.Result.Workers)
@@ -199,6 +211,14 @@ func (p *roundProc) finish(f protocol.Finish) {
 	}
 }
 
+// stop ends the data plane.
+func (p *roundProc) stop() {
+	if p.data != nil {
+		p.v.cancel(p.data)
+		p.data = nil
+	}
+}
+
 // rest calls again after a pause.
 func (p *roundProc) rest(d time.Duration) {
 	p.trains++
@@ -212,7 +232,13 @@ func (p *roundProc) resync() {
 			p.rest(100 * time.Millisecond)
 			return
 		}
-		p.v.w.check.lost(p, s)
+		fork := p.fork(p.theirs)
+		rounds, tokens := p.state.round-fork.round, p.given-fork.tokens
+		if w := p.v.w; w.opts.uncounted {
+			rounds, tokens = 0, 0
+		}
+		p.v.w.check.lost(p, s, rounds, tokens)
+		p.follow(fork, s, p.theirs)
 		if p.unequal != nil {
 			p.settle(int(s.round-p.state.round), nil)
 		}

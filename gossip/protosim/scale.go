@@ -126,12 +126,12 @@ func (sc *scale) done(w *world, took time.Duration, round uint64) {
 func (l *link) ship(f frame) (free time.Duration) {
 	w := l.w
 	src, dst := w.nodes[l.from], w.nodes[l.to]
-	src.up = max(w.now, src.up) + w.params.chunkTime
-	at := max(src.up+w.jitter(w.params.latency, w.params.sigma), l.last[data])
+	src.free[0] = max(w.now, src.free[0]) + w.params.chunkTime
+	at := max(src.free[0]+w.jitter(w.params.latency, w.params.sigma), l.last[data])
 	l.last[data] = at
 	w.at(at, func() {
-		dst.down = max(w.now, dst.down) + w.params.chunkTime
-		w.at(dst.down, func() { l.arrive(data, f, l.epoch[data]) })
+		dst.free[1] = max(w.now, dst.free[1]) + w.params.chunkTime
+		w.at(dst.free[1], func() { l.deliver(data, f, l.epoch[data]) })
 	})
-	return src.up
+	return src.free[0]
 }

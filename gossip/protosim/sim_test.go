@@ -23,6 +23,10 @@ func TestRandomSchedules(t *testing.T) {
 		total.Messages += r.Messages
 		total.Rounds += r.Rounds
 		total.Forks += r.Forks
+		total.Crashes += r.Crashes
+		total.Adopted += r.Adopted
+		total.Resyncs += r.Resyncs
+		total.Lost += r.Lost
 		if r.Err != nil {
 			t.Errorf("seed %d: %v", seed+1, r.Err)
 			if bad++; bad > 10 {
@@ -30,7 +34,11 @@ func TestRandomSchedules(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d schedules: %d events, %d messages, %d rounds, %d commits of forked rounds", n, total.Events, total.Messages, total.Rounds, total.Forks)
+	t.Logf("%d schedules: %d events, %d messages, %d rounds, %d commits of forked rounds, %d crashes, %d results adopted, %d states taken over with %d rounds lost",
+		n, total.Events, total.Messages, total.Rounds, total.Forks, total.Crashes, total.Adopted, total.Resyncs, total.Lost)
+	if min(total.Forks, total.Crashes, total.Adopted, total.Resyncs, int(total.Lost)) == 0 {
+		t.Error("the faults do not reach all of the protocol")
+	}
 }
 
 // The same seed replays the same run, event by event.

@@ -31,41 +31,34 @@ func (p *roundProc) expect(to int, s *state) {
 	p.step(func(time.Time) { p.m.Expect(p.v.w.nodes[to].id, s.round+1) })
 }
 
-// sendData writes a data frame. Where nobody takes it the attempt hears of it.
-func (p *roundProc) sendData(to mesh.ID, h protocol.Header, x *piece, number uint64) {
-	w, i := p.v.w, p.v.w.node(to)
-	l := w.links[p.v.index][i]
-	wait := time.Duration(-1)
-	switch {
-	case w.nodes[i].proc == nil:
-		wait = w.params.latency
-	case l.blocked():
-		wait = w.params.grace
-	}
-	l.send(data, frame{header: h, piece: x})
-	if wait >= 0 {
-		d := p.data
-		p.v.later(wait, func() {
-			if d != nil && p.data == d && (w.nodes[i].proc == nil || l.blocked()) {
-				p.step(func(now time.Time) { p.m.Fail(now, number, to, "takes no data") })
-			}
-		})
-	}
+// send writes a data frame to a member. Where nobody takes it the attempt hears of it.
+func (d *plane) send(to mesh.ID, h protocol.Header, x *piece) {
+	p := d.p
+	p.v.w.links[p.v.index][p.v.w.node(to)].write(frame{header: h, piece: x}, d, func(ok bool) {
+		if !ok && p.data == d {
+			p.step(func(now time.Time) { p.m.Fail(now, d.ledger.Number, to, "takes no data") })
+		}
+	})
 }
 
 // serve sends a complete result.
 func (p *roundProc) serve(s protocol.Serve) {
-	w := p.v.w
+	served := func() { p.step(func(time.Time) { p.m.Served(s.To) }) }
 	from := p.kept
 	if p.have != nil && p.have.round == s.Round && p.have.attempt == s.Attempt {
 		from = p.have
 	}
-	var free time.Duration
-	if from != nil && from.round == s.Round && from.attempt == s.Attempt {
-		for b, x := range from.result {
-			h := protocol.Header{Type: protocol.TypeResult, Round: s.Round, Attempt: s.Number, Chunk: uint32(b), Worker: uint32(p.v.index), Count: 256}
-			free = w.links[p.v.index][w.node(s.To)].send(data, frame{header: h, piece: x})
-		}
+	if from == nil || from.round != s.Round || from.attempt != s.Attempt {
+		p.v.later(0, served)
+		return
 	}
-	p.v.later(max(0, free-w.now), func() { p.step(func(time.Time) { p.m.Served(s.To) }) })
+	l := p.v.w.links[p.v.index][p.v.w.node(s.To)]
+	for b, x := range from.result {
+		h := protocol.Header{Type: protocol.TypeResult, Round: s.Round, Attempt: s.Number, Chunk: uint32(b), Worker: uint32(p.v.index), Count: 256}
+		l.write(frame{header: h, piece: x}, s, func(ok bool) {
+			if !ok || b == len(from.result)-1 {
+				served()
+			}
+		})
+	}
 }

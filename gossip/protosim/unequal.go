@@ -140,6 +140,7 @@ func (w *world) ends() bool {
 // bring makes the contribution to a round of what a worker has trained.
 func (p *roundProc) bring() *contribution {
 	c := p.v.w.contribute(p.v.index, p.state)
+	c.by = p
 	if p.unequal != nil {
 		c.weight = float64(p.unequal.pending)
 	}

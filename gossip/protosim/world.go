@@ -23,6 +23,8 @@ type Options struct {
 	Pairs      bool
 	TamperPair func(*protocol.Pairing)
 
+	uncounted bool // a mistake that tests plant in the workers: what they lose is not counted
+
 	scale *scale // a world of many, to measure; nil: one to look for mistakes in
 }
 
@@ -34,6 +36,11 @@ type Report struct {
 	Messages int
 	Rounds   uint64 // committed by the worker that is furthest
 	Forks    int    // commits of rounds that two sides which could not reach each other both decided
+	Crashes  int    // of processes
+	Adopted  int    // results of earlier attempts that members took over
+	Resyncs  int    // states that were taken over
+	Lost     uint64 // rounds that those gave up who took over another's state
+	Long     bool   // transfers took several times grace
 	Virtual  time.Duration
 	Tokens   float64 // of the state of worker 0 at the end of an unequal run
 	Pairs    PairReport
@@ -77,10 +84,14 @@ type params struct {
 	detection time.Duration
 	latency   time.Duration
 	sigma     float64       // of the log-normal jitter
-	chunkTime time.Duration // that a chunk takes on the slower end's line
+	chunkTime time.Duration // that a chunk takes on the slowest line
+	spread    float64       // the fastest line is as many times faster
+	long      bool          // a transfer takes several times grace
 	loss      float64
-	repeat    float64 // chance that a frame comes twice
-	inner     time.Duration
+	repeat    float64       // chance that a frame comes twice
+	inner     time.Duration // workers differ in it
+	innerMin  time.Duration // before it, of all alike
+	tardy     int           // a worker that now and then takes longer by up to that; -1: none
 	until     time.Duration // faults happen before
 	calm      bool          // no faults at all
 	flips     bool          // only bits flip
@@ -120,6 +131,7 @@ func (w *world) run() {
 func (w *world) reported() Report {
 	r := w.report
 	r.Options, r.Workers, r.Events, r.Virtual, r.Err = w.opts, w.params.workers, w.count, w.now, w.check.err
+	r.Long = w.params.long
 	return r
 }
 
@@ -163,6 +175,14 @@ func (w *world) build() {
 			w.links[i][j] = &link{w: w, from: i, to: j}
 		}
 	}
+	for i, v := range w.nodes {
+		for j := range w.nodes {
+			v.incoming = append(v.incoming, w.links[j][i])
+		}
+	}
+	if w.params.long { // somebody has it
+		w.nodes[w.rng.IntN(n)].up = w.params.chunkTime
+	}
 	for _, v := range w.nodes {
 		for _, p := range w.nodes {
 			v.seen[p.index] = mesh.Member{ID: p.id, State: mesh.Alive, Status: mesh.Status{Worker: p.index, Ready: true}}
@@ -202,8 +222,57 @@ func (w *world) draw() {
 	if w.opts.Pairs {
 		p = drawPairs(r, p)
 	}
+	if r.IntN(3) > 0 {
+		p.spread = math.Pow(20, r.Float64())
+	}
+	if r.IntN(6) == 0 && p.workers <= 8 {
+		w.drawLong(&p)
+	}
 	w.params = p
 	w.tracef("world", "%+v", p)
+}
+
+// drawLong makes lines so slow that a transfer takes several times grace, while a chunk crosses
+// within it though others share the lines, and the deadline leaves the time.
+func (w *world) drawLong(p *params) {
+	r := w.rng
+	share, sent := float64(p.workers-1), 2*float64(p.workers-1)/float64(p.workers) // lines in use, vectors that a member sends
+	if w.opts.Pairs {
+		share, sent = 2, 1
+		if !p.fast {
+			sent = 2
+		}
+	}
+	p.long = true
+	p.latency, p.loss = min(p.latency, 50*time.Millisecond), p.loss/5
+	p.chunkTime = time.Duration(float64(p.grace) / 4 / share * (0.5 + 0.5*r.Float64()))
+	lasts := time.Duration(float64(p.grace) * (2 + 8*r.Float64()))
+	p.blocks = int(float64(lasts) / float64(p.chunkTime) / sent)
+	if p.flips = false; r.IntN(3) == 0 {
+		p.calm, p.sigma = true, min(p.sigma, 0.5)
+	}
+	switch {
+	case w.opts.Pairs:
+		p.deadline = max(p.deadline, lasts*3/2+6*p.grace)
+	case p.calm: // more than half of it may be needed
+		p.deadline = lasts*5/4 + 5*p.grace
+	default: // one may have to send a whole result to all the others
+		p.deadline = max(p.deadline, lasts*3/4*time.Duration(p.workers)+6*p.grace)
+	}
+	if p.tardy = -1; !p.calm && p.workers > 2 && !w.opts.Pairs {
+		p.tardy = r.IntN(p.workers)
+	}
+	p.innerMin = lasts // who has to fetch what the others have is there when they have trained
+	p.until += 3 * lasts
+}
+
+// drawLine is what a data frame takes on one machine's line one way.
+func (w *world) drawLine() time.Duration {
+	p := w.params
+	if p.spread <= 1 {
+		return p.chunkTime
+	}
+	return time.Duration(float64(p.chunkTime) * math.Pow(p.spread, -w.rng.Float64()))
 }
 
 // schedule draws the faults, and when the run ends.
