@@ -285,8 +285,28 @@ func (m *Rounds) hasBytes(id mesh.ID, c committed) bool {
 	return c.round == m.own.round && c.digest == m.own.digest && c.length == m.own.length && !m.gone(id)
 }
 
+// sourceOf is the member of a committed result that this worker asks for it: the k-th of the live
+// whom the result lacks asks its k-th member, so that they do not all share one's line.
+func (m *Rounds) sourceOf(c committed) mesh.ID {
+	if len(c.workers) == 0 {
+		return ""
+	}
+	rank := 0
+	for id, p := range m.members {
+		if id != m.Self && waitedFor(p) && p.Worker < m.Worker && !slices.Contains(c.workers, p.Worker) {
+			rank++
+		}
+	}
+	for _, id := range sortedKeys(m.members) {
+		if m.members[id].Worker == c.workers[rank%len(c.workers)] && !m.gone(id) {
+			return id
+		}
+	}
+	return ""
+}
+
 // fetch downloads a committed result of this round from whoever has it: those first who
-// have not failed to send it, the others after a pause.
+// have not failed to send it, whose turn it is before the others, the rest after a pause.
 func (m *Rounds) fetch(now time.Time) {
 	best, bad := mesh.ID(""), true
 	for _, id := range sortedKeys(m.commits) {
@@ -301,6 +321,12 @@ func (m *Rounds) fetch(now time.Time) {
 	}
 	if bad && now.Sub(m.fetchedAt) < m.Grace {
 		return // until the next tick
+	}
+	if id := m.sourceOf(m.commits[best]); id != best && !bad {
+		_, failed := m.observed[id]
+		if c, said := m.commits[id]; said && !failed && m.hasBytes(id, c) {
+			best = id
+		}
 	}
 	c := m.commits[best]
 	m.attempt = &attempt{number: c.attempt, begun: now, fetch: true, commit: c, source: best}

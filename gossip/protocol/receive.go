@@ -219,6 +219,11 @@ func (m *Rounds) onCommit(now time.Time, from mesh.ID, c committed) {
 		m.out = append(m.out, Action{Stop: true})
 		m.attempt = nil
 	}
+	if id := m.sourceOf(c); id != "" && id != from {
+		if _, said := m.commits[id]; !said {
+			return // it will in a moment; if it does not, the next tick asks who has
+		}
+	}
 	m.fetch(now)
 }
 

@@ -261,7 +261,7 @@ func (c *checker) settled() {
 }
 
 // together checks that a round has all the live, or half of them where they do not wait for who
-// is late, or who was late once has to fetch for longer than they wait and so is late again.
+// is late, or somebody goes on being late.
 func (c *checker) together(p *roundProc, r *protocol.Result) {
 	var live []int
 	for _, v := range c.w.live() {
@@ -275,7 +275,7 @@ func (c *checker) together(p *roundProc, r *protocol.Result) {
 		c.fail("w%d commits round %d in attempt %d and blames %q, where nothing is wrong any more", p.v.index, r.Round, n, p.m.Rejected())
 		return
 	}
-	if (params.graceMin > 0 || params.long && !params.calm) && 2*len(r.Workers) >= len(live) {
+	if (params.graceMin > 0 || params.slack) && 2*len(r.Workers) >= len(live) {
 		return
 	}
 	if !slices.Equal(live, r.Workers) {

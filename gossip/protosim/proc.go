@@ -110,7 +110,7 @@ func (p *proc) phase(left time.Duration) (time.Duration, int) {
 	w := p.v.w
 	if left == 0 {
 		left = w.params.innerMin + time.Duration(float64(w.params.inner)*(1+0.1*w.rng.Float64())*p.v.speed)
-		if p.v.index == w.params.tardy && w.params.long && w.rng.IntN(3) == 0 {
+		if p.v.index == w.params.tardy && w.params.long && (w.params.slack || !w.healed) && w.rng.IntN(3) == 0 {
 			left += 2*w.params.grace + time.Duration(w.rng.Int64N(int64(w.params.innerMin)))
 		}
 	}

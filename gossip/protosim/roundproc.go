@@ -13,15 +13,16 @@ import (
 // state machine.
 type roundProc struct {
 	proc
-	m       *protocol.Rounds
-	started time.Duration
-	paused  time.Duration // that this call has stood still
-	calling bool
-	own     *contribution
-	data    *plane
-	have    *kept
-	kept    *kept
-	unequal *unequal
+	m        *protocol.Rounds
+	started  time.Duration
+	fetching time.Duration // since when the newest attempt is under way
+	paused   time.Duration // that this call has stood still
+	calling  bool
+	own      *contribution
+	data     *plane
+	have     *kept
+	kept     *kept
+	unequal  *unequal
 }
 
 // kept is a complete result.
@@ -72,6 +73,19 @@ func (p *roundProc) train(left time.Duration) {
 		return
 	}
 	p.averageAfter(p.phase(left))
+}
+
+// trainLate trains for as much less than a phase as the others have trained for already, who had
+// the result before this worker fetched it.
+func (p *roundProc) trainLate(late time.Duration) {
+	if p.unequal != nil || late == 0 {
+		p.train(0)
+		return
+	}
+	left, phase := p.phase(0)
+	left = max(time.Millisecond, left-late)
+	p.inner = p.v.w.now + left
+	p.averageAfter(left, phase)
 }
 
 // averageAfter averages at the end of a phase, unless that is under way.
@@ -146,6 +160,7 @@ func (p *roundProc) act(a protocol.Action) {
 	case a.Begin != nil:
 		p.v.w.tracef(string(p.v.id), "begins attempt %d of round %d, %d members, source %q", a.Begin.Number, a.Begin.Round, len(a.Begin.Members), a.Begin.Source)
 		p.v.w.report.Adopted += boolean(a.Begin.Source != "" && len(a.Begin.Members) > 0)
+		p.fetching = p.v.w.now
 		p.data = newPlane(p, *a.Begin, p.own.vec)
 		p.data.begin()
 		p.v.w.ambush(p.v)
@@ -188,9 +203,9 @@ func (p *roundProc) finish(f protocol.Finish) {
 		if !w.check.commit(p, f.Result) {
 			return
 		}
-		own := 0.0
-		if slices.Contains(f.Result.Workers, p.v.index) {
-			own = p.own.weight
+		own, late := p.own.weight, time.Duration(0)
+		if !slices.Contains(f.Result.Workers, p.v.index) {
+			own, late = 0, w.now-p.fetching
 		}
 		p.kept, p.have, p.own = p.have, nil, nil
 		p.advance(p.state.apply(p.kept.result, f.Result.Tokens))
@@ -199,7 +214,7 @@ func (p *roundProc) finish(f protocol.Finish) {
 		if p.unequal != nil {
 			p.settle(1, f.Result.Workers)
 		}
-		p.train(0)
+		p.trainLate(late)
 		w.progress(p.state.round, w.check.end)
 	case f.Behind != "":
 		w.tracef(string(p.v.id), "is behind: %s; source %s", f.Behind, f.Source)

@@ -92,6 +92,7 @@ type params struct {
 	inner     time.Duration // workers differ in it
 	innerMin  time.Duration // before it, of all alike
 	tardy     int           // a worker that now and then takes longer by up to that; -1: none
+	slack     bool          // after the faults too
 	until     time.Duration // faults happen before
 	calm      bool          // no faults at all
 	flips     bool          // only bits flip
@@ -260,7 +261,7 @@ func (w *world) drawLong(p *params) {
 		p.deadline = max(p.deadline, lasts*3/4*time.Duration(p.workers)+6*p.grace)
 	}
 	if p.tardy = -1; !p.calm && p.workers > 2 && !w.opts.Pairs {
-		p.tardy = r.IntN(p.workers)
+		p.tardy, p.slack = r.IntN(p.workers), w.opts.Seed%4 != 0
 	}
 	p.innerMin = lasts // who has to fetch what the others have is there when they have trained
 	p.until += 3 * lasts
