@@ -131,9 +131,26 @@ func (f *fetching) goOnFromOwn(lineage []transfer.Voice, agreed Mark) bool {
 	return true
 }
 
-// replayable says that some member keeps the results from a round on.
+// replayable says that members keep the results of all rounds from this one to the newest state
+// that they agree on. One that stands at this round itself leads nowhere.
 func replayable(lineage []transfer.Voice, round uint64) bool {
-	return slices.ContainsFunc(lineage, func(v transfer.Voice) bool { return v.Oldest <= round && round <= v.Round })
+	newest, ok := transfer.Newest(lineage)
+	if !ok || round > newest.Round {
+		return false
+	}
+	for round < newest.Round {
+		reach := round
+		for _, v := range lineage {
+			if v.Oldest <= round {
+				reach = max(reach, v.Round)
+			}
+		}
+		if reach == round {
+			return false
+		}
+		round = reach
+	}
+	return true
 }
 
 // fetchAndFollow fetches a state, and the results that are committed meanwhile.
