@@ -12,6 +12,7 @@ type pending struct {
 	steps, tokens uint64
 	loss          float64 // Σ of the token losses
 	rounds        uint64  // that were averaged without it
+	restored      bool    // read from a checkpoint: a former process may have given them
 }
 
 // given is what became of all that this worker trained.
@@ -68,10 +69,11 @@ func (t *Trainer) lose() {
 }
 
 // follows says that a state is further on in this worker's own lineage, and that its steps
-// are to be carried there.
+// are to be carried there. Those of a checkpoint are not: they may be in one of the rounds in
+// between, whose members are not known, and would count twice.
 func (t *Trainer) follows(s *Snapshot) bool {
 	round, _ := s.End()
-	return t.pending.steps > 0 && round > t.round && t.carries(round-t.round) &&
+	return t.pending.steps > 0 && !t.pending.restored && round > t.round && t.carries(round-t.round) &&
 		slices.ContainsFunc(s.Past, func(m Mark) bool { return m.Digest == t.stateDigest })
 }
 
@@ -90,7 +92,5 @@ func (t *Trainer) catchUp(s *Snapshot) error {
 	t.rebase()
 	t.pending, t.lost = mine, lost
 	t.pending.rounds += rounds
-	t.past = t.past[:0]
-	t.mark()
 	return nil
 }

@@ -1,14 +1,17 @@
 package trainer
 
-import "time"
+import (
+	"errors"
+	"fmt"
+	"time"
+)
 
 // Mark is a state that a worker was in at a round's boundary.
 type Mark struct {
 	Round  uint64
 	Digest [32]byte
-	Tokens uint64 // of the worker in that state; not shared
 
-	steps uint64 // as Tokens
+	Tokens, Steps uint64 // that the worker had contributed by then; not shared
 }
 
 // marksMax bounds the marks that are remembered.
@@ -66,4 +69,76 @@ func (t *Trainer) fork(past []Mark) Mark {
 		}
 	}
 	return t.past[0]
+}
+
+// misfitsMax is how many fetches in a row may bring rounds that do not fit.
+const misfitsMax = 8
+
+// TakeOver goes on from a state that was fetched and says what that discards, or returns nil
+// where this worker's own state counts. Call it as Position. Where the rounds since do not fit,
+// what precedes them does: the others say again that this worker is behind.
+func (t *Trainer) TakeOver(s *Snapshot, why string) (*ResyncEvent, error) {
+	if s.Slow == nil {
+		s.RunTokens = t.runTokens // it goes on from this worker's own state
+	}
+	if t.outweighs(s) {
+		return nil, nil // those who hold it will fetch from this worker
+	}
+	e := &ResyncEvent{Event: "resync", Worker: t.cfg.Worker, Why: why, FromRound: t.round}
+	take := t.Join
+	if t.follows(s) {
+		take = t.catchUp
+	} else {
+		t.countLost(e, s.Past)
+	}
+	err := take(s)
+	switch t.misfits++; {
+	case err == nil:
+		t.misfits = 0
+	case !errors.Is(err, errReplay):
+		return nil, err
+	case t.misfits == misfitsMax: // sources may change their lineage meanwhile, but not every time
+		return nil, fmt.Errorf("%w, %d times; start this worker again without its checkpoints", err, misfitsMax)
+	}
+	if s.Slow == nil && t.round == e.FromRound {
+		return nil, nil
+	}
+	e.CarriedTokens = t.pending.tokens
+	e.Round, e.Digest = t.round, t.SlowDigest()
+	return e, nil
+}
+
+// outweighs says that this worker's own state counts and not s: more tokens were trained for
+// it, or as many and it is of a later round. NoLoCo's replicas differ on purpose and know no
+// tokens of all workers: the later round counts.
+func (t *Trainer) outweighs(s *Snapshot) bool {
+	round, tokens := s.End()
+	if t.cfg.Strategy == "noloco" || tokens == t.runTokens {
+		return round < t.round
+	}
+	return tokens < t.runTokens
+}
+
+// countLost counts what this worker gives up to the owner of past: all since the newest state
+// that both were in, and the steps at hand. A replica of NoLoCo was never the others' state,
+// and what it contributed is in its partners': it gives up the steps at hand.
+func (t *Trainer) countLost(e *ResyncEvent, past []Mark) {
+	e.LostSteps, e.LostTokens = t.pending.steps, t.pending.tokens
+	if t.cfg.Strategy == "noloco" {
+		return
+	}
+	fork, mine := t.fork(past), t.contributed()
+	e.LostRounds = t.round - fork.Round
+	e.LostSteps += mine.steps - min(mine.steps, fork.Steps)
+	e.LostTokens += mine.tokens - fork.Tokens
+}
+
+// keepPast copies the marks for the next process of this worker, which knows nothing of what
+// this one has lost: its count of what it contributed has that in it.
+func (t *Trainer) keepPast(dst []Mark) []Mark {
+	for _, m := range t.past {
+		m.Tokens, m.Steps = m.Tokens+t.lost.tokens, m.Steps+t.lost.steps
+		dst = append(dst, m)
+	}
+	return dst
 }

@@ -31,7 +31,7 @@ type Snapshot struct {
 	RoundTime               time.Duration // since the last round; of a state that was fetched, the group's
 
 	RunTokens float64 // trained by all workers to get to round Round
-	Past      []Mark  // states on the way, oldest first; only of a state that was fetched
+	Past      []Mark  // states on the way, oldest first; of a worker's own snapshot with its tokens
 
 	Digest   [32]byte  // of what workers share, as its source said; zero where not known
 	Slow     []float32 // φ; in ddp and alone the parameters
@@ -67,6 +67,7 @@ func (t *Trainer) capture(s *Snapshot) error {
 	n := t.learner.Parameters()
 	s.Tokens, s.Updates, s.Batch = t.tokens, t.updates, t.batch
 	s.RoundSteps, s.RoundTokens, s.RoundLoss, s.Carried = t.pending.steps, t.pending.tokens, t.pending.loss, t.pending.rounds
+	s.Past = t.keepPast(s.Past[:0])
 	s.Fast = s.Fast[:0]
 	if t.outer() && t.pending.steps > 0 {
 		s.Fast = sized(s.Fast, n)
@@ -142,9 +143,14 @@ func (t *Trainer) Restore(s *Snapshot) error {
 	}
 	t.learner.WriteMoments(s.M, s.V)
 	t.step, t.tokens, t.updates, t.batch = s.Step, s.Tokens, s.Updates, s.Batch
-	t.pending = pending{s.RoundSteps, s.RoundTokens, s.RoundLoss, s.Carried}
+	t.pending = pending{s.RoundSteps, s.RoundTokens, s.RoundLoss, s.Carried, s.RoundSteps > 0}
 	t.clock.begin(t.hooks.Now(), s.RoundTime)
 	t.past = t.past[:0]
+	for _, m := range s.Past {
+		if m.Round < s.Round { // the last is the state itself
+			t.past = append(t.past, m)
+		}
+	}
 	t.mark()
 	t.saved = savedAt{s.Round, true}
 	return t.broken()

@@ -35,6 +35,7 @@ type checker struct {
 	final   map[int]string    // digests of φ at the end
 	learnt  map[int][]float32 // and φ itself
 	strike  func(p *process)
+	events  map[int][]*trainer.ResyncEvent // of each worker
 }
 
 // tally counts what a world has been through.
@@ -70,7 +71,7 @@ type progress struct {
 func newChecker(w *world) *checker {
 	return &checker{w: w, given: map[place]map[int][]contribution{}, commit: map[place][]decided{}, slow: map[[32]byte]string{},
 		last: map[*process]*progress{}, still: make([]time.Duration, w.params.workers), final: map[int]string{}, learnt: map[int][]float32{},
-		history: 40, states: map[uint64]string{}}
+		history: 40, states: map[uint64]string{}, events: map[int][]*trainer.ResyncEvent{}}
 }
 
 // fail keeps the first thing that is wrong.
@@ -111,19 +112,13 @@ func (c *checker) ends(p *process) {
 	delete(c.last, p)
 }
 
-// joins and resyncs take in that a process went over to the state of others.
-func (c *checker) joins(p *process) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	round, _, _ := p.trainer.Position()
-	c.last[p] = &progress{round: round}
-}
-
+// resyncs takes in that a process went over to the state of others.
 func (c *checker) resyncs(p *process, e *trainer.ResyncEvent) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.last[p] = &progress{round: e.Round}
 	c.tally.resyncs++
+	c.events[p.index] = append(c.events[p.index], e)
 }
 
 // contributes takes in what a worker brings to a round.

@@ -289,7 +289,7 @@ func (p *process) enter() error {
 	if others(func(m mesh.Member) bool {
 		return m.Ready && m.Begun && (m.Round > round || fresh && m.Round == round && m.Step > step+2)
 	}) {
-		if err := p.catchUp(round); err != nil {
+		if err := p.catchUp(); err != nil {
 			return err
 		}
 	}
@@ -306,7 +306,7 @@ func (p *process) enter() error {
 	return nil
 }
 
-func (p *process) catchUp(round uint64) error {
+func (p *process) catchUp() error {
 	ctx, cancel := context.WithTimeout(p.ctx, p.w.params.join)
 	defer cancel()
 	snap, err := p.fetch(ctx)
@@ -315,15 +315,12 @@ func (p *process) catchUp(round uint64) error {
 	if err != nil {
 		return fmt.Errorf("join: %w", err)
 	}
-	if end, _ := snap.End(); end < round {
-		return nil
+	e, err := p.trainer.TakeOver(snap, "joined a run under way")
+	if e != nil {
+		p.at()
+		p.w.check.resyncs(p, e)
 	}
-	if err := p.trainer.Join(snap); err != nil {
-		return err
-	}
-	p.at()
-	p.w.check.joins(p)
-	return nil
+	return err
 }
 
 // gather waits until all are ready to start together.
