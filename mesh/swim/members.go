@@ -1,7 +1,6 @@
 package swim
 
 import (
-	"math/bits"
 	"slices"
 	"time"
 
@@ -391,8 +390,7 @@ func (m *Members) silence(r *record) time.Duration {
 
 // patience is how long a member may be accused before it is dead.
 func (m *Members) patience(r *record) time.Duration {
-	around := time.Duration(bits.Len(uint(len(m.all)))) * m.cfg.ProbeEvery
-	return min(max(around+m.silence(r), m.cfg.DeadMin), m.cfg.DeadAfter)
+	return m.cfg.patience(len(m.all), m.silence(r))
 }
 
 // Take returns what has followed from the events since the last Take.

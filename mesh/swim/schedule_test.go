@@ -94,6 +94,29 @@ func TestRandomSchedules(t *testing.T) {
 	}
 }
 
+// A member that falls silent is dead for nobody before Config.Detection, counted from the last
+// that was heard of it, which is a heartbeat or a probe earlier than its end; and not much later
+// for the first of them, or the bound is worth little.
+func TestDetection(t *testing.T) {
+	for name, cfg := range map[string]Config{"near": near(), "wide": wide()} {
+		soonest := time.Duration(1 << 60)
+		for seed := uint64(1); seed <= 40; seed++ {
+			p := plan{seed: seed, nodes: 3 + int(seed%4), cfg: cfg, tick: cfg.ProbeEvery / 20, end: 20*cfg.ProbeEvery + 2*cfg.DeadAfter}
+			p.crashes = []fault{{at: 20*cfg.ProbeEvery + time.Duration(seed)*cfg.ProbeEvery/40, a: 0}}
+			r, err := run(p)
+			if err != nil {
+				t.Errorf("%s, seed %d: %v", name, seed, err)
+			}
+			soonest = min(soonest, r.deadFirst)
+		}
+		before := max(cfg.Heartbeat, cfg.ProbeEvery)
+		if least := cfg.Detection(); soonest < least-before || soonest > least+4*cfg.ProbeEvery {
+			t.Errorf("%s: the first death is seen after %v, want %v, less %v at most", name, soonest, least, before)
+		}
+		t.Logf("%s: the first death is seen after %v, the bound is %v", name, soonest, cfg.Detection())
+	}
+}
+
 // schedulesMax is how many schedules the checker has to find a bug.
 const schedulesMax = 200
 

@@ -107,7 +107,7 @@ func (p *process) build() error {
 	}
 	cfg := gossip.Config{
 		Mesh: p.mesh, Worker: p.index, Codec: c, Deadline: p.w.params.deadline, Grace: p.w.params.grace,
-		Quorum: p.w.params.quorum, Seed: 7, MaxLag: p.w.params.maxLag, Logger: slog.New(slog.NewTextHandler(p, nil)),
+		Detection: p.w.net.detection(), Quorum: p.w.params.quorum, Seed: 7, MaxLag: p.w.params.maxLag, Logger: slog.New(slog.NewTextHandler(p, nil)),
 		State: p.share, Head: p.head, StateRoot: stateRoot, ReplayRounds: 8, ReplayBytes: 1 << 20,
 	}
 	if p.w.params.strategy == "noloco" {

@@ -46,7 +46,8 @@ type network interface {
 	stand(p *process) // returns when p's process does not stand still
 	stop(i int, on bool)
 	cut(from, to int, on bool)
-	calm() // from now on a chunk crosses a link within Grace
+	detection() time.Duration // the shortest silence after which a worker is dead for others
+	calm()                    // from now on a chunk crosses a link within Grace
 	close()
 }
 
