@@ -15,7 +15,7 @@ type pending struct {
 	restored      bool    // read from a checkpoint: a former process may have given them
 }
 
-// given is what became of all that this worker trained.
+// given is a part of all that this worker trained.
 type given struct{ steps, tokens uint64 }
 
 // contributed is this worker's part in the state at hand.

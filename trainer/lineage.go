@@ -3,6 +3,7 @@ package trainer
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -56,19 +57,19 @@ func (t *Trainer) mark() {
 	t.publish()
 }
 
-// fork returns the newest state that both this worker and the owner of past were in, or
-// the oldest that this worker remembers.
-func (t *Trainer) fork(past []Mark) Mark {
-	theirs := map[[32]byte]bool{}
-	for _, m := range past {
-		theirs[m.Digest] = true
+// fork returns the newest of the states own that is on the way to the one at hand, or the
+// oldest of them.
+func (t *Trainer) fork(own []Mark) (m Mark, common bool) {
+	past := map[[32]byte]bool{}
+	for _, m := range t.past {
+		past[m.Digest] = true
 	}
-	for i := len(t.past) - 1; i >= 0; i-- {
-		if theirs[t.past[i].Digest] {
-			return t.past[i]
+	for i := len(own) - 1; i >= 0; i-- {
+		if past[own[i].Digest] {
+			return own[i], true
 		}
 	}
-	return t.past[0]
+	return own[0], false
 }
 
 // misfitsMax is how many fetches in a row may bring rounds that do not fit.
@@ -81,17 +82,11 @@ func (t *Trainer) TakeOver(s *Snapshot, why string) (*ResyncEvent, error) {
 	if s.Slow == nil {
 		s.RunTokens = t.runTokens // it goes on from this worker's own state
 	}
-	if t.outweighs(s) {
-		return nil, nil // those who hold it will fetch from this worker
+	if t.outweighs(s) || s.Slow == nil && len(s.Replay) == 0 {
+		return nil, nil // those who hold it will fetch from this worker, or it is where they are
 	}
 	e := &ResyncEvent{Event: "resync", Worker: t.cfg.Worker, Why: why, FromRound: t.round}
-	take := t.Join
-	if t.follows(s) {
-		take = t.catchUp
-	} else {
-		t.countLost(e, s.Past)
-	}
-	err := take(s)
+	err := t.take(s, e)
 	switch t.misfits++; {
 	case err == nil:
 		t.misfits = 0
@@ -100,12 +95,36 @@ func (t *Trainer) TakeOver(s *Snapshot, why string) (*ResyncEvent, error) {
 	case t.misfits == misfitsMax: // sources may change their lineage meanwhile, but not every time
 		return nil, fmt.Errorf("%w, %d times; start this worker again without its checkpoints", err, misfitsMax)
 	}
-	if s.Slow == nil && t.round == e.FromRound {
-		return nil, nil
+	if err != nil && s.Slow == nil && e.LostSteps == 0 {
+		return nil, nil // nothing has changed
 	}
 	e.CarriedTokens = t.pending.tokens
 	e.Round, e.Digest = t.round, t.SlowDigest()
 	return e, nil
+}
+
+// take goes on from a state, and counts what that discards: the steps at hand, and all since
+// the newest state on the way to it that this worker was in. A replica of NoLoCo was never the
+// others' state, and what it contributed is in its partners': it gives up the steps at hand.
+func (t *Trainer) take(s *Snapshot, e *ResyncEvent) error {
+	own, mine, round, at := slices.Clone(t.past), t.contributed(), t.round, t.pending
+	carries := t.follows(s)
+	take := t.Join
+	if carries {
+		take = t.catchUp
+	}
+	err := take(s)
+	if carries && err == nil {
+		return nil
+	}
+	e.LostSteps, e.LostTokens = at.steps, at.tokens
+	if t.cfg.Strategy != "noloco" {
+		fork, _ := t.fork(own)
+		e.LostRounds = round - fork.Round
+		e.LostSteps += mine.steps - min(mine.steps, fork.Steps)
+		e.LostTokens += mine.tokens - fork.Tokens
+	}
+	return err
 }
 
 // outweighs says that this worker's own state counts and not s: more tokens were trained for
@@ -119,18 +138,36 @@ func (t *Trainer) outweighs(s *Snapshot) bool {
 	return tokens < t.runTokens
 }
 
-// countLost counts what this worker gives up to the owner of past: all since the newest state
-// that both were in, and the steps at hand. A replica of NoLoCo was never the others' state,
-// and what it contributed is in its partners': it gives up the steps at hand.
-func (t *Trainer) countLost(e *ResyncEvent, past []Mark) {
-	e.LostSteps, e.LostTokens = t.pending.steps, t.pending.tokens
-	if t.cfg.Strategy == "noloco" {
-		return
+// markOthers remembers the states of past that led to the one at hand, and that one.
+func (t *Trainer) markOthers(past []Mark) {
+	t.past = t.past[:0]
+	for _, m := range past {
+		if m.Round < t.round {
+			t.past = append(t.past, Mark{Round: m.Round, Digest: m.Digest})
+		}
 	}
-	fork, mine := t.fork(past), t.contributed()
-	e.LostRounds = t.round - fork.Round
-	e.LostSteps += mine.steps - min(mine.steps, fork.Steps)
-	e.LostTokens += mine.tokens - fork.Tokens
+	t.mark()
+}
+
+// recall counts as lost what this worker, which was in the states own and had contributed mine,
+// contributed since the newest of them on the way to the state at hand, and gives that and those
+// before it their marks back. Of the others' states it has no part.
+func (t *Trainer) recall(own []Mark, mine given) {
+	known := map[[32]byte]Mark{}
+	if fork, common := t.fork(own); common {
+		t.lost.tokens += mine.tokens - fork.Tokens
+		t.lost.steps += mine.steps - min(mine.steps, fork.Steps)
+		for _, m := range own {
+			known[m.Digest] = m
+		}
+	}
+	mine = t.contributed()
+	for i, m := range t.past {
+		var ok bool
+		if t.past[i], ok = known[m.Digest]; !ok {
+			t.past[i] = Mark{m.Round, m.Digest, mine.tokens, mine.steps}
+		}
+	}
 }
 
 // keepPast copies the marks for the next process of this worker, which knows nothing of what

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"loco/kernels"
@@ -162,30 +163,28 @@ func (t *Trainer) Restore(s *Snapshot) error {
 // over where there are some, and stay as they are where there are none. It begins at the
 // group's place in the round, so that it is ready when the others are.
 func (t *Trainer) Join(s *Snapshot) error {
+	own, mine := slices.Clone(t.past), t.contributed()
 	if s.Slow == nil {
 		if s.Round != t.round || s.Digest != t.stateDigest {
 			return fmt.Errorf("trainer: the rounds to replay begin at round %d with digest %x, this worker is at round %d with %x", s.Round, s.Digest[:8], t.round, t.stateDigest[:8])
 		}
 	} else if err := t.joinState(s); err != nil {
 		return err
-	} else {
-		t.past = t.past[:0] // of another lineage, or of a state without the rounds between
 	}
 	if err := t.joinMoments(s); err != nil {
 		return err
 	}
 	t.lose()
-	known, mine := map[uint64][32]byte{}, t.contributed()
+	known := map[uint64][32]byte{}
 	for _, m := range s.Past {
 		known[m.Round] = m.Digest
-		if m.Round < t.round && len(s.Slow) > 0 {
-			t.past = append(t.past, Mark{m.Round, m.Digest, mine.tokens, mine.steps}) // what it trained before counts for nothing
-		}
 	}
 	if s.Slow != nil {
-		t.mark()
+		t.markOthers(s.Past)
 	}
-	if err := t.replayAll(s.Replay, known); err != nil {
+	err := t.replayAll(s.Replay, known)
+	t.recall(own, mine)
+	if err != nil {
 		return err
 	}
 	t.enterRound(s)

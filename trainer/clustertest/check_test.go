@@ -36,10 +36,11 @@ type checker struct {
 	learnt  map[int][]float32 // and φ itself
 	strike  func(p *process)
 	events  map[int][]*trainer.ResyncEvent // of each worker
+	ledger  ledger
 }
 
 // tally counts what a world has been through.
-type tally struct{ results, restarts, resyncs, forks, gaveUp int }
+type tally struct{ results, restarts, resyncs, lostRounds, unknown, forks, gaveUp int }
 
 // place is where a contribution or a result belongs.
 type place struct {
@@ -52,6 +53,7 @@ type contribution struct {
 	vec     [32]byte // its hash
 	encoded []byte
 	weight  float64
+	steps   []uint64 // that are in it, by their number
 }
 
 // decided is a round that a process took as averaged.
@@ -66,12 +68,14 @@ type progress struct {
 	round  uint64   // completed
 	base   [32]byte // the state that the last result was applied to
 	result [32]byte
+	picked []contribution // that it is the mean of
+	work
 }
 
 func newChecker(w *world) *checker {
 	return &checker{w: w, given: map[place]map[int][]contribution{}, commit: map[place][]decided{}, slow: map[[32]byte]string{},
 		last: map[*process]*progress{}, still: make([]time.Duration, w.params.workers), final: map[int]string{}, learnt: map[int][]float32{},
-		history: 40, states: map[uint64]string{}, events: map[int][]*trainer.ResyncEvent{}}
+		history: 40, states: map[uint64]string{}, events: map[int][]*trainer.ResyncEvent{}, ledger: newLedger()}
 }
 
 // fail keeps the first thing that is wrong.
@@ -95,11 +99,19 @@ func (c *checker) failure() string {
 	return c.why
 }
 
-// begins takes in where a process starts from.
-func (c *checker) begins(p *process) {
+// begins takes in where a process starts from, and what became of its worker's steps.
+func (c *checker) begins(p *process, done work) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.last[p] = &progress{round: p.status.Round}
+	if done = done.clone(); done.brought == nil {
+		done.brought = map[[32]byte]uint64{}
+	}
+	state := p.trainer.Head().Digest
+	if done.state != ([32]byte{}) && done.state != state {
+		c.failed("%s resumes in another state than it saved", p.name())
+	}
+	done.state = state
+	c.last[p] = &progress{round: p.status.Round, work: done}
 	if p.life > 0 {
 		c.tally.restarts++
 	}
@@ -116,7 +128,12 @@ func (c *checker) ends(p *process) {
 func (c *checker) resyncs(p *process, e *trainer.ResyncEvent) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.last[p] = &progress{round: e.Round}
+	l := c.last[p]
+	if l == nil {
+		return
+	}
+	c.gives(p, l, e)
+	c.last[p] = &progress{round: e.Round, work: l.work}
 	c.tally.resyncs++
 	c.events[p.index] = append(c.events[p.index], e)
 }
@@ -133,8 +150,16 @@ func (c *checker) contributes(p *process, round uint64, part trainer.Part, own [
 	if c.given[at] == nil {
 		c.given[at] = map[int][]contribution{}
 	}
-	c.given[at][p.index] = append(c.given[at][p.index], contribution{bits(c.w.mean(encoded, nil)), encoded, weight})
-	if l := c.last[p]; l != nil && part == trainer.Delta && c.w.params.strategy == "diloco" && l.base == from.Digest && l.result != ([32]byte{}) {
+	l := c.last[p]
+	var steps []uint64
+	if l != nil && part == trainer.Delta && c.w.params.strategy != "ddp" {
+		steps = slices.Clone(l.pending)
+		if want := float64(len(steps) * stepTokens); weight != want {
+			c.failed("%s brings %v tokens to round %d, and has trained %v since what it gave last", p.name(), weight, round, want)
+		}
+	}
+	c.given[at][p.index] = append(c.given[at][p.index], contribution{bits(c.w.mean(encoded, nil)), encoded, weight, steps})
+	if l != nil && part == trainer.Delta && c.w.params.strategy == "diloco" && l.base == from.Digest && l.result != ([32]byte{}) {
 		c.failed("%s begins round %d from the state that it has applied a result to", p.name(), round)
 	}
 	// What lies far back is not looked at again: worlds live long.
@@ -176,7 +201,8 @@ func (c *checker) commits(p *process, round uint64, part trainer.Part, vec []flo
 
 // mean checks a result of an all-reduce against what its members brought.
 func (c *checker) mean(p *process, at place, vec []float32, out gossip.Outcome) {
-	if !c.isMean(at, vec, out.Members, out.Tokens, nil, 0) {
+	picked, ok := c.isMean(at, vec, out.Members, out.Tokens, nil, 0)
+	if !ok {
 		c.failed("%s takes as the mean of %v over %v tokens in round %d what is not", p.name(), out.Members, out.Tokens, at.round)
 	}
 	d := decided{p, out.Members, bits(vec)}
@@ -194,37 +220,37 @@ func (c *checker) mean(p *process, at place, vec []float32, out gossip.Outcome) 
 	}
 	c.commit[at] = append(c.commit[at], d)
 	if l := c.last[p]; l != nil {
-		l.base, l.result = at.base, d.result
+		l.base, l.result, l.picked = at.base, d.result, picked
 	}
 	if (c.goal > 0 && at.round >= c.goal || c.w.params.faults == 0 && !c.settled) && len(out.Members) != c.w.params.workers {
 		c.failed("%s takes the mean of %v for round %d, and every round from %d on has everybody", p.name(), out.Members, at.round, c.goal)
 	}
 }
 
-// isMean tries the contributions of each member in turn.
-func (c *checker) isMean(at place, vec []float32, members []int, tokens float64, picked []contribution, total float64) bool {
+// isMean tries the contributions of each member in turn, and returns those that make the mean.
+func (c *checker) isMean(at place, vec []float32, members []int, tokens float64, picked []contribution, total float64) ([]contribution, bool) {
 	if len(picked) < len(members) {
 		for _, g := range c.given[at][members[len(picked)]] {
-			if c.isMean(at, vec, members, tokens, append(picked, g), total+g.weight) {
-				return true
+			if all, ok := c.isMean(at, vec, members, tokens, append(picked, g), total+g.weight); ok {
+				return all, true
 			}
 		}
-		return false
+		return nil, false
 	}
 	if total != tokens {
-		return false
+		return nil, false
 	}
 	sum := make([]float32, len(vec))
 	for _, g := range picked {
 		if c.w.codec().DecodeAdd(sum, g.encoded, float32(g.weight/total)) != nil {
-			return false
+			return nil, false
 		}
 	}
 	encoded, err := c.w.codec().AppendEncode(nil, sum)
 	if err != nil || c.w.codec().Decode(sum, encoded) != nil {
-		return false
+		return nil, false
 	}
-	return bits(sum) == bits(vec)
+	return picked, bits(sum) == bits(vec)
 }
 
 // pair checks what a worker of NoLoCo goes on with: its own vector, or the mean of it and
@@ -274,6 +300,7 @@ func (c *checker) completes(p *process, e *trainer.RoundEvent) {
 		c.failed("%s completes round %d after round %d", p.name(), e.Round, l.round)
 	}
 	l.round = e.Round
+	c.credits(p, l, e)
 	c.states[e.Round] = e.Digest
 	if c.w.params.strategy == "diloco" {
 		key := sha256.Sum256(append(l.base[:], l.result[:]...))

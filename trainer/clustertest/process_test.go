@@ -89,7 +89,7 @@ func (p *process) live(m mesh.Mesh) (err error) {
 		p.w.tracef(p.name(), "resumes at round %d, step %d", disk.Round, disk.Step)
 	}
 	p.at()
-	p.w.check.begins(p)
+	p.w.check.begins(p, p.w.work(p.index))
 	if err := p.enter(); err != nil {
 		return err
 	}
@@ -242,7 +242,7 @@ func (p *process) save(_ context.Context, capture func(*trainer.Snapshot) error)
 		if err := capture(snap); err != nil {
 			return err
 		}
-		p.w.store(p.index, snap)
+		p.w.store(p.index, snap, p.w.check.saves(p, snap))
 	}
 	return nil
 }
@@ -251,6 +251,7 @@ func (p *process) report(event any) {
 	p.at()
 	switch e := event.(type) {
 	case *trainer.StepEvent:
+		p.w.check.trains(p)
 		if time.Since(p.announced) >= time.Second {
 			p.tell()
 		}
@@ -306,6 +307,9 @@ func (p *process) enter() error {
 	return nil
 }
 
+// joining is why a worker that enters takes over the others' state.
+const joining = "joined a run under way"
+
 func (p *process) catchUp() error {
 	ctx, cancel := context.WithTimeout(p.ctx, p.w.params.join)
 	defer cancel()
@@ -315,7 +319,7 @@ func (p *process) catchUp() error {
 	if err != nil {
 		return fmt.Errorf("join: %w", err)
 	}
-	e, err := p.trainer.TakeOver(snap, "joined a run under way")
+	e, err := p.trainer.TakeOver(snap, joining)
 	if e != nil {
 		p.at()
 		p.w.check.resyncs(p, e)

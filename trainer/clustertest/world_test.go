@@ -75,6 +75,7 @@ type slot struct {
 	now   *process // nil while there is none
 	lives int
 	disk  *trainer.Snapshot
+	work  work      // the checker's, of when the disk was written
 	hold  time.Time // no process is started before
 	slow  float64
 	skew  time.Duration
@@ -314,7 +315,7 @@ func (w *world) kill(p *process, down time.Duration) {
 func (w *world) wipe(i int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.slots[i].disk = nil
+	w.slots[i].disk, w.slots[i].work = nil, work{}
 }
 
 func (w *world) disk(i int) *trainer.Snapshot {
@@ -323,10 +324,17 @@ func (w *world) disk(i int) *trainer.Snapshot {
 	return w.slots[i].disk
 }
 
-func (w *world) store(i int, s *trainer.Snapshot) {
+// work is what the checker has noted with a worker's disk.
+func (w *world) work(i int) work {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.slots[i].disk = s
+	return w.slots[i].work
+}
+
+func (w *world) store(i int, s *trainer.Snapshot, done work) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.slots[i].disk, w.slots[i].work = s, done
 }
 
 func (w *world) slowness(i int) float64 {
