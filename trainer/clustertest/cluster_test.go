@@ -129,10 +129,7 @@ func TestWorkersOverLibp2p(t *testing.T) {
 				}
 				w := newWorld(t, 1, p)
 				w.net = newP2PNet(1, p, t.TempDir())
-				w.run(func() {
-					w.check.outage(time.Since(w.begun) + time.Hour)
-					faults(w)
-				})
+				w.run(func() { faults(w) })
 				t.Logf("%+v in %v", w.check.tally, time.Since(w.begun))
 			})
 		})

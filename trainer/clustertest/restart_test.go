@@ -20,7 +20,6 @@ func TestWhoIsStartedAgainOnTheLosingSideCountsItsLoss(t *testing.T) {
 				const who = 3
 				var alone, from uint64
 				w.run(func() {
-					w.check.outage(time.Hour)
 					<-time.After(15 * time.Second)
 					from = w.process(who).round.Load()
 					w.cut(25*time.Second, func(a, b int) bool { return (a == who) != (b == who) })

@@ -304,6 +304,7 @@ func (w *world) process(i int) *process {
 // kill ends a process as kill -9 does, and keeps its worker down for a while.
 func (w *world) kill(p *process, down time.Duration) {
 	w.tracef(p.name(), "is killed for %v", down)
+	w.check.down(p.index, down)
 	w.mu.Lock()
 	w.slots[p.index].hold = time.Now().Add(down)
 	w.mu.Unlock()
