@@ -20,8 +20,7 @@ type given struct{ steps, tokens uint64 }
 
 // contributed is this worker's part in the state at hand.
 func (t *Trainer) contributed() given {
-	// Moments that were fetched count another worker's updates.
-	return given{t.updates - min(t.updates, t.pending.steps+t.lost.steps), t.tokens - t.pending.tokens - t.lost.tokens}
+	return given{t.trained - t.pending.steps - t.lost.steps, t.tokens - t.pending.tokens - t.lost.tokens}
 }
 
 // carriesMax is how many rounds late a step may be when it is given to the others, in turns

@@ -121,7 +121,7 @@ func (t *Trainer) take(s *Snapshot, e *ResyncEvent) error {
 	if t.cfg.Strategy != "noloco" {
 		fork, _ := t.fork(own)
 		e.LostRounds = round - fork.Round
-		e.LostSteps += mine.steps - min(mine.steps, fork.Steps)
+		e.LostSteps += mine.steps - fork.Steps
 		e.LostTokens += mine.tokens - fork.Tokens
 	}
 	return err
@@ -156,7 +156,7 @@ func (t *Trainer) recall(own []Mark, mine given) {
 	known := map[[32]byte]Mark{}
 	if fork, common := t.fork(own); common {
 		t.lost.tokens += mine.tokens - fork.Tokens
-		t.lost.steps += mine.steps - min(mine.steps, fork.Steps)
+		t.lost.steps += mine.steps - fork.Steps
 		for _, m := range own {
 			known[m.Digest] = m
 		}

@@ -201,6 +201,7 @@ func (t *Trainer) update(loss float64, n int, began time.Time) error {
 	t.step++
 	t.batch++
 	t.updates++
+	t.trained++
 	t.tokens += uint64(n)
 	t.pending.steps++
 	t.pending.tokens += uint64(n)

@@ -20,6 +20,7 @@ type Snapshot struct {
 	Round   uint64 // rounds completed
 	Step    uint64 // position in the schedule
 	Tokens  uint64 // trained by this worker
+	Trained uint64 // its inner steps
 	Updates uint64 // AdamW steps the moments have seen
 
 	Batch uint64 // batches of its data that this worker has read
@@ -66,7 +67,7 @@ func (s *Snapshot) End() (round uint64, tokens float64) {
 func (t *Trainer) capture(s *Snapshot) error {
 	t.captureShared(s)
 	n := t.learner.Parameters()
-	s.Tokens, s.Updates, s.Batch = t.tokens, t.updates, t.batch
+	s.Tokens, s.Trained, s.Updates, s.Batch = t.tokens, t.trained, t.updates, t.batch
 	s.RoundSteps, s.RoundTokens, s.RoundLoss, s.Carried = t.pending.steps, t.pending.tokens, t.pending.loss, t.pending.rounds
 	s.Past = t.keepPast(s.Past[:0])
 	s.Fast = s.Fast[:0]
@@ -143,7 +144,7 @@ func (t *Trainer) Restore(s *Snapshot) error {
 		t.learner.WriteParams(s.Fast)
 	}
 	t.learner.WriteMoments(s.M, s.V)
-	t.step, t.tokens, t.updates, t.batch = s.Step, s.Tokens, s.Updates, s.Batch
+	t.step, t.tokens, t.trained, t.updates, t.batch = s.Step, s.Tokens, s.Trained, s.Updates, s.Batch
 	t.pending = pending{s.RoundSteps, s.RoundTokens, s.RoundLoss, s.Carried, s.RoundSteps > 0}
 	t.clock.begin(t.hooks.Now(), s.RoundTime)
 	t.past = t.past[:0]

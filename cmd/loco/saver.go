@@ -29,6 +29,7 @@ const (
 	metaConfig      = "config" // the effective file
 	metaDataDir     = "data_dir"
 	metaUpdates     = "updates"
+	metaTrained     = "steps_trained"
 	metaBatch       = "batches_read"
 	metaRoundSteps  = "round_steps"
 	metaRoundTokens = "round_tokens"
@@ -101,6 +102,7 @@ func (s *saver) fill(st *checkpoint.State, snap *trainer.Snapshot) {
 	}
 	st.Meta = map[string]string{
 		metaUpdates:     strconv.FormatUint(snap.Updates, 10),
+		metaTrained:     strconv.FormatUint(snap.Trained, 10),
 		metaBatch:       strconv.FormatUint(snap.Batch, 10),
 		metaRoundSteps:  strconv.FormatUint(snap.RoundSteps, 10),
 		metaRoundTokens: strconv.FormatUint(snap.RoundTokens, 10),
@@ -131,6 +133,12 @@ func snapshotOf(st *checkpoint.State, layout []model.Tensor) (*trainer.Snapshot,
 		metaRoundSteps: &snap.RoundSteps, metaRoundTokens: &snap.RoundTokens, metaCarried: &snap.Carried} {
 		if *dst, err = strconv.ParseUint(st.Meta[key], 10, 64); err != nil {
 			return nil, fmt.Errorf("meta %s: %w", key, err)
+		}
+	}
+	snap.Trained = snap.Updates // of an older release, which did not tell the two apart
+	if text, ok := st.Meta[metaTrained]; ok {
+		if snap.Trained, err = strconv.ParseUint(text, 10, 64); err != nil {
+			return nil, fmt.Errorf("meta %s: %w", metaTrained, err)
 		}
 	}
 	ns, err := strconv.ParseInt(st.Meta[metaRoundTime], 10, 64)
