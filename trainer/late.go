@@ -12,7 +12,7 @@ type pending struct {
 	steps, tokens uint64
 	loss          float64 // Σ of the token losses
 	rounds        uint64  // that were averaged without it
-	restored      bool    // read from a checkpoint: a former process may have given them
+	doubtful      bool    // they may be in a mean: of a checkpoint, or of an exchange whose end is not known
 }
 
 // given is a part of all that this worker trained.
@@ -68,11 +68,12 @@ func (t *Trainer) lose() {
 }
 
 // follows says that a state is further on in this worker's own lineage, and that its steps
-// are to be carried there. Those of a checkpoint are not: they may be in one of the rounds in
-// between, whose members are not known, and would count twice.
+// are to be carried there. Those that have left this process, to its checkpoint or in an exchange
+// that ended without a result, are not: they may be in one of the rounds in between, whose members
+// are not known, and would count twice.
 func (t *Trainer) follows(s *Snapshot) bool {
 	round, _ := s.End()
-	return t.pending.steps > 0 && !t.pending.restored && round > t.round && t.carries(round-t.round) &&
+	return t.pending.steps > 0 && !t.pending.doubtful && round > t.round && t.carries(round-t.round) &&
 		slices.ContainsFunc(s.Past, func(m Mark) bool { return m.Digest == t.stateDigest })
 }
 

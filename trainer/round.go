@@ -34,6 +34,7 @@ func (t *Trainer) oneRound(ctx context.Context) error {
 		return err
 	}
 	if out.Behind {
+		t.pending.doubtful = t.pending.doubtful || out.Attempts > 0
 		return t.resync(ctx, out.Why)
 	}
 	total := t.hooks.Now().Sub(began).Seconds()

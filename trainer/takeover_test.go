@@ -1,6 +1,7 @@
 package trainer
 
 import (
+	"context"
 	"testing"
 )
 
@@ -101,9 +102,10 @@ func TestTakeOver(t *testing.T) {
 	}
 }
 
-// Steps that a checkpoint carries may be in a mean that its process heard of later: they are
-// given up, and not put on top of a state that may have them.
-func TestStepsOfACheckpointAreNotCarriedTwice(t *testing.T) {
+// Steps that have left this process, to its checkpoint or in an exchange without a result, may be
+// in a mean that it has not heard of: they are given up, and not put on top of a state that may
+// have them.
+func TestDoubtfulStepsAreNotCarried(t *testing.T) {
 	cfg := diloco(4, 20)
 	cfg.SlowCycle = 3
 	leftOut := averagerWith(func([]float32) Outcome { return Outcome{Members: []int{1}, Attempts: 1, Tokens: 10} })
@@ -127,10 +129,17 @@ func TestStepsOfACheckpointAreNotCarriedTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	tokens := tr.pending.tokens
+	torn := start(t, cfg, newQuadratic(5, drift(0)), Hooks{Average: leftOut}) // its exchange ended without a result
+	trainTo(t, torn, 1)
+	torn.hooks.Average = averagerWith(func([]float32) Outcome { return Outcome{Behind: true, Why: "a test", Attempts: 1} })
+	torn.hooks.Fetch = func(context.Context) (*Snapshot, error) { return nil, ErrNobody }
+	if err := torn.oneRound(lockedContext(t, torn)); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		tr            *Trainer
 		carried, lost uint64
-	}{{tr, tokens, 0}, {again, 0, tokens}} {
+	}{{tr, tokens, 0}, {again, 0, tokens}, {torn, 0, torn.pending.tokens}} {
 		if e, err := c.tr.TakeOver(state, "a test"); err != nil || e.CarriedTokens != c.carried || e.LostTokens != c.lost || e.LostRounds != 0 {
 			t.Errorf("%+v, %v; want %d tokens carried and %d lost", e, err, c.carried, c.lost)
 		}

@@ -127,6 +127,8 @@ func (c *checker) credits(p *process, l *progress, e *trainer.RoundEvent) {
 	}
 	if carried == 0 {
 		l.pending = nil
+	} else {
+		c.tally.carried++
 	}
 }
 

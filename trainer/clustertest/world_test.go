@@ -36,6 +36,11 @@ type params struct {
 	saveEvery                   uint64
 	tail                        uint64  // rounds after everybody is together
 	rate                        float32 // of the toy's learning
+
+	graceMin, innerTime time.Duration
+	cycle               int   // rounds that a late worker carries its steps
+	upload              int64 // bytes a second for joiners
+	moments             bool  // a joiner fetches them
 }
 
 // network carries the meshes of the workers, and breaks on demand.
@@ -91,8 +96,8 @@ func newWorld(t *testing.T, seed uint64, p params) *world {
 	return w
 }
 
-// draw makes a random world's parameters.
-func draw(seed uint64) params {
+// plain draws a world of DiLoCo as most are.
+func plain(seed uint64) params {
 	r := rand.New(rand.NewPCG(seed, 0xc0))
 	ms := func(lo, hi int) time.Duration { return time.Duration(lo+r.IntN(hi-lo)) * time.Millisecond }
 	p := params{
@@ -113,6 +118,36 @@ func draw(seed uint64) params {
 		p.faults, p.link.Jitter, p.link.Loss = 0, min(p.link.Jitter, 0.3), 0
 	case 1, 2:
 		p.faults *= 3
+	}
+	return p
+}
+
+// draw makes a random world's parameters: half of them plain, the others with what few runs have.
+func draw(seed uint64) params {
+	p, r := plain(seed), rand.New(rand.NewPCG(seed, 0xc2))
+	switch r.IntN(10) {
+	case 0, 1:
+		p.strategy, p.inner, p.rate, p.tail = "ddp", 1, 0.1, 25
+	case 2:
+		p.graceMin = p.grace / 8
+	case 3, 4:
+		p.cycle, p.graceMin = 2+r.IntN(3), p.grace/time.Duration(1+r.IntN(8))
+	case 5:
+		p.innerTime, p.inner = time.Duration(p.inner)*p.step, 2*p.inner
+	}
+	return p.joins(r)
+}
+
+// joins draws how joiners are served.
+func (p params) joins(r *rand.Rand) params {
+	p.moments = r.IntN(3) == 0 && p.strategy != "ddp" // whose moments are part of the state
+	if r.IntN(4) == 0 {
+		p.upload = 1 << (16 + r.IntN(3)) // a slice of 16 KiB to each joiner within grace
+		if r.IntN(6) == 0 {              // more than the burst
+			p.parameters = 8000 + r.IntN(8000)
+			p.link.Bandwidth = max(p.link.Bandwidth, 1<<20)
+			p.up, p.down = 0, 0
+		}
 	}
 	return p
 }
@@ -139,7 +174,7 @@ func (w *world) mean(own []byte, terms []gossip.Term) []float32 {
 
 func (w *world) trainerConfig(worker int) trainer.Config {
 	return trainer.Config{Format: w.codec().Format(), StateFormat: w.codec().Format(), Strategy: w.params.strategy, Worker: worker, Rounds: 1 << 20, InnerSteps: w.params.inner,
-		OuterLR: 0.7, OuterMomentum: 0.4, Beta: 0.7, Gamma: 0.9, SaveEvery: w.params.saveEvery, EvalEvery: 1 << 20}
+		InnerTime: w.params.innerTime, SlowCycle: uint64(w.params.cycle), OuterLR: 0.7, OuterMomentum: 0.4, Beta: 0.7, Gamma: 0.9, SaveEvery: w.params.saveEvery, EvalEvery: 1 << 20}
 }
 
 // run is live, and fails the test where something was wrong.
