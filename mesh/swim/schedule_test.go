@@ -203,6 +203,33 @@ func thousand(n int, part uint64) plan {
 	return p
 }
 
+// coldStart is members that come one after another within a minute, all through the first. Each
+// knows all others, and is known to them, within 10 heartbeats of the last.
+func coldStart(n int) plan {
+	p := plan{seed: 3, nodes: n, cfg: wide(), loss: 0.05, settle: 150 * time.Second, tick: 2500 * time.Millisecond}
+	for i := 1; i < n; i++ {
+		p.joins = append(p.joins, fault{at: time.Duration(i) * time.Minute / time.Duration(n), a: i, b: 0})
+	}
+	p.end = time.Minute + p.settle
+	return p
+}
+
+// TestColdStart has fewer members than TestThousand: each says hello to each, which is most of
+// what a thousand would cost.
+func TestColdStart(t *testing.T) {
+	n := 300
+	if testing.Short() || slowed {
+		n = 100
+	}
+	p := coldStart(n)
+	began := time.Now()
+	r, err := run(p)
+	if limit := 10 * p.cfg.Heartbeat; err != nil || r.rightAfter > limit {
+		t.Errorf("all views are right %v after the last join, want %v: %v", r.rightAfter, limit, err)
+	}
+	t.Logf("%d members: all views right %v after the last join; hellos %.0f B/s sent by each; %v", n, r.rightAfter, float64(r.hellos)/r.memberSeconds, time.Since(began))
+}
+
 // On one network a member that falls silent, with nobody to refuse for it, is suspect
 // for all within three periods and dead within ten seconds. Members that are 20 to 200 ms away, with
 // that jitter, are never suspect.
