@@ -142,9 +142,10 @@ func draw(seed uint64) params {
 func (p params) joins(r *rand.Rand) params {
 	p.moments = r.IntN(3) == 0 && p.strategy != "ddp" // whose moments are part of the state
 	if r.IntN(4) == 0 {
-		p.upload = 1 << (16 + r.IntN(3)) // a slice of 16 KiB to each joiner within grace
-		if r.IntN(6) == 0 {              // more than the burst
-			p.parameters = 8000 + r.IntN(8000)
+		p.upload = 1 << (16 + r.IntN(3))           // a slice of 16 KiB to each joiner within grace
+		if r.IntN(6) == 0 && p.strategy != "ddp" { // more than the burst, and results that come faster than rounds pass
+			p.parameters, p.codec = 9000+r.IntN(3000), "int8"
+			p.upload, p.step = 1<<18, max(p.step, 500*time.Millisecond)
 			p.link.Bandwidth = max(p.link.Bandwidth, 1<<20)
 			p.up, p.down = 0, 0
 		}
