@@ -76,9 +76,13 @@ type progress struct {
 }
 
 func newChecker(w *world) *checker {
+	history := uint64(40)
+	if w.params.strategy == "ddp" { // its rounds are short: a side of a fork may be that far behind
+		history = 400
+	}
 	return &checker{w: w, given: map[place]map[int][]contribution{}, commit: map[place][]decided{}, slow: map[[32]byte]string{},
 		last: map[*process]*progress{}, still: make([]time.Duration, w.params.workers), final: map[int]string{}, learnt: map[int][]float32{},
-		history: 40, states: map[uint64]string{}, events: map[int][]*trainer.ResyncEvent{}, ledger: newLedger()}
+		history: history, states: map[uint64]string{}, events: map[int][]*trainer.ResyncEvent{}, ledger: newLedger()}
 }
 
 // fail keeps the first thing that is wrong.
