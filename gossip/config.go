@@ -51,7 +51,7 @@ type Config struct {
 	StateRoot func(round uint64, sums map[string][32]byte) [32]byte
 	// StateUpload bounds the bytes a second that all joiners together are given, answers and
 	// manifests included; 0: no bound. A joiner that gets nothing for Grace leaves its source, so
-	// Grace should be enough for 16 KiB to each of them.
+	// Grace should be enough for 16 KiB on each of their streams, some two a joiner.
 	StateUpload int64
 	StateSent   func(bytes int) // counts those of chunks; nil: nobody does
 	// StateHold bounds how long one copy of a state is served; 0: an hour. It is given back

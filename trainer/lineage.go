@@ -82,8 +82,9 @@ func (t *Trainer) TakeOver(s *Snapshot, why string) (*ResyncEvent, error) {
 	if s.Slow == nil {
 		s.RunTokens = t.runTokens // it goes on from this worker's own state
 	}
-	if t.outweighs(s) || s.Slow == nil && len(s.Replay) == 0 {
-		return nil, nil // those who hold it will fetch from this worker, or it is where they are
+	here := s.Slow == nil && len(s.Replay) == 0 // where the others are
+	if t.outweighs(s) || here && t.pending.steps > 0 {
+		return nil, nil // those who hold it will fetch from this worker; and steps in their round count
 	}
 	e := &ResyncEvent{Event: "resync", Worker: t.cfg.Worker, Why: why, FromRound: t.round}
 	err := t.take(s, e)
@@ -95,8 +96,8 @@ func (t *Trainer) TakeOver(s *Snapshot, why string) (*ResyncEvent, error) {
 	case t.misfits == misfitsMax: // sources may change their lineage meanwhile, but not every time
 		return nil, fmt.Errorf("%w, %d times; start this worker again without its checkpoints", err, misfitsMax)
 	}
-	if err != nil && s.Slow == nil && e.LostSteps == 0 {
-		return nil, nil // nothing has changed
+	if here || err != nil && s.Slow == nil && e.LostSteps == 0 {
+		return nil, nil // nothing has changed but its place in the round
 	}
 	e.CarriedTokens = t.pending.tokens
 	e.Round, e.Digest = t.round, t.SlowDigest()

@@ -3,6 +3,8 @@ package trainer
 import (
 	"context"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // weighed is the mean of one worker, over so many tokens.
@@ -99,6 +101,40 @@ func TestTakeOver(t *testing.T) {
 				t.Errorf("%+v, want %d rounds and their steps lost", e, c.lostRounds)
 			}
 		})
+	}
+}
+
+// A worker that is started again where the others are takes their place in the round, but keeps
+// what it has trained in it.
+func TestWhoIsWhereTheOthersAreKeepsItsSteps(t *testing.T) {
+	for _, pending := range []uint64{0, 3} {
+		tr := start(t, diloco(10, 9), newQuadratic(5, drift(0)), Hooks{Average: weighed(10)})
+		trainTo(t, tr, 2)
+		stop := make(chan struct{})
+		tr.cfg.StopAfter = 3
+		tr.hooks.Report = func(event any) {
+			if e, ok := event.(*StepEvent); ok && e.Step == 20+pending {
+				close(stop)
+				<-time.After(50 * time.Millisecond) // until Run has heard of it
+			}
+		}
+		if pending > 0 {
+			synctest.Test(t, func(t *testing.T) {
+				stop = make(chan struct{})
+				if err := tr.Run(t.Context(), stop); err != ErrStopped {
+					t.Fatal(err)
+				}
+			})
+		}
+		h := tr.Head()
+		e, err := tr.TakeOver(&Snapshot{Round: 2, Digest: h.Digest, Past: h.Past, GroupRound: 2, GroupStep: 27}, "a test")
+		want := uint64(27)
+		if pending > 0 {
+			want = h.Step
+		}
+		if now := tr.Head(); e != nil || err != nil || now.Step != want || now.Digest != h.Digest {
+			t.Errorf("with %d steps in the round: at step %d, want %d; %+v, %v", pending, now.Step, want, e, err)
+		}
 	}
 }
 

@@ -282,6 +282,9 @@ func (p *process) save(_ context.Context, capture func(*trainer.Snapshot) error)
 
 func (p *process) report(event any) {
 	p.at()
+	if p.w.watch != nil {
+		p.w.watch(p, event)
+	}
 	switch e := event.(type) {
 	case *trainer.StepEvent:
 		p.w.check.trains(p)

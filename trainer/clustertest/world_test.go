@@ -63,6 +63,7 @@ type world struct {
 	net      network
 	check    *checker
 	plant    tamper
+	watch    func(p *process, event any) // of each trainer's events; may be nil
 	begun    time.Time
 	healed   chan struct{} // closed when the faults have ended
 	over     chan struct{} // closed when the run is
