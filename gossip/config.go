@@ -49,9 +49,11 @@ type Config struct {
 	// StateRoot is the digest of a state of these SHA-256 of its vectors, by name; nil: a
 	// joiner believes its sources.
 	StateRoot func(round uint64, sums map[string][32]byte) [32]byte
-	// StateUpload bounds the bytes a second that all joiners together are given; 0: no bound.
+	// StateUpload bounds the bytes a second that all joiners together are given, answers and
+	// manifests included; 0: no bound. A joiner that gets nothing for Grace leaves its source, so
+	// Grace should be enough for 16 KiB on each of their streams, some two a joiner.
 	StateUpload int64
-	StateSent   func(bytes int) // counts them; nil: nobody does
+	StateSent   func(bytes int) // counts those of chunks; nil: nobody does
 	// StateHold bounds how long one copy of a state is served; 0: an hour. It is given back
 	// earlier when nobody asks for it during Deadline.
 	StateHold time.Duration

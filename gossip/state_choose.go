@@ -38,9 +38,11 @@ func (f *fetching) choose(lineage []transfer.Voice) (*transfer.Manifest, []mesh.
 			continue
 		}
 		t := transfer.Take{Kind: transfer.State, Exact: true, Round: m.Round, Digest: m.Digest}
-		if m, sources, _ := f.offers(again, t); m != nil {
+		m, sources, err := f.offers(again, t)
+		if m != nil {
 			return m, sources, nil
 		}
+		errs = append(errs, err)
 	}
 	return nil, nil, errors.Join(errs...)
 }
@@ -83,11 +85,13 @@ func (f *fetching) resume(lineage []transfer.Voice) (*transfer.Manifest, []mesh.
 	return m, sources
 }
 
-// candidates returns the states to ask for, best first.
+// candidates returns the states to ask for, best first: only such as results lead on from.
 func candidates(lineage []transfer.Voice) (marks []Mark) {
 	held, here := map[uint64]int{}, map[uint64]int{}
 	for _, v := range lineage {
-		here[v.Round]++
+		if replayable(lineage, v.Round) {
+			here[v.Round]++
+		}
 		if v.Held != ([32]byte{}) && replayable(lineage, v.HeldRound) {
 			held[v.HeldRound]++
 		}

@@ -24,11 +24,15 @@ const (
 // errMoved is for a fetch that must begin anew from a newer state.
 var errMoved = errors.New("its result is not kept any more: keep more of them, or give joiners more upload")
 
+// errForked is for one whose sources are gone, and the members that are left have forked off.
+var errForked = errors.New("the members that can be reached are not of the lineage of the state that was fetched")
+
 // fetching is one fetch of a state.
 type fetching struct {
 	*sessions
 	want    Want
 	fetched Fetched
+	base    Mark   // the state that the results go on from
 	next    uint64 // the round whose result is lacking next
 	kept    uint64 // rounds that the member furthest on keeps
 
@@ -127,13 +131,30 @@ func (f *fetching) goOnFromOwn(lineage []transfer.Voice, agreed Mark) bool {
 		return false
 	}
 	f.fetched.State = State{Round: own.Round, Digest: own.Digest}
-	f.next = own.Round
+	f.base, f.next = own, own.Round
 	return true
 }
 
-// replayable says that some member keeps the results from a round on.
+// replayable says that members keep the results of all rounds from this one to the newest state
+// that they agree on. One that stands at this round itself leads nowhere.
 func replayable(lineage []transfer.Voice, round uint64) bool {
-	return slices.ContainsFunc(lineage, func(v transfer.Voice) bool { return v.Oldest <= round && round <= v.Round })
+	newest, ok := transfer.Newest(lineage)
+	if !ok || round > newest.Round {
+		return false
+	}
+	for round < newest.Round {
+		reach := round
+		for _, v := range lineage {
+			if v.Oldest <= round {
+				reach = max(reach, v.Round)
+			}
+		}
+		if reach == round {
+			return false
+		}
+		round = reach
+	}
+	return true
 }
 
 // fetchAndFollow fetches a state, and the results that are committed meanwhile.
@@ -142,7 +163,7 @@ func (f *fetching) fetchAndFollow(lineage []transfer.Voice) error {
 	if err != nil {
 		return err
 	}
-	f.next = m.Round
+	f.base, f.next = Mark{Round: m.Round, Digest: m.Digest}, m.Round
 	ctx, cancel := context.WithCancelCause(f.ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
@@ -197,7 +218,7 @@ func (f *fetching) comeIn() error {
 			return nil
 		case err == nil:
 			coming = lacking <= catchUpsClose || n >= catchUpsMax
-		case errors.Is(err, errMoved) || failures == fetchTries || !pause(f.ctx, f.cfg.Grace/8):
+		case errors.Is(err, errMoved) || errors.Is(err, errForked) || failures == fetchTries || !pause(f.ctx, f.cfg.Grace/8):
 			return err
 		default: // a source went away; what has come stays
 			failures++
@@ -213,6 +234,9 @@ func (f *fetching) catchUp(ctx context.Context, ask transfer.Ask) (lacking uint6
 	newest, ok := transfer.Newest(lineage)
 	if !ok {
 		return 0, errors.Join(errors.New("the members agree on no state"), err)
+	}
+	if d, known := transfer.Agreed(lineage, f.base.Round); known && d != f.base.Digest || newest.Round < f.base.Round {
+		return 0, fmt.Errorf("round %d: %w", f.base.Round, errForked)
 	}
 	from := f.next
 	for f.next < newest.Round {

@@ -82,19 +82,19 @@ func (s *states) answer(from mesh.ID, r, w *paced) error {
 		default:
 			return fmt.Errorf("frame of type %d is no request", typ)
 		}
-		if err := s.write(w, out, typ == transfer.TypeGet); err != nil {
+		if typ == transfer.TypeGet && s.cfg.StateSent != nil {
+			s.cfg.StateSent(len(out))
+		}
+		if err := s.write(w, out); err != nil {
 			return err
 		}
 	}
 }
 
-// write writes a frame, at the rate that all joiners together are given where it holds
-// a chunk.
-func (s *states) write(w io.Writer, frame []byte, limited bool) error {
-	if limited && s.cfg.StateSent != nil {
-		s.cfg.StateSent(len(frame))
-	}
-	if !limited || s.cfg.StateUpload == 0 {
+// write writes a frame at the rate that all joiners together are given: answers and manifests
+// are part of it, for a joiner may ask every few milliseconds, and an answer has some 10 KB.
+func (s *states) write(w io.Writer, frame []byte) error {
+	if s.cfg.StateUpload == 0 {
 		_, err := w.Write(frame)
 		return err
 	}

@@ -52,7 +52,7 @@ type Outcome struct {
 	Behind bool
 	Why    string
 
-	Attempts                 int
+	Attempts                 int // with 0 nothing of the vector has left this worker
 	BytesSent, BytesReceived uint64
 	Seconds                  ExchangeSeconds
 }

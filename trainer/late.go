@@ -12,15 +12,15 @@ type pending struct {
 	steps, tokens uint64
 	loss          float64 // Σ of the token losses
 	rounds        uint64  // that were averaged without it
+	doubtful      bool    // they may be in a mean: of a checkpoint, or of an exchange whose end is not known
 }
 
-// given is what became of all that this worker trained.
+// given is a part of all that this worker trained.
 type given struct{ steps, tokens uint64 }
 
 // contributed is this worker's part in the state at hand.
 func (t *Trainer) contributed() given {
-	// Moments that were fetched count another worker's updates.
-	return given{t.updates - min(t.updates, t.pending.steps+t.lost.steps), t.tokens - t.pending.tokens - t.lost.tokens}
+	return given{t.trained - t.pending.steps - t.lost.steps, t.tokens - t.pending.tokens - t.lost.tokens}
 }
 
 // carriesMax is how many rounds late a step may be when it is given to the others, in turns
@@ -68,10 +68,12 @@ func (t *Trainer) lose() {
 }
 
 // follows says that a state is further on in this worker's own lineage, and that its steps
-// are to be carried there.
+// are to be carried there. Those that have left this process, to its checkpoint or in an exchange
+// that ended without a result, are not: they may be in one of the rounds in between, whose members
+// are not known, and would count twice.
 func (t *Trainer) follows(s *Snapshot) bool {
 	round, _ := s.End()
-	return t.pending.steps > 0 && round > t.round && t.carries(round-t.round) &&
+	return t.pending.steps > 0 && !t.pending.doubtful && round > t.round && t.carries(round-t.round) &&
 		slices.ContainsFunc(s.Past, func(m Mark) bool { return m.Digest == t.stateDigest })
 }
 
@@ -90,7 +92,5 @@ func (t *Trainer) catchUp(s *Snapshot) error {
 	t.rebase()
 	t.pending, t.lost = mine, lost
 	t.pending.rounds += rounds
-	t.past = t.past[:0]
-	t.mark()
 	return nil
 }

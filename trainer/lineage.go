@@ -1,14 +1,18 @@
 package trainer
 
-import "time"
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
 
 // Mark is a state that a worker was in at a round's boundary.
 type Mark struct {
 	Round  uint64
 	Digest [32]byte
-	Tokens uint64 // of the worker in that state; not shared
 
-	steps uint64 // as Tokens
+	Tokens, Steps uint64 // that the worker had contributed by then; not shared
 }
 
 // marksMax bounds the marks that are remembered.
@@ -53,17 +57,126 @@ func (t *Trainer) mark() {
 	t.publish()
 }
 
-// fork returns the newest state that both this worker and the owner of past were in, or
-// the oldest that this worker remembers.
-func (t *Trainer) fork(past []Mark) Mark {
-	theirs := map[[32]byte]bool{}
-	for _, m := range past {
-		theirs[m.Digest] = true
+// fork returns the newest of the states own that is on the way to the one at hand, or the
+// oldest of them.
+func (t *Trainer) fork(own []Mark) (m Mark, common bool) {
+	past := map[[32]byte]bool{}
+	for _, m := range t.past {
+		past[m.Digest] = true
 	}
-	for i := len(t.past) - 1; i >= 0; i-- {
-		if theirs[t.past[i].Digest] {
-			return t.past[i]
+	for i := len(own) - 1; i >= 0; i-- {
+		if past[own[i].Digest] {
+			return own[i], true
 		}
 	}
-	return t.past[0]
+	return own[0], false
+}
+
+// misfitsMax is how many fetches in a row may bring rounds that do not fit.
+const misfitsMax = 8
+
+// TakeOver goes on from a state that was fetched and says what that discards, or returns nil
+// where this worker's own state counts. Call it as Position. Where the rounds since do not fit,
+// what precedes them does: the others say again that this worker is behind.
+func (t *Trainer) TakeOver(s *Snapshot, why string) (*ResyncEvent, error) {
+	if s.Slow == nil {
+		s.RunTokens = t.runTokens // it goes on from this worker's own state
+	}
+	here := s.Slow == nil && len(s.Replay) == 0 // where the others are
+	if t.outweighs(s) || here && t.pending.steps > 0 {
+		return nil, nil // those who hold it will fetch from this worker; and steps in their round count
+	}
+	e := &ResyncEvent{Event: "resync", Worker: t.cfg.Worker, Why: why, FromRound: t.round}
+	err := t.take(s, e)
+	switch t.misfits++; {
+	case err == nil:
+		t.misfits = 0
+	case !errors.Is(err, errReplay):
+		return nil, err
+	case t.misfits == misfitsMax: // sources may change their lineage meanwhile, but not every time
+		return nil, fmt.Errorf("%w, %d times; start this worker again without its checkpoints", err, misfitsMax)
+	}
+	if here || err != nil && s.Slow == nil && e.LostSteps == 0 {
+		return nil, nil // nothing has changed but its place in the round
+	}
+	e.CarriedTokens = t.pending.tokens
+	e.Round, e.Digest = t.round, t.SlowDigest()
+	return e, nil
+}
+
+// take goes on from a state, and counts what that discards: the steps at hand, and all since
+// the newest state on the way to it that this worker was in. A replica of NoLoCo was never the
+// others' state, and what it contributed is in its partners': it gives up the steps at hand.
+func (t *Trainer) take(s *Snapshot, e *ResyncEvent) error {
+	own, mine, round, at := slices.Clone(t.past), t.contributed(), t.round, t.pending
+	carries := t.follows(s)
+	take := t.Join
+	if carries {
+		take = t.catchUp
+	}
+	err := take(s)
+	if carries && err == nil {
+		return nil
+	}
+	e.LostSteps, e.LostTokens = at.steps, at.tokens
+	if t.cfg.Strategy != "noloco" {
+		fork, _ := t.fork(own)
+		e.LostRounds = round - fork.Round
+		e.LostSteps += mine.steps - fork.Steps
+		e.LostTokens += mine.tokens - fork.Tokens
+	}
+	return err
+}
+
+// outweighs says that this worker's own state counts and not s: more tokens were trained for
+// it, or as many and it is of a later round. NoLoCo's replicas differ on purpose and know no
+// tokens of all workers: the later round counts.
+func (t *Trainer) outweighs(s *Snapshot) bool {
+	round, tokens := s.End()
+	if t.cfg.Strategy == "noloco" || tokens == t.runTokens {
+		return round < t.round
+	}
+	return tokens < t.runTokens
+}
+
+// markOthers remembers the states of past that led to the one at hand, and that one.
+func (t *Trainer) markOthers(past []Mark) {
+	t.past = t.past[:0]
+	for _, m := range past {
+		if m.Round < t.round {
+			t.past = append(t.past, Mark{Round: m.Round, Digest: m.Digest})
+		}
+	}
+	t.mark()
+}
+
+// recall counts as lost what this worker, which was in the states own and had contributed mine,
+// contributed since the newest of them on the way to the state at hand, and gives that and those
+// before it their marks back. Of the others' states it has no part.
+func (t *Trainer) recall(own []Mark, mine given) {
+	known := map[[32]byte]Mark{}
+	if fork, common := t.fork(own); common {
+		t.lost.tokens += mine.tokens - fork.Tokens
+		t.lost.steps += mine.steps - fork.Steps
+		for _, m := range own {
+			known[m.Digest] = m
+		}
+	}
+	mine = t.contributed()
+	for i, m := range t.past {
+		var ok bool
+		if t.past[i], ok = known[m.Digest]; !ok {
+			t.past[i] = Mark{m.Round, m.Digest, mine.tokens, mine.steps}
+		}
+	}
+}
+
+// keepPast copies the marks for the next process of this worker, which knows nothing of what
+// this one has lost: its count of what it contributed has that in it.
+func (t *Trainer) keepPast(dst []Mark) []Mark {
+	for _, m := range t.past {
+		m.Tokens, m.Steps = m.Tokens+t.lost.tokens, m.Steps+t.lost.steps
+		dst = append(dst, m)
+	}
+	return dst
 }

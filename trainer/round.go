@@ -34,6 +34,7 @@ func (t *Trainer) oneRound(ctx context.Context) error {
 		return err
 	}
 	if out.Behind {
+		t.pending.doubtful = t.pending.doubtful || out.Attempts > 0
 		return t.resync(ctx, out.Why)
 	}
 	total := t.hooks.Now().Sub(began).Seconds()
@@ -201,6 +202,7 @@ func (t *Trainer) update(loss float64, n int, began time.Time) error {
 	t.step++
 	t.batch++
 	t.updates++
+	t.trained++
 	t.tokens += uint64(n)
 	t.pending.steps++
 	t.pending.tokens += uint64(n)
@@ -268,44 +270,13 @@ func (t *Trainer) resync(ctx context.Context, why string) error {
 	if err != nil {
 		return fmt.Errorf("trainer: round %d: take over the others' state (%s): %w", t.round, why, err)
 	}
-	if s.Slow == nil {
-		s.RunTokens = t.runTokens // it goes on from this worker's own state
-	}
-	round, tokens := s.End()
-	if tokens < t.runTokens {
-		return nil // who outweighed this worker's state is gone: its own counts
-	}
-	fork := t.fork(s.Past)
-	e := &ResyncEvent{Event: "resync", Worker: t.cfg.Worker, Why: why, FromRound: t.round}
-	if round < t.round && tokens == t.runTokens {
-		return fmt.Errorf("trainer: round %d (%s): the state that was fetched is of round %d, which is older", t.round, why, round)
-	}
-	take := t.Join
-	if t.follows(s) {
-		take = t.catchUp
-	} else {
-		mine := t.contributed()
-		e.LostRounds, e.LostSteps, e.LostTokens = t.round-fork.Round, mine.steps-fork.steps+t.pending.steps, mine.tokens-fork.Tokens+t.pending.tokens
-		if t.cfg.Strategy == "ddp" {
-			e.LostSteps++ // the gradient just computed
-		}
-	}
-	// Where the rounds since do not fit, what precedes them does, and the others say again that
-	// this worker is behind: sources may have changed their lineage meanwhile.
-	err = take(s)
-	switch t.misfits++; {
-	case err == nil:
-		t.misfits = 0
-	case !errors.Is(err, errReplay):
+	e, err := t.TakeOver(s, why)
+	if e == nil || err != nil {
 		return err
-	case t.misfits == misfitsMax:
-		return fmt.Errorf("%w, %d times; start this worker again without its checkpoints", err, misfitsMax)
 	}
-	if s.Slow == nil && t.round == e.FromRound {
-		return nil
+	if t.cfg.Strategy == "ddp" {
+		e.LostSteps++ // the gradient just computed
 	}
-	e.CarriedTokens = t.pending.tokens
-	e.Round, e.Digest = t.round, t.SlowDigest()
 	t.hooks.Report(e)
 	return nil
 }
@@ -313,7 +284,6 @@ func (t *Trainer) resync(ctx context.Context, why string) error {
 // How a worker that is behind asks for the others' state: sources die and links break just
 // when rounds fail, so it asks again, half a minute in all.
 const (
-	misfitsMax  = 8 // fetches in a row whose rounds do not fit
 	fetchTries  = 7
 	nobodyTries = 4               // where nobody is there to ask
 	fetchPause  = time.Second / 2 // doubles after each

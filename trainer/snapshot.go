@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"loco/kernels"
@@ -19,6 +20,7 @@ type Snapshot struct {
 	Round   uint64 // rounds completed
 	Step    uint64 // position in the schedule
 	Tokens  uint64 // trained by this worker
+	Trained uint64 // its inner steps
 	Updates uint64 // AdamW steps the moments have seen
 
 	Batch uint64 // batches of its data that this worker has read
@@ -31,7 +33,7 @@ type Snapshot struct {
 	RoundTime               time.Duration // since the last round; of a state that was fetched, the group's
 
 	RunTokens float64 // trained by all workers to get to round Round
-	Past      []Mark  // states on the way, oldest first; only of a state that was fetched
+	Past      []Mark  // states on the way, oldest first; of a worker's own snapshot with its tokens
 
 	Digest   [32]byte  // of what workers share, as its source said; zero where not known
 	Slow     []float32 // φ; in ddp and alone the parameters
@@ -65,8 +67,9 @@ func (s *Snapshot) End() (round uint64, tokens float64) {
 func (t *Trainer) capture(s *Snapshot) error {
 	t.captureShared(s)
 	n := t.learner.Parameters()
-	s.Tokens, s.Updates, s.Batch = t.tokens, t.updates, t.batch
+	s.Tokens, s.Trained, s.Updates, s.Batch = t.tokens, t.trained, t.updates, t.batch
 	s.RoundSteps, s.RoundTokens, s.RoundLoss, s.Carried = t.pending.steps, t.pending.tokens, t.pending.loss, t.pending.rounds
+	s.Past = t.keepPast(s.Past[:0])
 	s.Fast = s.Fast[:0]
 	if t.outer() && t.pending.steps > 0 {
 		s.Fast = sized(s.Fast, n)
@@ -141,10 +144,15 @@ func (t *Trainer) Restore(s *Snapshot) error {
 		t.learner.WriteParams(s.Fast)
 	}
 	t.learner.WriteMoments(s.M, s.V)
-	t.step, t.tokens, t.updates, t.batch = s.Step, s.Tokens, s.Updates, s.Batch
-	t.pending = pending{s.RoundSteps, s.RoundTokens, s.RoundLoss, s.Carried}
+	t.step, t.tokens, t.trained, t.updates, t.batch = s.Step, s.Tokens, s.Trained, s.Updates, s.Batch
+	t.pending = pending{s.RoundSteps, s.RoundTokens, s.RoundLoss, s.Carried, s.RoundSteps > 0}
 	t.clock.begin(t.hooks.Now(), s.RoundTime)
 	t.past = t.past[:0]
+	for _, m := range s.Past {
+		if m.Round < s.Round { // the last is the state itself
+			t.past = append(t.past, m)
+		}
+	}
 	t.mark()
 	t.saved = savedAt{s.Round, true}
 	return t.broken()
@@ -156,30 +164,28 @@ func (t *Trainer) Restore(s *Snapshot) error {
 // over where there are some, and stay as they are where there are none. It begins at the
 // group's place in the round, so that it is ready when the others are.
 func (t *Trainer) Join(s *Snapshot) error {
+	own, mine := slices.Clone(t.past), t.contributed()
 	if s.Slow == nil {
 		if s.Round != t.round || s.Digest != t.stateDigest {
 			return fmt.Errorf("trainer: the rounds to replay begin at round %d with digest %x, this worker is at round %d with %x", s.Round, s.Digest[:8], t.round, t.stateDigest[:8])
 		}
 	} else if err := t.joinState(s); err != nil {
 		return err
-	} else {
-		t.past = t.past[:0] // of another lineage, or of a state without the rounds between
 	}
 	if err := t.joinMoments(s); err != nil {
 		return err
 	}
 	t.lose()
-	known, mine := map[uint64][32]byte{}, t.contributed()
+	known := map[uint64][32]byte{}
 	for _, m := range s.Past {
 		known[m.Round] = m.Digest
-		if m.Round < t.round && len(s.Slow) > 0 {
-			t.past = append(t.past, Mark{m.Round, m.Digest, mine.tokens, mine.steps}) // what it trained before counts for nothing
-		}
 	}
 	if s.Slow != nil {
-		t.mark()
+		t.markOthers(s.Past)
 	}
-	if err := t.replayAll(s.Replay, known); err != nil {
+	err := t.replayAll(s.Replay, known)
+	t.recall(own, mine)
+	if err != nil {
 		return err
 	}
 	t.enterRound(s)

@@ -84,6 +84,7 @@ type Trainer struct {
 	sem     chan struct{} // held while the state changes
 
 	round, step, tokens, updates uint64
+	trained                      uint64  // inner steps of this worker
 	batch                        uint64  // batches read: its place in the data
 	runTokens                    float64 // trained by all workers to get to the last round's state
 	pending                      pending

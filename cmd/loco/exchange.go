@@ -56,7 +56,7 @@ func newExchange(cfg *config.Config, m mesh.Mesh, worker int, share *sharer, dir
 	g := gossip.Config{
 		Mesh: m, Worker: worker, Codec: c, StateCodec: state,
 		Deadline: cfg.Sync.Deadline.Std(), Grace: cfg.Sync.Grace.Std(), GraceMin: cfg.Sync.GraceMin.Std(), SlowCycle: cfg.Sync.SlowCycle,
-		Detection: cfg.Mesh.DeadAfter.Std(),
+		Detection: meshTimes(cfg.Mesh).Detection(),
 		MaxState:  64 + 4*4*int64(modelConfig(cfg).Parameters()) + 1<<16, // four vectors and their names
 		Seed:      cfg.Run.Seed, MaxLag: cfg.Sync.MaxLag, Logger: log,
 		State: share.share, Head: share.head, StateRoot: stateRoot, StateDir: dir,

@@ -87,8 +87,8 @@ func (w *worker) catchUp(ctx context.Context, from *mesh.Member) (*trainer.Resyn
 	w.log.Info("the run is under way; fetching its state", "round", from.Round, "own_round", round)
 	ctx, cancel := context.WithTimeout(ctx, w.spec.cfg.Mesh.JoinTimeout.Std())
 	defer cancel()
-	e, err := w.takeOver(ctx, round)
-	for ; err != nil && pause(ctx, fetchPause); e, err = w.takeOver(ctx, round) {
+	e, err := w.takeOver(ctx)
+	for ; err != nil && pause(ctx, fetchPause); e, err = w.takeOver(ctx) {
 		w.log.Warn("fetching the run's state again", "error", err)
 	}
 	if err != nil {
@@ -97,25 +97,13 @@ func (w *worker) catchUp(ctx context.Context, from *mesh.Member) (*trainer.Resyn
 	return e, nil
 }
 
-// takeOver fetches the run's state and goes on from it, unless this worker's own is of a
-// later round.
-func (w *worker) takeOver(ctx context.Context, round uint64) (*trainer.ResyncEvent, error) {
+// takeOver fetches the run's state and goes on from it, unless this worker's own outweighs it.
+func (w *worker) takeOver(ctx context.Context) (*trainer.ResyncEvent, error) {
 	snap, err := w.exchange.fetch(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if end, _ := snap.End(); end < round {
-		return nil, nil // the others went back; they will fetch from us
-	}
-	steps, tokens := w.trainer.Pending()
-	if err := w.trainer.Join(snap); err != nil {
-		return nil, err
-	}
-	now, _, _ := w.trainer.Position()
-	return &trainer.ResyncEvent{
-		Event: "resync", Worker: w.seat.number, Why: "joined a run under way", FromRound: round, Round: now,
-		LostSteps: steps, LostTokens: tokens, Digest: w.trainer.SlowDigest(),
-	}, nil
+	return w.trainer.TakeOver(snap, "joined a run under way")
 }
 
 // pause waits, and says whether ctx has not ended.

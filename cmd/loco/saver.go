@@ -3,9 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 
 	"loco/checkpoint"
@@ -27,6 +29,7 @@ const (
 	metaConfig      = "config" // the effective file
 	metaDataDir     = "data_dir"
 	metaUpdates     = "updates"
+	metaTrained     = "steps_trained"
 	metaBatch       = "batches_read"
 	metaRoundSteps  = "round_steps"
 	metaRoundTokens = "round_tokens"
@@ -34,6 +37,7 @@ const (
 	metaRoundTime   = "round_ns"
 	metaRunTokens   = "run_tokens_bits" // float64, in hex
 	metaRoundLoss   = "round_loss_bits" // float64, in hex
+	metaPast        = "states"          // on the way, oldest first: "round:digest:tokens:steps", by spaces
 )
 
 // saver turns the trainer's snapshots into checkpoints, without a second copy.
@@ -98,6 +102,7 @@ func (s *saver) fill(st *checkpoint.State, snap *trainer.Snapshot) {
 	}
 	st.Meta = map[string]string{
 		metaUpdates:     strconv.FormatUint(snap.Updates, 10),
+		metaTrained:     strconv.FormatUint(snap.Trained, 10),
 		metaBatch:       strconv.FormatUint(snap.Batch, 10),
 		metaRoundSteps:  strconv.FormatUint(snap.RoundSteps, 10),
 		metaRoundTokens: strconv.FormatUint(snap.RoundTokens, 10),
@@ -105,6 +110,7 @@ func (s *saver) fill(st *checkpoint.State, snap *trainer.Snapshot) {
 		metaRoundTime:   strconv.FormatInt(int64(snap.RoundTime), 10),
 		metaRunTokens:   strconv.FormatUint(math.Float64bits(snap.RunTokens), 16),
 		metaRoundLoss:   strconv.FormatUint(math.Float64bits(snap.RoundLoss), 16),
+		metaPast:        textOfMarks(snap.Past),
 	}
 	for k, v := range s.meta {
 		st.Meta[k] = v
@@ -129,6 +135,12 @@ func snapshotOf(st *checkpoint.State, layout []model.Tensor) (*trainer.Snapshot,
 			return nil, fmt.Errorf("meta %s: %w", key, err)
 		}
 	}
+	snap.Trained = snap.Updates // of an older release, which did not tell the two apart
+	if text, ok := st.Meta[metaTrained]; ok {
+		if snap.Trained, err = strconv.ParseUint(text, 10, 64); err != nil {
+			return nil, fmt.Errorf("meta %s: %w", metaTrained, err)
+		}
+	}
 	ns, err := strconv.ParseInt(st.Meta[metaRoundTime], 10, 64)
 	if err != nil || ns < 0 {
 		return nil, fmt.Errorf("meta %s: %q is no time since the round began", metaRoundTime, st.Meta[metaRoundTime])
@@ -141,7 +153,46 @@ func snapshotOf(st *checkpoint.State, layout []model.Tensor) (*trainer.Snapshot,
 		}
 		*dst = math.Float64frombits(bits)
 	}
-	return snap, nil
+	snap.Past, err = marksOf(st.Meta[metaPast])
+	return snap, err
+}
+
+// textOfMarks writes the states that led to a checkpoint, so that a worker that is started
+// again with it knows where it left the others' lineage.
+func textOfMarks(past []trainer.Mark) string {
+	var b strings.Builder
+	for i, m := range past {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		fmt.Fprintf(&b, "%d:%x:%d:%d", m.Round, m.Digest, m.Tokens, m.Steps)
+	}
+	return b.String()
+}
+
+// marksOf is textOfMarks backwards; a checkpoint of an older release has none.
+func marksOf(text string) (past []trainer.Mark, err error) {
+	for word := range strings.FieldsSeq(text) {
+		m, err := markOf(strings.Split(word, ":"))
+		if err != nil {
+			return nil, fmt.Errorf("meta %s: %q is not round:digest:tokens:steps: %w", metaPast, word, err)
+		}
+		past = append(past, m)
+	}
+	return past, nil
+}
+
+func markOf(fields []string) (m trainer.Mark, err error) {
+	if len(fields) != 4 || hex.DecodedLen(len(fields[1])) != len(m.Digest) {
+		return m, fmt.Errorf("%d fields", len(fields))
+	}
+	_, err = hex.Decode(m.Digest[:], []byte(fields[1]))
+	for i, dst := range map[int]*uint64{0: &m.Round, 2: &m.Tokens, 3: &m.Steps} {
+		if err == nil {
+			*dst, err = strconv.ParseUint(fields[i], 10, 64)
+		}
+	}
+	return m, err
 }
 
 // flatten lays named tensors out as the model's arena.

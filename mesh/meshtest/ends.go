@@ -85,7 +85,7 @@ func endTwice(t *testing.T, start Start) {
 }
 
 func nothingLeftBehind(t *testing.T, start Start) {
-	before := len(goroutines())
+	before := goroutines()
 	peers := start(t, 3)
 	Converge(t, peers, 3)
 	serveEcho(peers[1].Mesh)
@@ -97,23 +97,35 @@ func nothingLeftBehind(t *testing.T, start Start) {
 	peers[2].Leave()
 	deadline := time.NewTimer(giveUp)
 	defer deadline.Stop()
-	for left := goroutines(); len(left) > before; left = goroutines() {
+	for left := leftSince(before); len(left) > 0; left = leftSince(before) {
 		again := time.NewTimer(20 * time.Millisecond)
 		select {
 		case <-again.C:
 		case <-deadline.C:
-			t.Fatalf("%d goroutines before, %d after everything has ended:\n%s", before, len(left), strings.Join(left, "\n\n"))
+			t.Fatalf("%d goroutines before, and of those since then %d are left after everything has ended:\n%s", len(before), len(left), strings.Join(left, "\n\n"))
 		}
 	}
 }
 
-// goroutines returns the stacks of all goroutines but the runtime's own, which run finalizers and
-// cleanups in real time: virtual time may reach its deadline while they do.
-func goroutines() (stacks []string) {
+// leftSince returns the stacks of the goroutines that were begun since those before.
+func leftSince(before map[string]string) (stacks []string) {
+	for id, stack := range goroutines() {
+		if _, old := before[id]; !old {
+			stacks = append(stacks, stack)
+		}
+	}
+	return stacks
+}
+
+// goroutines returns the stacks, by number, of all goroutines but the runtime's own, which run
+// finalizers and cleanups in real time: virtual time may reach its deadline while they do.
+func goroutines() map[string]string {
+	stacks := map[string]string{}
 	all := make([]byte, 4<<20)
 	for stack := range strings.SplitSeq(string(all[:runtime.Stack(all, true)]), "\n\n") {
 		if !strings.Contains(stack, "\ncreated by runtime.") {
-			stacks = append(stacks, stack)
+			id, _, _ := strings.Cut(stack, " [") // "goroutine 12"
+			stacks[id] = stack
 		}
 	}
 	return stacks

@@ -25,6 +25,11 @@ type Peer struct {
 	Mesh  mesh.Mesh
 	Leave func() // says goodbye and closes; may be called again, and after Kill
 	Kill  func() // ends at once, as kill -9 does: no goodbye; may be called again
+
+	// Restart starts the next process of the same identity and number, after Leave or Kill; nil
+	// where the bed cannot. Cut takes the peer off the network, or brings it back; nil likewise.
+	Restart func() mesh.Mesh
+	Cut     func(on bool)
 }
 
 // Start makes n peers of one run whose workers are numbered 0 to n−1, in the order
@@ -60,6 +65,7 @@ var cases = []struct {
 	{"ViewConverges", viewConverges},
 	{"StatusPropagates", statusPropagates},
 	{"ChangedFires", changedFires},
+	{"BegunFires", begunFires},
 	{"Echo", echoes},
 	{"HandlerRemoved", handlerRemoved},
 	{"OpenUnknown", openUnknown},
@@ -71,6 +77,8 @@ var cases = []struct {
 	{"LargeTransfer", largeTransfer},
 	{"LeaveSeen", leaveSeen},
 	{"KillSeen", killSeen},
+	{"RestartSeen", restartSeen},
+	{"PartitionHeals", partitionHeals},
 	{"EndTwice", endTwice},
 	{"NothingLeftBehind", nothingLeftBehind},
 }

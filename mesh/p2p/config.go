@@ -174,6 +174,9 @@ func (c Config) swim() swim.Config {
 	return s
 }
 
+// Detection is the shortest silence after which others may call a member dead.
+func (c Config) Detection() time.Duration { return c.swim().Detection() }
+
 // parseBootstrap gathers the addresses by peer, in the order given.
 func parseBootstrap(addrs []string) ([]peer.AddrInfo, error) {
 	var infos []peer.AddrInfo

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"loco/mesh"
 	"loco/mesh/meshtest"
 )
 
@@ -45,34 +47,45 @@ func mustNew(t *testing.T, c Config) *Mesh {
 	return m
 }
 
-// testPeer is a member that can leave, and be killed.
-func testPeer(t *testing.T, m *Mesh, kill func()) meshtest.Peer {
-	return meshtest.Peer{
-		Mesh: m,
-		Leave: func() {
-			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-			defer cancel()
-			if err := m.Leave(ctx); err != nil {
-				t.Error(err)
-			}
-		},
-		Kill: kill,
-	}
-}
-
 func TestConformance(t *testing.T) {
 	meshtest.Run(t, func(t *testing.T, n int) []meshtest.Peer {
-		peers := make([]meshtest.Peer, n)
-		var first []string
-		for i := range peers {
-			c := testConfig(t)
-			c.Bootstrap = first
-			m := mustNew(t, c)
-			if i == 0 {
-				first = m.Addrs()
-			}
-			peers[i] = testPeer(t, m, func() { m.Close() })
-		}
-		return peers
+		return testPeers(t, n, func(int) Config { return testConfig(t) }, func(_ int, m *Mesh) { m.Close() })
 	})
+}
+
+// testPeers starts n members, the others through the first. kill ends one at once.
+func testPeers(t *testing.T, n int, config func(i int) Config, kill func(i int, m *Mesh)) []meshtest.Peer {
+	peers, dir := make([]meshtest.Peer, n), t.TempDir()
+	now := make([]*Mesh, n) // the newest process of each
+	begin := func(i int) *Mesh {
+		c := config(i)
+		c.IdentityFile = filepath.Join(dir, fmt.Sprint("identity-", i))
+		for k, m := range now {
+			if k != i && m != nil && !m.isEnded() {
+				c.Bootstrap = append(c.Bootstrap, m.Addrs()...)
+				break
+			}
+		}
+		now[i] = mustNew(t, c)
+		return now[i]
+	}
+	for i := range peers {
+		peers[i] = meshtest.Peer{
+			Mesh: begin(i), Kill: func() { kill(i, now[i]) }, Restart: func() mesh.Mesh { return begin(i) },
+			Leave: func() {
+				ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+				defer cancel()
+				if err := now[i].Leave(ctx); err != nil {
+					t.Error(err)
+				}
+			},
+		}
+	}
+	return peers
+}
+
+func (m *Mesh) isEnded() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.ended
 }

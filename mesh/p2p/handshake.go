@@ -93,8 +93,8 @@ func (m *Mesh) greetOnce(ctx context.Context, to peer.ID) (claimed int, taken ma
 	if err := writeFrame(s, frameVerdict, AppendVerdict(nil, Verdict{Worker: claimed})); err != nil {
 		return claimed, nil, m.helloFailed(to, err)
 	}
-	if !m.admit(s.Conn(), theirs.Heartbeat, claimed) {
-		return claimed, nil, fmt.Errorf("%w: %s has left or this mesh is full or closed", errRefused, to)
+	if why := m.admit(s.Conn(), theirs.Heartbeat, claimed); why != "" {
+		return claimed, nil, fmt.Errorf("%w: %s is not taken in: %s", errRefused, to, why)
 	}
 	for _, k := range theirs.Known {
 		if id, err := peer.Decode(string(k.ID)); err == nil {
@@ -139,7 +139,12 @@ func (m *Mesh) answerClaim(s network.Stream, theirs Hello) error {
 	if err := writeFrame(s, frameVerdict, AppendVerdict(nil, v)); err != nil {
 		return err
 	}
-	if v.Code != verdictAccepted {
+	switch v.Code {
+	case verdictAccepted:
+	case verdictRefused:
+		s.CloseWrite()
+		return fmt.Errorf("%w: %s", errRefused, v.Reason)
+	default:
 		s.CloseWrite()
 		return &WorkerTakenError{Worker: v.Worker, By: v.By}
 	}
@@ -153,8 +158,8 @@ func (m *Mesh) answerClaim(s network.Stream, theirs Hello) error {
 	} else if answer.Code != verdictAccepted {
 		return fmt.Errorf("p2p: it refused this worker: %q", answer.Reason)
 	}
-	if !m.admit(s.Conn(), theirs.Heartbeat, v.Worker) {
-		return errors.New("p2p: it has left, or this mesh is full or closed")
+	if why := m.admit(s.Conn(), theirs.Heartbeat, v.Worker); why != "" {
+		return fmt.Errorf("p2p: it is not taken in: %s", why)
 	}
 	return nil
 }
@@ -167,6 +172,9 @@ func (m *Mesh) judge(from mesh.ID, theirs Hello) Verdict {
 	defer m.mu.Unlock()
 	m.tick()
 	beat := theirs.Heartbeat
+	if why := m.members.Barred(from, beat); why != "" {
+		return Verdict{Code: verdictRefused, Reason: why}
+	}
 	want := beat.Status.Worker
 	if r := m.reserved[want]; r.by != "" && r.by != from && r.until > m.now() {
 		return Verdict{Code: verdictWorkerTaken, Worker: want, By: r.by}

@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 )
@@ -93,4 +96,33 @@ func writeWhole(path string, data []byte) error {
 		return err
 	}
 	return os.Rename(f.Name(), path)
+}
+
+// lifeSuffix is what the name of the file beside an identity ends with that holds the number of
+// its last process.
+const lifeSuffix = ".life"
+
+// nextLife returns the number of a new process of the identity in path, larger than that of any
+// before it even where the clock was set back, and keeps it beside the identity. now is the clock's.
+func nextLife(path string, now uint64) (uint64, error) {
+	if path == "" {
+		return now, nil
+	}
+	path += lifeSuffix
+	raw, err := readIdentity(path)
+	var last uint64
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return 0, fmt.Errorf("p2p: read the last life of this identity: %w", err)
+	default:
+		if last, err = strconv.ParseUint(strings.TrimSpace(string(raw)), 10, 64); err != nil || last == math.MaxUint64 {
+			return 0, fmt.Errorf("p2p: %s holds %.40q, want the number of this identity's last process: delete it if this machine's clock was never set back", path, raw)
+		}
+	}
+	life := max(last+1, now)
+	if err := writeWhole(path, strconv.AppendUint(nil, life, 10)); err != nil {
+		return 0, fmt.Errorf("p2p: keep the life of this identity: %w", err)
+	}
+	return life, nil
 }

@@ -63,6 +63,27 @@ func TestIdentityDamaged(t *testing.T) {
 	}
 }
 
+// Each process of an identity has a higher life than the last, wherever the clock is.
+func TestLives(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state", "identity")
+	for _, c := range []struct{ clock, want uint64 }{{100, 100}, {200, 200}, {50, 201}, {50, 202}, {300, 300}, {300, 301}} {
+		if got, err := nextLife(path, c.clock); got != c.want || err != nil {
+			t.Errorf("at %d: life %d, %v; want %d", c.clock, got, err, c.want)
+		}
+	}
+	if got, err := nextLife("", 7); got != 7 || err != nil {
+		t.Errorf("without a file: life %d, %v; want 7", got, err)
+	}
+	for _, content := range []string{"", "x", "-1", "18446744073709551615"} {
+		if err := os.WriteFile(path+lifeSuffix, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := nextLife(path, 7); err == nil || !strings.Contains(err.Error(), path+lifeSuffix) || !strings.Contains(err.Error(), "delete it") {
+			t.Errorf("%q: %v, want an error with the path and the way out", content, err)
+		}
+	}
+}
+
 func TestIdentityUnreadable(t *testing.T) {
 	path := t.TempDir() // a folder
 	if _, err := loadIdentity(path); err == nil || !strings.Contains(err.Error(), path) {

@@ -94,22 +94,22 @@ func (m *Mesh) awaitPassed(id peer.ID) *link {
 	}
 }
 
-// admit makes a peer a member once both sides have accepted. claimed is the number
-// that this worker had in the hello.
-func (m *Mesh) admit(c network.Conn, beat Heartbeat, claimed int) bool {
+// admit makes a peer a member once both sides have accepted, or says why not. claimed is the
+// number that this worker had in the hello.
+func (m *Mesh) admit(c network.Conn, beat Heartbeat, claimed int) (why string) {
 	pid := c.RemotePeer()
 	id := mesh.ID(pid.String())
 	m.mu.Lock()
 	l := m.links[pid]
 	if m.ended || l == nil {
 		m.mu.Unlock()
-		return false
+		return "this mesh is closed, or the connection has ended"
 	}
 	m.listen()
 	k, known := m.members.Find(id)
 	restarted := known && beat.Incarnation.Life > k.Beat.Incarnation.Life
-	ok := m.members.Admit(id, beat, m.now())
-	if ok {
+	why = m.members.Barred(id, beat)
+	if m.members.Admit(id, beat, m.now()) {
 		l.claimed = claimed
 		if !l.passed {
 			l.passed = true
@@ -122,7 +122,7 @@ func (m *Mesh) admit(c network.Conn, beat Heartbeat, claimed int) bool {
 	if restarted {
 		m.closeOlder(c)
 	}
-	return ok
+	return why
 }
 
 // closeOlder closes the connections to a peer's former process, which may not have

@@ -112,6 +112,10 @@ func start(cfg Config, key crypto.PrivKey) (*Mesh, error) {
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}
+	life, err := nextLife(cfg.IdentityFile, uint64(m.start.UnixNano())) // compared only with this identity's other lives
+	if err != nil {
+		return nil, err
+	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	h, err := newHost(cfg, key)
 	if err != nil {
@@ -121,7 +125,7 @@ func start(cfg Config, key crypto.PrivKey) (*Mesh, error) {
 	m.host, m.id = h, mesh.ID(h.ID().String())
 	m.members = swim.New(cfg.swim(), m.id, Heartbeat{
 		Status: mesh.Status{Worker: max(cfg.Worker, 0)}, Movable: cfg.Worker < 0,
-		Incarnation: swim.Incarnation{Life: uint64(m.start.UnixNano())}, // compared only with this identity's other lives
+		Incarnation: swim.Incarnation{Life: life},
 	})
 	h.Network().Notify(&network.NotifyBundle{
 		ConnectedF:    func(_ network.Network, c network.Conn) { m.connected(c.RemotePeer()) },

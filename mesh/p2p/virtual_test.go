@@ -24,16 +24,21 @@ func TestConformanceInVirtualTime(t *testing.T) {
 	meshtest.RunVirtual(t, func(t *testing.T, n int) []meshtest.Peer {
 		net := sim.NewWith(sim.Options{Peers: n, Latency: 20 * time.Millisecond, Bandwidth: 12 << 20, Jitter: 0.3, Buffer: p2ptest.Window, Detection: 1000 * time.Hour})
 		t.Cleanup(net.Close)
-		peers := make([]meshtest.Peer, n)
-		var first []string
-		for i := range peers {
-			c := virtualConfig(t, net, i)
-			c.Bootstrap = first
-			m := mustNew(t, c)
-			if i == 0 {
-				first = m.Addrs()
+		lives := make([]int, n)
+		peers := testPeers(t, n, func(i int) Config {
+			if lives[i]++; lives[i] > 1 {
+				net.Restart(i)
 			}
-			peers[i] = testPeer(t, m, func() { net.Kill(i); m.Close() })
+			return virtualConfig(t, net, i)
+		}, func(i int, m *Mesh) { net.Kill(i); m.Close() })
+		for i := range peers {
+			peers[i].Cut = func(on bool) {
+				if on {
+					net.Partition([]int{i})
+				} else {
+					net.Partition()
+				}
+			}
 		}
 		return peers
 	})

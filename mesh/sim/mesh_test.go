@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"loco/mesh"
 	"loco/mesh/meshtest"
 )
 
@@ -29,6 +30,15 @@ func meshOf(l Link) meshtest.Start {
 				Mesh:  net.Peer(i),
 				Leave: func() { _ = net.Peer(i).Close() },
 				Kill:  func() { net.Kill(i) },
+
+				Restart: func() mesh.Mesh { return net.Restart(i) },
+				Cut: func(on bool) {
+					if on {
+						net.Partition([]int{i})
+					} else {
+						net.Partition()
+					}
+				},
 			})
 		}
 		return out

@@ -3,6 +3,7 @@ package swim
 import (
 	"errors"
 	"fmt"
+	"math/bits"
 	"time"
 )
 
@@ -29,6 +30,22 @@ type Config struct {
 	Forget time.Duration
 	// Seed makes the order of probes.
 	Seed uint64
+}
+
+// Detection is the shortest silence after which a member that nothing was wrong with may be
+// dead for others: a probe that nobody gets an answer to and the floor of the silence until it
+// is suspect, and then their patience, in the smallest run and with the calmest heartbeats.
+// Addresses that refuse are no silence: somebody's process is gone.
+func (c Config) Detection() time.Duration {
+	suspect := max(c.ProbeEvery, c.SuspectMin)
+	return min(suspect+c.patience(2, c.SuspectMin), c.DeadAfter)
+}
+
+// patience is how long a member of a run of so many may be accused before it is dead, when
+// it is silent for so long at most without being suspect.
+func (c Config) patience(members int, silence time.Duration) time.Duration {
+	around := time.Duration(bits.Len(uint(members))) * c.ProbeEvery
+	return min(max(around+silence, c.DeadMin), c.DeadAfter)
 }
 
 // Validate reports the first thing that is wrong.

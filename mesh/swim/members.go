@@ -1,7 +1,7 @@
 package swim
 
 import (
-	"math/bits"
+	"fmt"
 	"slices"
 	"time"
 
@@ -184,20 +184,35 @@ func (m *Members) Leave(now time.Duration) {
 	}
 }
 
+// Barred says why a peer that has passed a hello is not taken in, and the way out; "" where it
+// is.
+func (m *Members) Barred(id mesh.ID, beat Heartbeat) string {
+	r := m.by[id]
+	switch {
+	case id == m.self.id:
+		return "it has this worker's own identity: give it a folder of its own"
+	case r != nil && r.state == mesh.Left && beat.Incarnation.Life <= r.beat.Incarnation.Life:
+		return fmt.Sprintf("it left in life %d, and says hello in life %d: a new process must have a higher one; its clock may have been set back and its record of lives lost: set the clock, or delete its identity to get another",
+			r.beat.Incarnation.Life, beat.Incarnation.Life)
+	case r == nil && len(m.all) >= maxMembers && m.gone() == nil:
+		return fmt.Sprintf("this mesh has %d live members, at most %d are allowed", len(m.all), maxMembers)
+	}
+	return ""
+}
+
 // Admit takes in a peer that has passed a hello. The hello is the word of the peer's
 // running process, over its own connection: it overrides what rumors said, whatever
 // its incarnation, but a member that left stays so in that life. ok is false if it is
 // not taken in.
 func (m *Members) Admit(id mesh.ID, beat Heartbeat, now time.Duration) (ok bool) {
+	if m.Barred(id, beat) != "" {
+		return false
+	}
 	r := m.by[id]
 	switch {
-	case r == m.self && r != nil:
-		return false
-	case r != nil && r.state == mesh.Left && beat.Incarnation.Life <= r.beat.Incarnation.Life:
-		return false
 	case r == nil:
-		if len(m.all) >= maxMembers && !m.evict() {
-			return false
+		if len(m.all) >= maxMembers {
+			m.evict()
 		}
 		r = m.add(id, beat)
 	case r.beat.Incarnation.Life == beat.Incarnation.Life && beat.Seq < r.beat.Seq:
@@ -223,18 +238,20 @@ func (m *Members) Admit(id mesh.ID, beat Heartbeat, now time.Duration) (ok bool)
 	return true
 }
 
-// evict forgets the member that has been gone for longest.
-func (m *Members) evict() bool {
-	var oldest *record
+// gone is the member that has been gone for longest, or nil.
+func (m *Members) gone() (oldest *record) {
 	for _, r := range m.all {
 		if !r.live() && r != m.self && (oldest == nil || r.ended < oldest.ended) {
 			oldest = r
 		}
 	}
-	if oldest != nil {
-		m.forget(func(r *record) bool { return r == oldest })
-	}
-	return oldest != nil
+	return oldest
+}
+
+// evict forgets it.
+func (m *Members) evict() {
+	oldest := m.gone()
+	m.forget(func(r *record) bool { return r == oldest })
 }
 
 func (m *Members) forget(which func(*record) bool) {
@@ -391,8 +408,7 @@ func (m *Members) silence(r *record) time.Duration {
 
 // patience is how long a member may be accused before it is dead.
 func (m *Members) patience(r *record) time.Duration {
-	around := time.Duration(bits.Len(uint(len(m.all)))) * m.cfg.ProbeEvery
-	return min(max(around+m.silence(r), m.cfg.DeadMin), m.cfg.DeadAfter)
+	return m.cfg.patience(len(m.all), m.silence(r))
 }
 
 // Take returns what has followed from the events since the last Take.

@@ -94,6 +94,29 @@ func TestRandomSchedules(t *testing.T) {
 	}
 }
 
+// A member that falls silent is dead for nobody before Config.Detection, counted from the last
+// that was heard of it, which is a heartbeat or a probe earlier than its end; and not much later
+// for the first of them, or the bound is worth little.
+func TestDetection(t *testing.T) {
+	for name, cfg := range map[string]Config{"near": near(), "wide": wide()} {
+		soonest := time.Duration(1 << 60)
+		for seed := uint64(1); seed <= 40; seed++ {
+			p := plan{seed: seed, nodes: 3 + int(seed%4), cfg: cfg, tick: cfg.ProbeEvery / 20, end: 20*cfg.ProbeEvery + 2*cfg.DeadAfter}
+			p.crashes = []fault{{at: 20*cfg.ProbeEvery + time.Duration(seed)*cfg.ProbeEvery/40, a: 0}}
+			r, err := run(p)
+			if err != nil {
+				t.Errorf("%s, seed %d: %v", name, seed, err)
+			}
+			soonest = min(soonest, r.deadFirst)
+		}
+		before := max(cfg.Heartbeat, cfg.ProbeEvery)
+		if least := cfg.Detection(); soonest < least-before || soonest > least+4*cfg.ProbeEvery {
+			t.Errorf("%s: the first death is seen after %v, want %v, less %v at most", name, soonest, least, before)
+		}
+		t.Logf("%s: the first death is seen after %v, the bound is %v", name, soonest, cfg.Detection())
+	}
+}
+
 // schedulesMax is how many schedules the checker has to find a bug.
 const schedulesMax = 200
 
@@ -178,6 +201,33 @@ func thousand(n int, part uint64) plan {
 	p.settle = 100 * s
 	p.end = 195*s + p.settle
 	return p
+}
+
+// coldStart is members that come one after another within a minute, all through the first. Each
+// knows all others, and is known to them, within 10 heartbeats of the last.
+func coldStart(n int) plan {
+	p := plan{seed: 3, nodes: n, cfg: wide(), loss: 0.05, settle: 150 * time.Second, tick: 2500 * time.Millisecond}
+	for i := 1; i < n; i++ {
+		p.joins = append(p.joins, fault{at: time.Duration(i) * time.Minute / time.Duration(n), a: i, b: 0})
+	}
+	p.end = time.Minute + p.settle
+	return p
+}
+
+// TestColdStart has fewer members than TestThousand: each says hello to each, which is most of
+// what a thousand would cost.
+func TestColdStart(t *testing.T) {
+	n := 300
+	if testing.Short() || slowed {
+		n = 100
+	}
+	p := coldStart(n)
+	began := time.Now()
+	r, err := run(p)
+	if limit := 10 * p.cfg.Heartbeat; err != nil || r.rightAfter > limit {
+		t.Errorf("all views are right %v after the last join, want %v: %v", r.rightAfter, limit, err)
+	}
+	t.Logf("%d members: all views right %v after the last join; hellos %.0f B/s sent by each; %v", n, r.rightAfter, float64(r.hellos)/r.memberSeconds, time.Since(began))
 }
 
 // On one network a member that falls silent, with nobody to refuse for it, is suspect

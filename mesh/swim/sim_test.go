@@ -69,6 +69,7 @@ type report struct {
 	deaths                  int // of members that could not be reached, in the views of others
 	suspicions, refutals    uint64
 	suspectAll, deadAll     time.Duration // from a crash until the last sees it so
+	deadFirst               time.Duration // the shortest time from a crash until somebody sees it dead
 	rightAfter              time.Duration // from the last fault until every view is right
 	memberSeconds           float64
 }
@@ -447,7 +448,11 @@ func (n *node) news(t Transition) {
 			n.dial(o.i) // as mesh/p2p does with a lost connection; that to a paused process stands
 		}
 		if !o.up && !o.left {
-			w.report.deadAll = max(w.report.deadAll, w.now-o.endedAt)
+			took := w.now - o.endedAt
+			w.report.deadAll = max(w.report.deadAll, took)
+			if w.report.deadFirst == 0 || took < w.report.deadFirst {
+				w.report.deadFirst = took
+			}
 		}
 	default:
 		if t.To != mesh.Left && !o.up && o.endedAt > 0 && w.now-o.endedAt > w.cfg.ProbeEvery+2*time.Second && t.From == mesh.Dead {

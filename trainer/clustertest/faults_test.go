@@ -6,9 +6,6 @@ import (
 	"time"
 )
 
-// outage is a time in which something did not work.
-type outage struct{ from, to time.Time }
-
 // fault is one thing that goes wrong for a while.
 type fault struct {
 	at, lasts time.Duration
@@ -36,7 +33,6 @@ func (w *world) schedule() func() {
 		for _, f := range faults {
 			wg.Go(func() {
 				<-time.After(f.at)
-				w.check.outage(f.lasts)
 				f.what(f.lasts)
 			})
 		}
@@ -58,7 +54,6 @@ func (w *world) strikes() func(p *process) {
 		if chance > 0 || w.params.faults == 0 || time.Since(w.begun) > w.params.until {
 			return
 		}
-		w.check.outage(lasts)
 		w.strikers.Go(func() {
 			if kill {
 				w.kill(p, lasts)
@@ -98,6 +93,7 @@ func (w *world) drawFault() func(lasts time.Duration) {
 		return func(lasts time.Duration) {
 			if p := w.process(i); p != nil {
 				w.tracef(p.name(), "is asked to leave for %v", lasts)
+				w.check.down(i, lasts)
 				w.mu.Lock()
 				w.slots[i].hold = time.Now().Add(lasts)
 				w.mu.Unlock()
@@ -126,6 +122,9 @@ func (w *world) cut(lasts time.Duration, hit func(a, b int) bool) {
 		for a := range w.slots {
 			for b := range w.slots {
 				if a != b && hit(a, b) {
+					if on {
+						w.check.cuts(a, b, lasts)
+					}
 					w.tracef("fault", "the link from w%d to w%d is cut: %v", a, b, on)
 					w.net.cut(a, b, on)
 				}

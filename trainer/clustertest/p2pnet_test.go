@@ -37,13 +37,11 @@ func (n *p2pNet) start(p *process) (mesh.Mesh, error) {
 	} else if p.index > 0 {
 		<-n.first
 	}
-	c := p2p.Default()
+	c := p2pTimes()
 	c.IdentityFile = filepath.Join(n.dir, fmt.Sprintf("identity-%d.key", p.index))
 	c.Network, c.Listen = p2ptest.On(n.Net, p.index), []string{p2ptest.Listen(p.index)}
 	c.RunID, c.Worker = "0123456789abcdef", p.index
 	c.Logger = slog.New(slog.NewTextHandler(p, nil))
-	// Default's times, but for those that faults of some seconds are to reach.
-	c.SuspectAfter, c.DeadAfter = 3*time.Second, 6*time.Second
 	n.mu.Lock()
 	for i, a := range n.addrs {
 		if i != p.index && a != "" {
@@ -63,6 +61,15 @@ func (n *p2pNet) start(p *process) (mesh.Mesh, error) {
 	}
 	return m, nil
 }
+
+// p2pTimes are Default's, but for those that faults of some seconds are to reach.
+func p2pTimes() p2p.Config {
+	c := p2p.Default()
+	c.SuspectAfter, c.DeadAfter = 3*time.Second, 6*time.Second
+	return c
+}
+
+func (n *p2pNet) detection() time.Duration { return p2pTimes().Detection() }
 
 // kill takes the machine's connections away first, so that closing the mesh tells nobody.
 func (n *p2pNet) kill(p *process) {

@@ -32,6 +32,7 @@ type process struct {
 	mesh        mesh.Mesh
 	averager    gossiper
 	over        func(uint64, float64) bool
+	awaited     func(uint64) bool
 	trainer     *trainer.Trainer
 	learner     *toy
 	ready       atomic.Bool // holds the run's state
@@ -89,7 +90,7 @@ func (p *process) live(m mesh.Mesh) (err error) {
 		p.w.tracef(p.name(), "resumes at round %d, step %d", disk.Round, disk.Step)
 	}
 	p.at()
-	p.w.check.begins(p)
+	p.w.check.begins(p, p.w.work(p.index))
 	if err := p.enter(); err != nil {
 		return err
 	}
@@ -107,15 +108,19 @@ func (p *process) build() error {
 	}
 	cfg := gossip.Config{
 		Mesh: p.mesh, Worker: p.index, Codec: c, Deadline: p.w.params.deadline, Grace: p.w.params.grace,
-		Quorum: p.w.params.quorum, Seed: 7, MaxLag: p.w.params.maxLag, Logger: slog.New(slog.NewTextHandler(p, nil)),
+		Detection: p.w.net.detection(), Quorum: p.w.params.quorum, Seed: 7, MaxLag: p.w.params.maxLag, Logger: slog.New(slog.NewTextHandler(p, nil)),
 		State: p.share, Head: p.head, StateRoot: stateRoot, ReplayRounds: 8, ReplayBytes: 1 << 20,
+		StateUpload: p.w.params.upload,
+	}
+	if p.w.params.strategy != "ddp" {
+		cfg.Moments = p.shareMoments
 	}
 	if p.w.params.strategy == "noloco" {
 		p.averager, err = gossip.NewPairs(cfg)
 	} else {
 		var all *gossip.AllReduce
 		if all, err = gossip.NewAllReduce(cfg); err == nil {
-			p.averager, p.over = all, all.Over
+			p.averager, p.over, p.awaited = all, all.Over, all.Awaited
 		}
 	}
 	if err != nil {
@@ -124,7 +129,7 @@ func (p *process) build() error {
 	context.AfterFunc(p.ctx, p.shut) // who is killed waits for nobody
 	p.learner = newToy(p.index, p.w.params.parameters, p.w.params.rate, p.step)
 	p.trainer, err = trainer.New(p.w.trainerConfig(p.index), p.learner, trainer.Hooks{
-		Average: p, Fetch: p.fetch, Over: p.over, Save: p.save, Report: p.report, Now: func() time.Time { return time.Now().Add(p.skew) },
+		Average: p, Fetch: p.fetch, Over: p.over, Awaited: p.awaited, Save: p.save, Report: p.report, Now: func() time.Time { return time.Now().Add(p.skew) },
 	})
 	return err
 }
@@ -148,9 +153,11 @@ func (p *process) Average(ctx context.Context, round uint64, part trainer.Part, 
 	p.w.check.contributes(p, round, part, vec.Bytes, weight, from)
 	var out gossip.Outcome
 	var err error
+	attempts := 0
 	for range deadlinesMax {
 		begun := p.w.check.waits(p)
 		out, err = p.averager.Average(ctx, round, gossip.Part(part), gossip.Vector(vec), weight, gossip.Base(from))
+		attempts += out.Attempts
 		if err == nil && !out.Behind {
 			p.w.spoil(p.w.plant.before, p, vec.Bytes, weight, &out)
 		}
@@ -169,7 +176,7 @@ func (p *process) Average(ctx context.Context, round uint64, part trainer.Part, 
 	for _, term := range out.Mean {
 		mean = append(mean, trainer.Term(term))
 	}
-	return trainer.Outcome{Mean: mean, Members: out.Members, Tokens: out.Tokens, Behind: out.Behind, Why: out.Why, Attempts: out.Attempts,
+	return trainer.Outcome{Mean: mean, Members: out.Members, Tokens: out.Tokens, Behind: out.Behind, Why: out.Why, Attempts: attempts,
 		Seconds: trainer.ExchangeSeconds(out.Seconds)}, err
 }
 
@@ -177,7 +184,8 @@ func (p *process) Average(ctx context.Context, round uint64, part trainer.Part, 
 func (p *process) fetch(ctx context.Context) (*trainer.Snapshot, error) {
 	begun := time.Now()
 	h := p.trainer.Head()
-	st, err := p.averager.FetchState(ctx, gossip.Want{Own: gossip.Mark{Round: h.Round, Digest: h.Digest}, Length: p.w.params.parameters})
+	st, err := p.averager.FetchState(ctx, gossip.Want{Own: gossip.Mark{Round: h.Round, Digest: h.Digest}, Length: p.w.params.parameters,
+		Moments: p.w.params.moments && p.trainer.Updates() == 0})
 	p.w.tracef(p.name(), "fetched the state of round %d and %d results in %v: %v", st.Round, len(st.Results), time.Since(begun), err)
 	if errors.Is(err, gossip.ErrNobody) {
 		return nil, trainer.ErrNobody
@@ -185,7 +193,7 @@ func (p *process) fetch(ctx context.Context) (*trainer.Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	snap := &trainer.Snapshot{Round: st.Round, Digest: st.Digest, RunTokens: st.Tokens,
+	snap := &trainer.Snapshot{Round: st.Round, Digest: st.Digest, RunTokens: st.Tokens, Updates: st.Updates,
 		GroupRound: st.GroupRound, GroupStep: st.GroupStep, RoundTime: st.GroupSince}
 	for _, m := range st.Past {
 		snap.Past = append(snap.Past, trainer.Mark{Round: m.Round, Digest: m.Digest})
@@ -193,12 +201,20 @@ func (p *process) fetch(ctx context.Context) (*trainer.Snapshot, error) {
 	for _, r := range st.Results {
 		snap.Replay = append(snap.Replay, trainer.Replay{Tokens: r.Tokens, Mean: r.Bytes})
 	}
-	for _, v := range st.Vectors {
+	vectors := st.Vectors
+	if st.Moments != nil {
+		vectors, snap.Updates = append(vectors, st.Moments.Vectors...), st.Moments.Updates
+	}
+	for _, v := range vectors {
 		switch v.Name {
 		case "slow":
 			snap.Slow = v.Data
 		case "momentum":
 			snap.Momentum = v.Data
+		case "m":
+			snap.M = v.Data
+		case "v":
+			snap.V = v.Data
 		}
 	}
 	return snap, nil
@@ -206,7 +222,10 @@ func (p *process) fetch(ctx context.Context) (*trainer.Snapshot, error) {
 
 // stateRoot is the digest of a state by the sums of its vectors.
 func stateRoot(round uint64, sums map[string][32]byte) [32]byte {
-	return trainer.StateDigest(round, sums["slow"], sums["momentum"])
+	if momentum, ok := sums["momentum"]; ok {
+		return trainer.StateDigest(round, sums["slow"], momentum)
+	}
+	return trainer.StateDigest(round, sums["slow"])
 }
 
 // head says where the trainer stands.
@@ -224,15 +243,29 @@ func (p *process) head() (gossip.Head, bool) {
 
 // share copies the state for a joiner.
 func (p *process) share() (gossip.State, error) {
+	return p.copyOf(func(ctx context.Context, s *trainer.Snapshot) (err error) {
+		s.Digest, err = p.trainer.CaptureShared(ctx, s)
+		return err
+	})
+}
+
+func (p *process) shareMoments() (gossip.State, error) { return p.copyOf(p.trainer.CaptureMoments) }
+
+func (p *process) copyOf(capture func(context.Context, *trainer.Snapshot) error) (gossip.State, error) {
 	if !p.ready.Load() {
 		return gossip.State{}, errors.New("this worker does not hold the run's state yet")
 	}
 	ctx, cancel := context.WithTimeout(p.ctx, p.w.params.deadline)
 	defer cancel()
 	var snap trainer.Snapshot
-	digest, err := p.trainer.CaptureShared(ctx, &snap)
-	return gossip.State{Round: snap.Round, Digest: digest, Tokens: snap.RunTokens,
-		Vectors: []gossip.NamedVector{{Name: "slow", Data: snap.Slow}, {Name: "momentum", Data: snap.Momentum}}}, err
+	err := capture(ctx, &snap)
+	st := gossip.State{Round: snap.Round, Digest: snap.Digest, Tokens: snap.RunTokens, Updates: snap.Updates}
+	for _, v := range []gossip.NamedVector{{Name: "slow", Data: snap.Slow}, {Name: "momentum", Data: snap.Momentum}, {Name: "m", Data: snap.M}, {Name: "v", Data: snap.V}} {
+		if len(v.Data) > 0 {
+			st.Vectors = append(st.Vectors, v)
+		}
+	}
+	return st, err
 }
 
 // save puts a snapshot on the disk, which a process that is dead does not reach.
@@ -242,15 +275,19 @@ func (p *process) save(_ context.Context, capture func(*trainer.Snapshot) error)
 		if err := capture(snap); err != nil {
 			return err
 		}
-		p.w.store(p.index, snap)
+		p.w.store(p.index, snap, p.w.check.saves(p, snap))
 	}
 	return nil
 }
 
 func (p *process) report(event any) {
 	p.at()
+	if p.w.watch != nil {
+		p.w.watch(p, event)
+	}
 	switch e := event.(type) {
 	case *trainer.StepEvent:
+		p.w.check.trains(p)
 		if time.Since(p.announced) >= time.Second {
 			p.tell()
 		}
@@ -289,7 +326,7 @@ func (p *process) enter() error {
 	if others(func(m mesh.Member) bool {
 		return m.Ready && m.Begun && (m.Round > round || fresh && m.Round == round && m.Step > step+2)
 	}) {
-		if err := p.catchUp(round); err != nil {
+		if err := p.catchUp(); err != nil {
 			return err
 		}
 	}
@@ -306,7 +343,10 @@ func (p *process) enter() error {
 	return nil
 }
 
-func (p *process) catchUp(round uint64) error {
+// joining is why a worker that enters takes over the others' state.
+const joining = "joined a run under way"
+
+func (p *process) catchUp() error {
 	ctx, cancel := context.WithTimeout(p.ctx, p.w.params.join)
 	defer cancel()
 	snap, err := p.fetch(ctx)
@@ -315,15 +355,12 @@ func (p *process) catchUp(round uint64) error {
 	if err != nil {
 		return fmt.Errorf("join: %w", err)
 	}
-	if end, _ := snap.End(); end < round {
-		return nil
+	e, err := p.trainer.TakeOver(snap, joining)
+	if e != nil {
+		p.at()
+		p.w.check.resyncs(p, e)
 	}
-	if err := p.trainer.Join(snap); err != nil {
-		return err
-	}
-	p.at()
-	p.w.check.joins(p)
-	return nil
+	return err
 }
 
 // gather waits until all are ready to start together.

@@ -11,7 +11,7 @@ import (
 
 // quiet is a world in which nothing goes wrong.
 func quiet(seed uint64) params {
-	p := draw(seed)
+	p := plain(seed)
 	p.faults, p.link.Jitter, p.link.Loss = 0, min(p.link.Jitter, 0.3), 0
 	return p
 }
@@ -73,7 +73,7 @@ func TestMemoryIsGivenBack(t *testing.T) {
 		t.Skip("a vector of some size takes seconds")
 	}
 	synctest.Test(t, func(t *testing.T) {
-		p := draw(3)
+		p := plain(3)
 		p.workers, p.quorum, p.parameters, p.codec, p.faults, p.saveEvery = 4, 0, 100_000, "int8", 40, 2
 		p.inner, p.step, p.until, p.detection = 2, 400*time.Millisecond, 200*time.Second, time.Second
 		p.up, p.down, p.link.Bandwidth = 0, 0, 8<<20

@@ -52,6 +52,8 @@ func (n simNet) stop(i int, on bool) {
 	}
 }
 
+func (n simNet) detection() time.Duration { return n.params.detection }
+
 func (n simNet) cut(from, to int, on bool) { n.Cut(from, to, on) }
 func (n simNet) calm() {
 	l := n.params.link

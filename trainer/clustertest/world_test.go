@@ -36,6 +36,11 @@ type params struct {
 	saveEvery                   uint64
 	tail                        uint64  // rounds after everybody is together
 	rate                        float32 // of the toy's learning
+
+	graceMin, innerTime time.Duration
+	cycle               int   // rounds that a late worker carries its steps
+	upload              int64 // bytes a second for joiners
+	moments             bool  // a joiner fetches them
 }
 
 // network carries the meshes of the workers, and breaks on demand.
@@ -46,7 +51,8 @@ type network interface {
 	stand(p *process) // returns when p's process does not stand still
 	stop(i int, on bool)
 	cut(from, to int, on bool)
-	calm() // from now on a chunk crosses a link within Grace
+	detection() time.Duration // the shortest silence after which a worker is dead for others
+	calm()                    // from now on a chunk crosses a link within Grace
 	close()
 }
 
@@ -57,6 +63,7 @@ type world struct {
 	net      network
 	check    *checker
 	plant    tamper
+	watch    func(p *process, event any) // of each trainer's events; may be nil
 	begun    time.Time
 	healed   chan struct{} // closed when the faults have ended
 	over     chan struct{} // closed when the run is
@@ -74,6 +81,7 @@ type slot struct {
 	now   *process // nil while there is none
 	lives int
 	disk  *trainer.Snapshot
+	work  work      // the checker's, of when the disk was written
 	hold  time.Time // no process is started before
 	slow  float64
 	skew  time.Duration
@@ -89,8 +97,8 @@ func newWorld(t *testing.T, seed uint64, p params) *world {
 	return w
 }
 
-// draw makes a random world's parameters.
-func draw(seed uint64) params {
+// plain draws a world of DiLoCo as most are.
+func plain(seed uint64) params {
 	r := rand.New(rand.NewPCG(seed, 0xc0))
 	ms := func(lo, hi int) time.Duration { return time.Duration(lo+r.IntN(hi-lo)) * time.Millisecond }
 	p := params{
@@ -111,6 +119,37 @@ func draw(seed uint64) params {
 		p.faults, p.link.Jitter, p.link.Loss = 0, min(p.link.Jitter, 0.3), 0
 	case 1, 2:
 		p.faults *= 3
+	}
+	return p
+}
+
+// draw makes a random world's parameters: half of them plain, the others with what few runs have.
+func draw(seed uint64) params {
+	p, r := plain(seed), rand.New(rand.NewPCG(seed, 0xc2))
+	switch r.IntN(10) {
+	case 0, 1:
+		p.strategy, p.inner, p.rate, p.tail = "ddp", 1, 0.1, 25
+	case 2:
+		p.graceMin = p.grace / 8
+	case 3, 4:
+		p.cycle, p.graceMin = 2+r.IntN(3), p.grace/time.Duration(1+r.IntN(8))
+	case 5:
+		p.innerTime, p.inner = time.Duration(p.inner)*p.step, 2*p.inner
+	}
+	return p.joins(r)
+}
+
+// joins draws how joiners are served.
+func (p params) joins(r *rand.Rand) params {
+	p.moments = r.IntN(3) == 0 && p.strategy != "ddp" // whose moments are part of the state
+	if r.IntN(4) == 0 {
+		p.upload = 1 << (16 + r.IntN(3))           // a slice of 16 KiB to each joiner within grace
+		if r.IntN(6) == 0 && p.strategy != "ddp" { // more than the burst, and results that come faster than rounds pass
+			p.parameters, p.codec = 9000+r.IntN(3000), "int8"
+			p.upload, p.step = 1<<18, max(p.step, 500*time.Millisecond)
+			p.link.Bandwidth = max(p.link.Bandwidth, 1<<20)
+			p.up, p.down = 0, 0
+		}
 	}
 	return p
 }
@@ -137,7 +176,7 @@ func (w *world) mean(own []byte, terms []gossip.Term) []float32 {
 
 func (w *world) trainerConfig(worker int) trainer.Config {
 	return trainer.Config{Format: w.codec().Format(), StateFormat: w.codec().Format(), Strategy: w.params.strategy, Worker: worker, Rounds: 1 << 20, InnerSteps: w.params.inner,
-		OuterLR: 0.7, OuterMomentum: 0.4, Beta: 0.7, Gamma: 0.9, SaveEvery: w.params.saveEvery, EvalEvery: 1 << 20}
+		InnerTime: w.params.innerTime, SlowCycle: uint64(w.params.cycle), OuterLR: 0.7, OuterMomentum: 0.4, Beta: 0.7, Gamma: 0.9, SaveEvery: w.params.saveEvery, EvalEvery: 1 << 20}
 }
 
 // run is live, and fails the test where something was wrong.
@@ -302,6 +341,7 @@ func (w *world) process(i int) *process {
 // kill ends a process as kill -9 does, and keeps its worker down for a while.
 func (w *world) kill(p *process, down time.Duration) {
 	w.tracef(p.name(), "is killed for %v", down)
+	w.check.down(p.index, down)
 	w.mu.Lock()
 	w.slots[p.index].hold = time.Now().Add(down)
 	w.mu.Unlock()
@@ -313,7 +353,7 @@ func (w *world) kill(p *process, down time.Duration) {
 func (w *world) wipe(i int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.slots[i].disk = nil
+	w.slots[i].disk, w.slots[i].work = nil, work{}
 }
 
 func (w *world) disk(i int) *trainer.Snapshot {
@@ -322,10 +362,17 @@ func (w *world) disk(i int) *trainer.Snapshot {
 	return w.slots[i].disk
 }
 
-func (w *world) store(i int, s *trainer.Snapshot) {
+// work is what the checker has noted with a worker's disk.
+func (w *world) work(i int) work {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.slots[i].disk = s
+	return w.slots[i].work
+}
+
+func (w *world) store(i int, s *trainer.Snapshot, done work) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.slots[i].disk, w.slots[i].work = s, done
 }
 
 func (w *world) slowness(i int) float64 {

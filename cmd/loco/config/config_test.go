@@ -269,7 +269,7 @@ func TestErrors(t *testing.T) {
 		{"all at once, in file order", "[sync]\nnope = 1\n[run]\nrounds = 0\nworkers = \"x\"\n[model]\nvocab = 3", []string{"inner.lr=-1"}, []string{
 			"run.toml:2: sync.nope = 1: unknown key; `loco config show` lists them all",
 			"run.toml:4: run.rounds = 0: must be 1 to 10000000",
-			`run.toml:5: run.workers = "x": has type text; allowed: whole number, 1 to 100000`,
+			`run.toml:5: run.workers = "x": has type text; allowed: whole number, 1 to 65536`,
 			"run.toml:7: model.vocab = 3: data.tokenizer = bytes needs at least 256",
 			"--set: inner.lr = -1.0: must be above 0 and at most 10"}},
 	} {

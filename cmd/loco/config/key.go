@@ -40,6 +40,18 @@ func (k Key) Allowed() string {
 	return k.Kind
 }
 
+// Ends returns the smallest and the largest value that the key accepts by itself, as --set
+// takes them; those of an end that is left out, and of a key without bounds, are not there.
+func (k Key) Ends() (ends []string) {
+	if k.bounds.set && !k.bounds.loOpen {
+		ends = append(ends, k.bounds.loText)
+	}
+	if k.bounds.set && !k.bounds.hiOpen {
+		ends = append(ends, k.bounds.hiText)
+	}
+	return ends
+}
+
 // Tables returns the table names and their one-line documentation, in file order.
 func Tables() (names []string, docs map[string]string) {
 	docs = map[string]string{}
