@@ -38,7 +38,7 @@ type weighing struct {
 func (a *weighing) Average(_ context.Context, _ uint64, _ Part, _ Vector, weight float64, _ Base) (Outcome, error) {
 	a.weights = append(a.weights, weight)
 	a.clock.pass(a.takes)
-	return Outcome{Members: a.members, Tokens: weight, Attempts: 1}, nil
+	return Outcome{Members: a.members, Tokens: weight, Attempts: 1, Seconds: ExchangeSeconds{Transfer: a.takes.Seconds()}}, nil
 }
 
 func upTo(n uint64) (all []uint64) {

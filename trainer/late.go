@@ -2,6 +2,7 @@ package trainer
 
 import (
 	"slices"
+	"time"
 
 	"loco/optim"
 )
@@ -42,6 +43,24 @@ func (t *Trainer) rebase() {
 	v := t.vectors
 	optim.Rebase(v, v.fast, v.before, v.slow)
 	v.push()
+}
+
+// lateness is for how long the others have been in the next round already, whose result this
+// worker had to fetch. Who carries its steps is not waited for.
+func (t *Trainer) lateness(out Outcome) time.Duration {
+	if t.cfg.Strategy != "diloco" || !t.leftOut(out.Members) || t.pending.rounds > 0 {
+		return 0
+	}
+	return time.Duration((out.Seconds.Transfer + out.Seconds.Decode) * float64(time.Second))
+}
+
+// stepsIn is how many of a round's steps a late worker leaves out, to be ready when the others are:
+// as many as it would have taken, but for one. With an inner time the round's clock does that.
+func (t *Trainer) stepsIn(late time.Duration) uint64 {
+	if late == 0 || t.cfg.InnerTime > 0 || t.clock.step <= 0 || t.round == t.cfg.Rounds {
+		return 0
+	}
+	return min(uint64(late/t.clock.step), t.cfg.InnerSteps-1)
 }
 
 // settle says what became of the steps at hand when a round is averaged: they are in the

@@ -3,7 +3,9 @@ package trainer
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
+	"time"
 )
 
 // others is an exchange that is over before this worker comes, but in its turn.
@@ -215,6 +217,39 @@ func TestBehindCarriesWhereTheLineageIsItsOwn(t *testing.T) {
 		}
 		if moved := q.theta[0] != values(tr.vectors.slow)[0]; moved != (tc.carried > 0) {
 			t.Errorf("cycle %d: θ %v beside φ %v, it began from %v", tc.cycle, q.theta[0], values(tr.vectors.slow)[0], before[0])
+		}
+	}
+}
+
+// A worker that had to fetch the others' result begins the next round where they are by then: with
+// whole phases it would be as late in every round.
+func TestLateWorkerCatchesUpWithTheOthers(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		innerTime time.Duration
+		takes     time.Duration
+		members   []int
+		cycle     uint64
+		want      []float64 // tokens of 10 a step
+	}{
+		{"equal steps", 0, 7 * time.Second, []int{1, 2}, 1, []float64{200, 130, 130}},
+		{"an inner time", 20 * time.Second, 7 * time.Second, []int{1, 2}, 1, []float64{200, 130, 130}},
+		{"longer than a phase", 0, 50 * time.Second, []int{1, 2}, 1, []float64{200, 10, 10}},
+		{"in the mean", 0, 7 * time.Second, []int{0, 1, 2}, 1, []float64{200, 200, 200}},
+		{"carried", 0, 7 * time.Second, []int{1, 2}, 4, []float64{200, 400, 600}},
+	} {
+		clock := newFakeClock()
+		q, _ := timed(clock, time.Second)
+		exchange := &weighing{clock: clock, takes: c.takes, members: c.members}
+		cfg := diloco(20, 4)
+		cfg.InnerTime, cfg.SlowCycle = c.innerTime, c.cycle
+		tr := start(t, cfg, q, Hooks{Average: exchange, Now: clock.now})
+		tr.cfg.StopAfter = 3 // the end would evaluate
+		if err := tr.Run(t.Context(), nil); !errors.Is(err, ErrStopped) {
+			t.Fatal(err)
+		}
+		if !slices.Equal(exchange.weights, c.want) {
+			t.Errorf("%s: weights %v, want %v", c.name, exchange.weights, c.want)
 		}
 	}
 }

@@ -37,10 +37,12 @@ func (t *Trainer) oneRound(ctx context.Context) error {
 		t.pending.doubtful = t.pending.doubtful || out.Attempts > 0
 		return t.resync(ctx, out.Why)
 	}
-	total := t.hooks.Now().Sub(began).Seconds()
-	t.clock.begin(t.hooks.Now(), 0) // an evaluation takes from the next round's time
+	now := t.hooks.Now()
+	total := now.Sub(began).Seconds()
 	last, done := max(t.step, 1)-1, t.pending
 	lost := t.settle(out.Members)
+	late := t.lateness(out)
+	t.clock.begin(now, late) // an evaluation takes from the next round's time
 	t.round++
 	t.step = max(t.step, t.round*t.cfg.InnerSteps) // every round is as wide in the schedule
 	t.runTokens += out.Tokens
@@ -63,6 +65,7 @@ func (t *Trainer) oneRound(ctx context.Context) error {
 	s := out.Seconds
 	e.Seconds.Outer = max(0, total-t.innerSeconds-s.Wait-s.Encode-s.Transfer-s.Decode)
 	t.hooks.Report(e)
+	t.step += t.stepsIn(late)
 	return t.afterRound(ctx, out.Members)
 }
 
