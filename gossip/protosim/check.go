@@ -54,7 +54,7 @@ func (c *checker) commit(p *roundProc, r *protocol.Result) bool {
 	before := c.err
 	h := p.have
 	if sc := c.w.opts.scale; sc != nil {
-		sc.done(c.w, c.w.now-p.started, r.Round)
+		sc.done(c.w, p.v.index, c.w.now-p.started, r.Round)
 		return true
 	}
 	if h == nil || h.round != r.Round || h.attempt != r.Attempt || h.base != p.state.id {

@@ -252,7 +252,10 @@ func (c *pairChecker) settled() {
 func (c *pairChecker) together(p *pairProc, call *pairCall, alone bool) {
 	if sc := c.w.opts.scale; sc != nil && call.own.part == protocol.Delta {
 		sc.alone += boolean(alone)
-		sc.done(c.w, c.w.now-call.started, call.own.round)
+		if call.own.round >= sc.from {
+			sc.share(p.v.index).alone += boolean(alone)
+		}
+		sc.done(c.w, p.v.index, c.w.now-call.started, call.own.round)
 		return
 	}
 	if c.goal == nil || call.own.part != protocol.Delta || call.own.round < c.goal[p.v.index] {

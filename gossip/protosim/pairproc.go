@@ -102,6 +102,8 @@ func (p *pairProc) average(part protocol.Part) {
 	own := w.contribute(p.v.index, p.state)
 	if own.part = part; part == protocol.Slow {
 		own.weight = 1
+	} else {
+		p.trained(own.round)
 	}
 	p.calls[part] = &pairCall{own: own, started: w.now}
 	w.tracef(string(p.v.id), "seeks a partner for part %d of round %d with contribution %d", part, own.round, own.id)

@@ -124,3 +124,20 @@ func TestScaleRunsTheAllReduce(t *testing.T) {
 		t.Error("no rounds are measured, and nobody says so")
 	}
 }
+
+// One of five and of eight workers is four times slower: without a barrier the others lose next to
+// nothing by it.
+func TestSlowWorkerCostsPairsLittle(t *testing.T) {
+	for _, workers := range []int{5, 6, 8, 9} {
+		r, err := Scale(ScaleOptions{Pairs: true, Workers: workers, Chunks: 60, Rounds: 60, Slow: 4, Seed: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%d workers: the fast spend %.1f %% of the time in inner steps, alone in %.1f %% of %.1f rounds; the slow one %.1f %%, alone in %.1f %% of %.1f",
+			workers, 100*r.Fast.Compute, 100*r.Fast.Alone, r.Fast.Rounds, 100*r.Last.Compute, 100*r.Last.Alone, r.Last.Rounds)
+		odd := float64(workers%2) / float64(workers)
+		if r.Fast.Compute < 0.90 || r.Fast.Alone > odd+0.03 || r.Last.Alone > odd+0.06 || r.Last.Rounds < 58 {
+			t.Errorf("%d workers: the fast %+v, the slow one %+v", workers, r.Fast, r.Last)
+		}
+	}
+}

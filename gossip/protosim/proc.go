@@ -16,6 +16,7 @@ type proc struct {
 	v       *node
 	state   *state        // nil: it must fetch one
 	inner   time.Duration // when the inner steps end
+	began   time.Duration // of the phase
 	trains  int           // phases of inner steps so far
 	acting  bool
 	pending [][]waiting // data frames of what has yet to begin, by sender
@@ -114,9 +115,16 @@ func (p *proc) phase(left time.Duration) (time.Duration, int) {
 			left += 2*w.params.grace + time.Duration(w.rng.Int64N(int64(w.params.innerMin)))
 		}
 	}
-	p.inner = w.now + left
+	p.inner, p.began = w.now+left, w.now
 	p.trains++
 	return left, p.trains
+}
+
+// trained notes that a phase has ended, by now.
+func (p *proc) trained(round uint64) {
+	if sc := p.v.w.opts.scale; sc != nil && round >= sc.from {
+		sc.share(p.v.index).inner += p.v.w.now - p.began
+	}
 }
 
 // after runs do after d, if the phase is still the newest.

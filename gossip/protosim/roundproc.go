@@ -102,6 +102,7 @@ func (p *roundProc) average() {
 	w := p.v.w
 	p.calling, p.started, p.paused = true, w.now, 0
 	p.trains++
+	p.trained(p.state.round)
 	if p.own == nil || p.own.round != p.state.round || p.own.base != p.state.id {
 		p.own = p.bring()
 	}

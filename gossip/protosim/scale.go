@@ -15,6 +15,7 @@ type ScaleOptions struct {
 	Rounds  uint64
 	Chunks  int     // of the vector: each stands for 65,536 values in int8
 	Die     float64 // share of the workers that crash for good, one after the other
+	Slow    float64 // how many times slower the last worker's inner steps are; 0: as fast as the others'
 	Seed    uint64
 }
 
@@ -25,6 +26,18 @@ type ScaleReport struct {
 	Control           float64       // their bytes
 	Bytes             float64       // of everything that a worker sends in a round
 	Alone             float64       // share of the Averages without a partner
+	Fast, Last        ScaleShare    // of all workers but the last, and of the last
+}
+
+// ScaleShare is what became of some workers' time.
+type ScaleShare struct {
+	Compute float64 // share of it in inner steps
+	Alone   float64 // share of the rounds without a partner
+	Rounds  float64 // that a worker ended
+	inner   time.Duration
+	waited  time.Duration
+	rounds  int
+	alone   int
 }
 
 // The links and the work of these worlds.
@@ -46,6 +59,7 @@ type scale struct {
 	control  int
 	bytes    int
 	alone    int
+	shares   [2]ScaleShare // of all but the last worker, of the last
 	ended    map[uint64]int // workers that have ended a round
 	from     uint64         // the first round that counts
 }
@@ -66,10 +80,28 @@ func Scale(o ScaleOptions) (ScaleReport, error) {
 		sum += t
 	}
 	n := float64(len(sc.took))
+	for i := range sc.shares {
+		sc.shares[i].settle([2]int{sc.Workers - 1, 1}[i])
+	}
 	return ScaleReport{
 		Mean: sum / time.Duration(len(sc.took)), Median: sc.took[len(sc.took)/2], P99: sc.took[len(sc.took)*99/100], Messages: float64(sc.messages) / n,
 		Control: float64(sc.control) / n, Bytes: float64(sc.bytes) / n, Alone: float64(sc.alone) / n,
+		Fast: sc.shares[0], Last: sc.shares[1],
 	}, nil
+}
+
+func (s *ScaleShare) settle(workers int) {
+	s.Compute = float64(s.inner) / float64(s.inner+s.waited)
+	s.Alone = float64(s.alone) / float64(max(1, s.rounds))
+	s.Rounds = float64(s.rounds) / float64(workers)
+}
+
+// share is that of a worker.
+func (sc *scale) share(worker int) *ScaleShare {
+	if worker == sc.Workers-1 {
+		return &sc.shares[1]
+	}
+	return &sc.shares[0]
 }
 
 func (sc *scale) params() params {
@@ -82,6 +114,9 @@ func (sc *scale) params() params {
 
 // schedule draws who dies and when, and ends the run.
 func (sc *scale) schedule(w *world) {
+	if sc.Slow > 0 {
+		w.nodes[sc.Workers-1].speed *= sc.Slow
+	}
 	length := time.Duration(sc.Rounds) * scaleInner
 	for range int(sc.Die*float64(sc.Workers) + 0.5) {
 		v := w.nodes[w.rng.IntN(sc.Workers)]
@@ -113,8 +148,12 @@ func (sc *scale) count(f frame) {
 	sc.bytes += n
 }
 
-// done notes that a worker has ended a round.
-func (sc *scale) done(w *world, took time.Duration, round uint64) {
+// done notes that a worker has ended a round, some time after its inner steps.
+func (sc *scale) done(w *world, worker int, took time.Duration, round uint64) {
+	if s := sc.share(worker); round >= sc.from {
+		s.waited += took
+		s.rounds++
+	}
 	if sc.ended[round]++; round >= sc.from && round <= sc.Rounds {
 		sc.took = append(sc.took, took)
 	}
