@@ -53,7 +53,7 @@ func TestEmulatorSchedules(t *testing.T) {
 	library := built(t, func() emulator.Options { return emulator.Options{} })
 	for schedule, tests := range map[int]string{
 		2:  "Conformance|ManyTiles|HaveTheCPUsBits|Group|TrainingFollowsTheCPU",
-		77: "Conformance|HaveTheCPUsBits|Group|TrainingFollowsTheCPU",
+		77: "Conformance|HaveTheCPUsBits|Group|TrainingFollowsTheCPU/bf16$",
 	} {
 		report := filepath.Join(t.TempDir(), "report")
 		out, err := again(t, library, tests, nil, fmt.Sprint("EMULATOR_SCHEDULE=", schedule), "EMULATOR_REPORT="+report)
@@ -139,8 +139,11 @@ func sources(t *testing.T) string {
 func TestEmulatorFindsPlantedBugs(t *testing.T) {
 	t.Parallel()
 	library := built(t, func() emulator.Options { return emulator.Options{Sources: plant(t, bugs)} })
-	const tests = "Conformance|AttentionOfManyTiles|CodecHas|GroupSums"
 	for i := range len(bugs) + 1 {
+		tests := "Conformance|AttentionOfManyTiles|CodecHas|GroupSums"
+		if i > 0 && bugs[i-1].file == "emulator/host/streams.cc" {
+			tests = "GroupSums"
+		}
 		found := ""
 		for _, schedule := range []string{"1", "2"} {
 			out, err := again(t, library, tests, []string{"-test.failfast"}, fmt.Sprint("EMULATOR_BUG=", i), "EMULATOR_SCHEDULE="+schedule)
@@ -189,7 +192,7 @@ func TestEmulatorUnderAddressSanitizer(t *testing.T) {
 	})
 	environment := []string{"LD_PRELOAD=" + sanitizer, "ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0"}
 	noSlabs := []string{"-slabs=false"}
-	if out, err := again(t, library, "Conformance|HaveTheCPUsBits|Hashes|ManyTiles|TrainingFollowsTheCPU/bf16", noSlabs, environment...); err != nil {
+	if out, err := again(t, library, "Conformance|HaveTheCPUsBits|Hashes|ManyTiles|TrainingFollowsTheCPU/bf16$", noSlabs, environment...); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 	for i, b := range overflows {
