@@ -75,6 +75,7 @@ cuda: cuda-header
 # Every kernel and a training run, behind a stand-in for the driver: needs g++, and no GPU.
 cuda-test: cuda-header
 	$(WITH_CUDA) go vet -tags cuda ./...
+	$(WITH_CUDA) go run honnef.co/go/tools/cmd/staticcheck@v0.7.0 -tags cuda ./kernels/cuda/... ./cmd/loco
 	$(WITH_CUDA) go test -tags cuda ./kernels/cuda/driver/...
 	$(WITH_CUDA) go test -tags cuda ./kernels/cuda -require-emulator
 	$(WITH_CUDA) go test -tags cuda -run CUDA ./cmd/loco -require-emulator
