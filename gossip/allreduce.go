@@ -212,7 +212,7 @@ func (a *AllReduce) conclude(ctx context.Context, c *call, round uint64, start t
 		return out, fmt.Errorf("gossip: all-reduce: round %d: %w", round, context.Cause(ctx))
 	default:
 		out.Mean = []Term{{Bytes: a.kept.bytes, Share: 1}}
-		out.Members, out.Tokens = how.Result.Workers, how.Result.Tokens
+		out.Members, out.Tokens, out.Former = how.Result.Workers, how.Result.Tokens, how.Result.Former
 	}
 	out.Seconds = split(waitEnd.Sub(start), time.Since(waitEnd), encode, decode)
 	return out, nil

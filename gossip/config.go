@@ -161,6 +161,9 @@ var ErrDeadline = protocol.ErrDeadline
 type Outcome struct {
 	Members []int   // worker numbers that are in the mean, ascending
 	Tokens  float64 // Σ of their weights
+	// Former is set where the mean has this worker's number, but not the vector of this call: a
+	// process that had the number before died, and the others adopted what it had had a part in.
+	Former bool
 	// Mean is the mean: its terms' sum in their order, from 0, products and sums in float32.
 	// The bytes are valid until the next Average of the part. Without any, each value stays as
 	// it is.

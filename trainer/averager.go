@@ -44,6 +44,7 @@ type Base struct {
 type Outcome struct {
 	Members []int   // worker numbers that are in the mean, ascending
 	Tokens  float64 // Σ of their weights; 0 for a pair
+	Former  bool    // what the mean has of this worker is of a process before this one
 	// Mean is the mean: its terms' sum in their order, from 0. Its bytes stay as they are until
 	// the next Average of the part. Without any the vector stays as it is.
 	Mean []Term

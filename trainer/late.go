@@ -34,8 +34,14 @@ func (t *Trainer) carries(rounds uint64) bool {
 	return t.cfg.Strategy == "diloco" && t.cfg.SlowCycle > 1 && t.pending.rounds+rounds <= carriesMax*t.cfg.SlowCycle && t.round+rounds < t.cfg.Rounds
 }
 
-// leftOut says that the mean was formed without this worker.
-func (t *Trainer) leftOut(members []int) bool { return !slices.Contains(members, t.cfg.Worker) }
+// leftOut says that the mean was formed without this worker's steps.
+func (t *Trainer) leftOut(out Outcome) bool {
+	return out.Former || !slices.Contains(out.Members, t.cfg.Worker)
+}
+
+// carriesFrom says that the steps at hand were left out and are kept. Those of a checkpoint may be
+// among what a former process gave, and those beside it are of the same round: none of them is kept.
+func (t *Trainer) carriesFrom(out Outcome) bool { return t.leftOut(out) && !out.Former && t.carries(1) }
 
 // rebase moves θ along with φ from what it was, so that this worker's own steps since the
 // state it began from are on top of the others' newest: θ ← φ + (θ − before).
@@ -48,7 +54,7 @@ func (t *Trainer) rebase() {
 // lateness is for how long the others have been in the next round already, whose result this
 // worker had to fetch. Who carries its steps is not waited for.
 func (t *Trainer) lateness(out Outcome) time.Duration {
-	if t.cfg.Strategy != "diloco" || !t.leftOut(out.Members) || t.pending.rounds > 0 {
+	if t.cfg.Strategy != "diloco" || !t.leftOut(out) || t.pending.rounds > 0 {
 		return 0
 	}
 	return time.Duration((out.Seconds.Transfer + out.Seconds.Decode) * float64(time.Second))
@@ -65,10 +71,10 @@ func (t *Trainer) stepsIn(late time.Duration) uint64 {
 
 // settle says what became of the steps at hand when a round is averaged: they are in the
 // mean, or carried to a later round, or lost. It returns the tokens that were lost.
-func (t *Trainer) settle(members []int) (lost uint64) {
+func (t *Trainer) settle(out Outcome) (lost uint64) {
 	switch p := &t.pending; {
-	case !t.leftOut(members):
-	case t.carries(1):
+	case !t.leftOut(out):
+	case t.carriesFrom(out):
 		p.rounds++
 		return 0
 	default:

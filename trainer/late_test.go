@@ -221,6 +221,40 @@ func TestBehindCarriesWhereTheLineageIsItsOwn(t *testing.T) {
 	}
 }
 
+// What the mean has of this worker's number may be of its former process: the steps of this one are
+// lost then, and not carried, for those of a checkpoint may be the same.
+func TestStepsBesideAFormerProcessAreLost(t *testing.T) {
+	clock := newFakeClock()
+	q, _ := timed(clock, time.Second)
+	var rounds []*RoundEvent
+	cfg := diloco(20, 4)
+	cfg.SlowCycle = 4
+	tr := start(t, cfg, q, Hooks{Now: clock.now, Average: former{&weighing{clock: clock, members: []int{0, 1}}}, Report: func(e any) {
+		if e, ok := e.(*RoundEvent); ok {
+			rounds = append(rounds, e)
+		}
+	}})
+	tr.cfg.StopAfter = 1
+	if err := tr.Run(t.Context(), nil); !errors.Is(err, ErrStopped) {
+		t.Fatal(err)
+	}
+	if r := rounds[0]; r.LostTokens != 200 || r.CarriedTokens != 0 || r.Steps != 20 {
+		t.Errorf("round %+v, want all its steps lost", r)
+	}
+	if tr.contributed() != (given{}) {
+		t.Errorf("%+v counts as contributed", tr.contributed())
+	}
+}
+
+// former is an exchange whose mean has the vector of a process before this one.
+type former struct{ *weighing }
+
+func (f former) Average(ctx context.Context, round uint64, part Part, v Vector, weight float64, from Base) (Outcome, error) {
+	out, err := f.weighing.Average(ctx, round, part, v, weight, from)
+	out.Former = true
+	return out, err
+}
+
 // A worker that had to fetch the others' result begins the next round where they are by then: with
 // whole phases it would be as late in every round.
 func TestLateWorkerCatchesUpWithTheOthers(t *testing.T) {

@@ -40,7 +40,7 @@ func (t *Trainer) oneRound(ctx context.Context) error {
 	now := t.hooks.Now()
 	total := now.Sub(began).Seconds()
 	last, done := max(t.step, 1)-1, t.pending
-	lost := t.settle(out.Members)
+	lost := t.settle(out)
 	late := t.lateness(out)
 	t.clock.begin(now, late) // an evaluation takes from the next round's time
 	t.round++
@@ -84,7 +84,7 @@ func (t *Trainer) diloco(ctx context.Context) (out Outcome, norm float64, err er
 	if err != nil || out.Behind {
 		return out, norm, err
 	}
-	carries := t.leftOut(out.Members) && t.carries(1)
+	carries := t.carriesFrom(out)
 	if carries {
 		v.Copy(v.before, v.slow)
 	}

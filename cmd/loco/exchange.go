@@ -125,7 +125,7 @@ func (x *exchange) Average(ctx context.Context, round uint64, part trainer.Part,
 		mean = append(mean, trainer.Term(term))
 	}
 	return trainer.Outcome{
-		Mean: mean, Members: out.Members, Tokens: out.Tokens, Behind: out.Behind, Why: out.Why, Attempts: out.Attempts,
+		Mean: mean, Members: out.Members, Tokens: out.Tokens, Former: out.Former, Behind: out.Behind, Why: out.Why, Attempts: out.Attempts,
 		BytesSent: out.BytesSent, BytesReceived: out.BytesReceived,
 		Seconds: trainer.ExchangeSeconds(out.Seconds),
 	}, err

@@ -47,6 +47,9 @@ func (m *Rounds) enter(now time.Time, number uint64, coordinator mesh.ID, g grou
 		return
 	}
 	m.drop(g.drop...)
+	if g.adopt.attempt == 0 {
+		m.joined = append(m.joined[max(0, len(m.joined)+1-attemptsMax):], number)
+	}
 	a := &attempt{number: number, coordinator: coordinator, group: g, begun: now, dones: map[mesh.ID][32]byte{}}
 	m.attempt, m.own.last, m.waitEnd = a, number, now
 	m.lastMembers = nil
@@ -209,7 +212,8 @@ func (m *Rounds) commitLocally(c committed) {
 			m.sendKept(id)
 		}
 	}
-	m.finish(Finish{Result: &Result{Round: c.round, Attempt: c.attempt, Hash: c.hash, Tokens: c.tokens, Workers: c.workers}})
+	former := slices.Contains(c.workers, m.Worker) && !slices.Contains(m.joined, c.attempt)
+	m.finish(Finish{Result: &Result{Round: c.round, Attempt: c.attempt, Hash: c.hash, Tokens: c.tokens, Workers: c.workers, Former: former}})
 }
 
 // Fail takes in that a peer failed this worker's attempt, and tells the others.

@@ -101,6 +101,7 @@ type Rounds struct {
 	attempt     *attempt
 	have        held
 	dropped     []uint64 // attempts whose results are void
+	joined      []uint64 // attempts of the round that have this process's own vector
 	oldTotal    float64  // of bugDivisor
 
 	serving map[mesh.ID]Serve // results on their way
@@ -167,6 +168,7 @@ type Result struct {
 	Hash    [32]byte
 	Tokens  float64 // Σ of the weights in the mean
 	Workers []int   // that are in the mean
+	Former  bool    // what it has of this worker is its former process's
 }
 
 // NewRounds returns the machine of a process that has just started.
@@ -201,7 +203,7 @@ func (m *Rounds) Start(now time.Time, round uint64, s Start) {
 		r.last = m.own.last
 	}
 	if m.own.round != round || m.own.digest != s.Digest || m.own.length != r.length {
-		m.have, m.dropped = held{}, nil
+		m.have, m.dropped, m.joined = held{}, nil, nil
 	}
 	m.active, m.started = true, now
 	m.own.round, m.own.ready = round, r

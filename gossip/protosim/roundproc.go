@@ -205,7 +205,7 @@ func (p *roundProc) finish(f protocol.Finish) {
 			return
 		}
 		own, late := p.own.weight, time.Duration(0)
-		if !slices.Contains(f.Result.Workers, p.v.index) {
+		if f.Result.Former || !slices.Contains(f.Result.Workers, p.v.index) {
 			own, late = 0, w.now-p.fetching
 		}
 		p.kept, p.have, p.own = p.have, nil, nil

@@ -59,7 +59,7 @@ type scale struct {
 	control  int
 	bytes    int
 	alone    int
-	shares   [2]ScaleShare // of all but the last worker, of the last
+	shares   [2]ScaleShare  // of all but the last worker, of the last
 	ended    map[uint64]int // workers that have ended a round
 	from     uint64         // the first round that counts
 }

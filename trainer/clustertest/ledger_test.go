@@ -102,6 +102,11 @@ func (c *checker) counted(p *process, state, from [32]byte, picked []contributio
 	}
 }
 
+// ofFormer says that what a mean has of a worker may be what a process before this one brought:
+// that is so in the first round that a process completes. The steps of this one are not in it then,
+// but for those of a checkpoint, which the trainer cannot tell and counts as lost too.
+func (l *progress) ofFormer(p *process) bool { return p.life > 0 && l.completed == 1 }
+
 // credits checks what the trainer says became of the steps at hand when a round is complete.
 // c.mu is held.
 func (c *checker) credits(p *process, l *progress, e *trainer.RoundEvent) {
@@ -112,7 +117,10 @@ func (c *checker) credits(p *process, l *progress, e *trainer.RoundEvent) {
 		c.counted(p, l.state, from, l.picked)
 	}
 	lost, carried := uint64(0), uint64(0)
+	l.completed++
 	switch {
+	case e.LostTokens > 0 && l.ofFormer(p):
+		lost = tokens
 	case slices.Contains(e.Members, p.index):
 		if c.w.params.strategy != "noloco" {
 			l.brought[l.state] = tokens

@@ -176,7 +176,7 @@ func (p *process) Average(ctx context.Context, round uint64, part trainer.Part, 
 	for _, term := range out.Mean {
 		mean = append(mean, trainer.Term(term))
 	}
-	return trainer.Outcome{Mean: mean, Members: out.Members, Tokens: out.Tokens, Behind: out.Behind, Why: out.Why, Attempts: attempts,
+	return trainer.Outcome{Mean: mean, Members: out.Members, Tokens: out.Tokens, Former: out.Former, Behind: out.Behind, Why: out.Why, Attempts: attempts,
 		Seconds: trainer.ExchangeSeconds(out.Seconds)}, err
 }
 
