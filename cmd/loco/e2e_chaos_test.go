@@ -175,7 +175,8 @@ func TestE2EChaosNoLoCo(t *testing.T) {
 
 // checkRounds holds every process to the rounds that it said it did: each follows the one
 // before, or the state that it took over; and whoever averaged the same members from the
-// same state has the same bytes.
+// same state has the same bytes. Of NoLoCo the events say whose Δ was averaged, but φ may have
+// had another partner, or none: there two that begin with one state part rightly.
 func (r *trial) checkRounds() {
 	type mean struct {
 		round         uint64
@@ -193,7 +194,7 @@ func (r *trial) checkRounds() {
 					if known && e.Round != at+1 {
 						r.t.Errorf("worker %d, process %d: round %d follows round %d", w.number, n, e.Round, at)
 					}
-					if known && len(e.Members) > 0 {
+					if known && len(e.Members) > 0 && !r.pairs {
 						m := mean{e.Round, base, fmt.Sprint(e.Members)}
 						if before, ok := results[m]; ok && before != e.Digest {
 							r.t.Errorf("round %d of %v from %.8s has digests %.8s and %.8s", e.Round, e.Members, base, before, e.Digest)

@@ -37,6 +37,7 @@ type trial struct {
 	news    chan news
 	todo    []deed // in order of time
 	cuts    map[[2]int]int
+	pairs   bool // of NoLoCo
 	faulty  bool // faults act now, so a process may fail to come into the run
 	fell    int  // processes that ended by themselves meanwhile
 	closing bool // the trial ends, whatever the workers do
@@ -92,7 +93,7 @@ func (r *trial) logf(format string, args ...any) {
 // newTrial makes the bed and starts the workers.
 func newTrial(t *testing.T, dir string, workers int, seed uint64, sets []string) *trial {
 	t.Helper()
-	r := &trial{t: t, binary: needE2E(t), dir: dir, toml: filepath.Join(dir, "run.toml"), began: time.Now(), news: make(chan news, 4096), cuts: map[[2]int]int{}}
+	r := &trial{t: t, binary: needE2E(t), dir: dir, toml: filepath.Join(dir, "run.toml"), began: time.Now(), pairs: slices.Contains(sets, "sync.strategy=noloco"), news: make(chan news, 4096), cuts: map[[2]int]int{}}
 	if err := os.WriteFile(r.toml, []byte(loco(t, 0, append([]string{"config", "show"}, sets...)...)), 0o644); err != nil {
 		t.Fatal(err)
 	}
