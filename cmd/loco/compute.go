@@ -32,7 +32,6 @@ type gpu interface {
 	Err() error
 	GPU() (driver.Info, error)
 	WithoutBlas() error
-	FreeMemory() (int64, error)
 }
 
 // openCompute opens what the configuration asks for. number is the worker's: under auto
@@ -266,12 +265,12 @@ func (s *spec) placeOuter(t *trainer.Config, c *compute) error {
 	if len(c.gpus) == 0 {
 		return nil
 	}
-	free, err := c.devices[0].(gpu).FreeMemory()
+	now, err := c.devices[0].(gpu).GPU()
 	if err != nil {
 		return err
 	}
 	t.Host = c.host
-	t.OuterOnHost = 4*int64(s.parameters())*int64(t.OuterVectors()) > free-gpuSpare
+	t.OuterOnHost = 4*int64(s.parameters())*int64(t.OuterVectors()) > now.Free-gpuSpare
 	return nil
 }
 

@@ -238,14 +238,8 @@ func (d *Device) Taken() int64 {
 func (d *Device) GPU() (driver.Info, error) {
 	info := d.driver.Info()
 	var err error
-	info.Free, err = d.FreeMemory()
+	info.Free, _, err = d.driver.Memory()
 	return info, err
-}
-
-// FreeMemory is the number of bytes that the GPU has left, for anybody.
-func (d *Device) FreeMemory() (int64, error) {
-	free, _, err := d.driver.Memory()
-	return free, err
 }
 
 // launch queues a kernel on x·y·z blocks of block threads with shared bytes of dynamic memory.

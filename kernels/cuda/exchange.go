@@ -77,6 +77,15 @@ func pieceValues(f kernels.Format) int {
 	return slotBytes / f.EncodedLen(kernels.CodecBlock) * kernels.CodecBlock
 }
 
+// encodeValues and decodeValues queue the kernels of the codec for n values on the device.
+func (d *Device) encodeValues(to, from uint64, n int, f kernels.Format, firstBad uint64) {
+	d.launch("encode", blocks(n, 8*kernels.CodecBlock), 1, 1, 256, 0, to, from, uint64(n), uint64(f), firstBad)
+}
+
+func (d *Device) decodeValues(to, from uint64, n int, f kernels.Format, weight float32, add bool) {
+	d.launch("decode", blocks(n, 8*kernels.CodecBlock), 1, 1, 256, 0, to, from, uint64(n), uint64(f), bits(weight), word(add))
+}
+
 // Encode implements kernels.Exchanger: the device encodes piece by piece, and while it does the
 // bytes of those before cross to the host. After an error of the device it returns 0.
 func (d *Device) Encode(dst []byte, f kernels.Format, src kernels.Buffer) int {
@@ -96,7 +105,7 @@ func (d *Device) Encode(dst []byte, f kernels.Format, src kernels.Buffer) int {
 	}
 	d.out(dst, size, func(i int) uint64 {
 		at, count := to+uint64(i%slotCount)*slotBytes, min(values, n-i*values)
-		d.launch("encode", blocks(count, 8*kernels.CodecBlock), 1, 1, 256, 0, at, from+4*uint64(i)*uint64(values), uint64(count), uint64(f), bad+4*uint64(i))
+		d.encodeValues(at, from+4*uint64(i)*uint64(values), count, f, bad+4*uint64(i))
 		return at
 	})
 	d.pin(4 * pieces)
@@ -140,7 +149,7 @@ func (d *Device) decode(to uint64, n int, f kernels.Format, src []byte, weight f
 		if d.err == nil {
 			d.failed(d.compute.Wait(s.free))
 		}
-		d.launch("decode", blocks(count, 8*kernels.CodecBlock), 1, 1, 256, 0, to+4*uint64(i)*uint64(values), place, uint64(count), uint64(f), bits(weight), word(add))
+		d.decodeValues(to+4*uint64(i)*uint64(values), place, count, f, weight, add)
 		if d.err == nil {
 			d.failed(d.compute.Record(s.read))
 		}

@@ -91,12 +91,12 @@ func (b *table) codec() error {
 	const op = "codec"
 	from, to := d.Floats(op, x), d.WriteFloats(op, y)
 	wire, first := d.WriteFloats(op, encoded), d.WriteFloats(op, bad)
-	grid, moved := blocks(n, 8*kernels.CodecBlock), float64(4*n+bytes)
+	moved := float64(4*n + bytes)
 	b.beside("encode of %d float32 in int8, on the device", moved, func() {
-		d.launch("encode", grid, 1, 1, 256, 0, uint64(wire), uint64(from), uint64(n), uint64(f), uint64(first))
+		d.encodeValues(uint64(wire), uint64(from), n, f, uint64(first))
 	}, n)
 	b.beside("decode of %d float32 in int8, on the device", moved, func() {
-		d.launch("decode", grid, 1, 1, 256, 0, uint64(to), uint64(wire), uint64(n), uint64(f), bits(1), word(false))
+		d.decodeValues(uint64(to), uint64(wire), n, f, 1, false)
 	}, n)
 	const last = 1000 // rates are of no use if nothing was computed
 	got, want := make([]float32, last), make([]float32, last)
