@@ -37,7 +37,7 @@ var allowed = map[string][]string{
 	"trainer/model":            {"loco/kernels"},
 	"trainer":                  {"loco/trainer/data", "loco/trainer/model", "loco/optim", "loco/kernels"},
 	// Above what it measures, below the command; the benchmarks of kernels use it as a test may.
-	"bench":           {"loco/kernels", "loco/optim", "loco/trainer/model"},
+	"cmd/loco/bench":  {"loco/kernels", "loco/optim", "loco/trainer/model"},
 	"gossip/codec":    {"loco/kernels"},                                                                                   // its loops, which have assembly
 	"gossip":          {"loco/mesh", "loco/kernels", "loco/gossip/codec", "loco/gossip/protocol", "loco/gossip/transfer"}, // kernels: the digest
 	"gossip/transfer": {"loco/mesh"},                                                                                      // a mesh's IDs
@@ -54,8 +54,8 @@ var allowed = map[string][]string{
 	},
 	"mesh/p2p/p2ptest": {"loco/mesh", "loco/mesh/sim", "github.com/libp2p/...", "github.com/multiformats/..."}, // a network for tests
 	"checkpoint":       {"golang.org/x/sys/unix"},
-	"cmd/loco/config":  {"loco/optim", "github.com/pelletier/go-toml/v2/..."},
-	"cmd/loco/compare": {"loco/cmd/loco/config", "github.com/pelletier/go-toml/v2/...", "gonum.org/v1/plot/..."},
+	"worker/config":    {"loco/optim", "github.com/pelletier/go-toml/v2/..."},
+	"cmd/loco/compare": {"loco/worker/config", "github.com/pelletier/go-toml/v2/...", "gonum.org/v1/plot/..."},
 	"cmd/loco":         {"loco/...", "github.com/alecthomas/kong", "github.com/prometheus/client_golang/...", "github.com/vbauerster/mpb/v8/...", "golang.org/x/..."},
 }
 

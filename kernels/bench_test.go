@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"testing"
 
-	"loco/bench"
+	"loco/cmd/loco/bench"
 	"loco/kernels"
 )
 

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"loco/bench"
+	"loco/cmd/loco/bench"
 )
 
 func TestBenchKernelsPrintsJSON(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 	"io"
 	"os"
 
-	"loco/bench"
+	"loco/cmd/loco/bench"
 	"loco/kernels"
 	"loco/trainer"
 )

@@ -7,10 +7,10 @@ import (
 	"testing"
 
 	"loco/checkpoint"
-	"loco/cmd/loco/config"
 	"loco/mesh"
 	"loco/mesh/sim"
 	"loco/trainer"
+	"loco/worker/config"
 )
 
 // company is what has to be set beside a key at one of its ends, where the default

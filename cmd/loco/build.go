@@ -9,12 +9,12 @@ import (
 	"runtime"
 	"slices"
 
-	"loco/cmd/loco/config"
 	"loco/kernels"
 	"loco/optim"
 	"loco/trainer"
 	"loco/trainer/data"
 	"loco/trainer/model"
+	"loco/worker/config"
 )
 
 func (s *spec) dataDir() string {

@@ -7,8 +7,8 @@ import (
 	"os"
 	"time"
 
-	"loco/cmd/loco/config"
 	"loco/gossip/protosim"
+	"loco/worker/config"
 )
 
 // chaosCmd runs schedules until its time is over or an invariant fails.

@@ -11,11 +11,11 @@ import (
 	"strings"
 
 	"loco/checkpoint"
-	"loco/cmd/loco/config"
 	"loco/kernels"
 	"loco/trainer"
 	"loco/trainer/data"
 	"loco/trainer/model"
+	"loco/worker/config"
 )
 
 // findCheckpoint takes a checkpoint's folder, a folder of checkpoints, or a run's

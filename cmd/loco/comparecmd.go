@@ -9,8 +9,8 @@ import (
 	"strings"
 
 	"loco/cmd/loco/compare"
-	"loco/cmd/loco/config"
 	"loco/trainer/data"
+	"loco/worker/config"
 )
 
 type compareCmd struct {

@@ -10,12 +10,12 @@ import (
 	"strings"
 	"time"
 
-	"loco/cmd/loco/config"
 	"loco/kernels"
 	"loco/kernels/cuda"
 	"loco/kernels/cuda/driver"
 	"loco/trainer"
 	"loco/trainer/model"
+	"loco/worker/config"
 )
 
 // compute is what a worker computes on: the CPU, or one GPU, or several.

@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"os"
 
-	"loco/cmd/loco/config"
 	"loco/gossip"
 	"loco/trainer"
+	"loco/worker/config"
 )
 
 type configCmd struct {

@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 
-	"loco/cmd/loco/config"
 	"loco/trainer/data"
+	"loco/worker/config"
 )
 
 // shards finds the shards that are meant, and prepares them where they do not exist.

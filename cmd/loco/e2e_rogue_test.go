@@ -15,12 +15,12 @@ import (
 	"testing"
 	"time"
 
-	"loco/cmd/loco/config"
 	"loco/gossip"
 	"loco/gossip/codec"
 	"loco/mesh"
 	"loco/mesh/p2p"
 	"loco/trainer"
+	"loco/worker/config"
 )
 
 // rogue is a member of a run that does not play by the protocol.

@@ -8,10 +8,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"loco/cmd/loco/config"
 	"loco/gossip"
 	"loco/mesh"
 	"loco/trainer"
+	"loco/worker/config"
 )
 
 // Names of the vectors that a joiner is sent.

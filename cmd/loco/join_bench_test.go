@@ -10,13 +10,13 @@ import (
 	"testing"
 	"time"
 
-	"loco/cmd/loco/config"
 	"loco/gossip"
 	"loco/gossip/codec"
 	"loco/mesh"
 	"loco/mesh/p2p"
 	"loco/trainer"
 	"loco/trainer/data"
+	"loco/worker/config"
 )
 
 // served is a trainer of one thread that joiners of the same machine fetch from.

@@ -9,10 +9,10 @@ import (
 	"sync"
 	"testing"
 
-	"loco/cmd/loco/config"
 	"loco/kernels"
 	"loco/trainer"
 	"loco/trainer/data"
+	"loco/worker/config"
 )
 
 var joinSeeds = flag.Int("joins", 0, "measure the inner moments of a joiner with so many seeds; minutes each")

@@ -9,10 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"loco/cmd/loco/config"
 	"loco/gossip"
 	"loco/mesh"
 	"loco/trainer"
+	"loco/worker/config"
 )
 
 // A late worker is named once, in the log, the record, the metrics and the summary, until

@@ -17,9 +17,9 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"loco/bench"
-	"loco/cmd/loco/config"
+	"loco/cmd/loco/bench"
 	"loco/trainer"
+	"loco/worker/config"
 )
 
 // Exit codes.

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"loco/cmd/loco/config"
+	"loco/worker/config"
 )
 
 // Every preset has times that the mesh accepts, and those for machines far apart differ

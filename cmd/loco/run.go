@@ -14,8 +14,8 @@ import (
 	"strings"
 	"time"
 
-	"loco/cmd/loco/config"
 	"loco/trainer"
+	"loco/worker/config"
 )
 
 // stopWait bounds how long workers may take to stop cleanly when asked.

@@ -11,9 +11,9 @@ import (
 	"slices"
 	"strings"
 
-	"loco/cmd/loco/config"
 	"loco/gossip/codec"
 	"loco/trainer/model"
+	"loco/worker/config"
 )
 
 // Names in a run's folder.

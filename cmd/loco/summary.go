@@ -6,8 +6,8 @@ import (
 	"os"
 	"slices"
 
-	"loco/cmd/loco/config"
 	"loco/trainer"
+	"loco/worker/config"
 )
 
 // summary is DIR/summary.json. Names and units are documented in docs/metrics.md;

@@ -17,11 +17,11 @@ import (
 	"time"
 
 	"loco/checkpoint"
-	"loco/cmd/loco/config"
 	"loco/mesh"
 	"loco/mesh/p2p"
 	"loco/trainer"
 	"loco/trainer/data"
+	"loco/worker/config"
 )
 
 type workerCmd struct {

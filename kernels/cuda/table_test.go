@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"loco/bench"
+	"loco/cmd/loco/bench"
 	"loco/kernels"
 	"loco/kernels/cuda/driver"
 	"loco/trainer/model"

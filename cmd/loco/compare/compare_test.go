@@ -13,7 +13,7 @@ import (
 	"strings"
 	"testing"
 
-	"loco/cmd/loco/config"
+	"loco/worker/config"
 )
 
 func write(t *testing.T, path, text string) {

@@ -32,7 +32,7 @@ import (
 	"slices"
 	"strings"
 
-	"loco/cmd/loco/config"
+	"loco/worker/config"
 )
 
 const variantsMax = 64

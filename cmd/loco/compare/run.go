@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 
-	"loco/cmd/loco/config"
+	"loco/worker/config"
 )
 
 const keyDigits = 12 // of a variant's key in its folder's name
