@@ -33,7 +33,7 @@ var allowed = map[string][]string{
 	"kernels/cuda/ptx":         {},
 	"kernels/cuda/emulator":    {},
 	"optim":                    {"loco/kernels"},
-	"trainer/data":             {},
+	"trainer/data":             {"loco/checkpoint/atomicfile"},
 	"trainer/model":            {"loco/kernels"},
 	"trainer":                  {"loco/trainer/data", "loco/trainer/model", "loco/optim", "loco/kernels"},
 	// Above what it measures, below the command; the benchmarks of kernels use it as a test may.
@@ -49,14 +49,15 @@ var allowed = map[string][]string{
 	"mesh/swim":       {"loco/mesh"},
 	"mesh/netem":      {"golang.org/x/sys/unix"}, // a test bed: only tests import it
 	"mesh/p2p": {
-		"loco/mesh", "loco/mesh/swim", "github.com/libp2p/...", "github.com/multiformats/...",
+		"loco/checkpoint/atomicfile", "loco/mesh", "loco/mesh/swim", "github.com/libp2p/...", "github.com/multiformats/...",
 		"github.com/prometheus/client_golang/prometheus",
 	},
-	"mesh/p2p/p2ptest": {"loco/mesh", "loco/mesh/sim", "github.com/libp2p/...", "github.com/multiformats/..."}, // a network for tests
-	"checkpoint":       {"golang.org/x/sys/unix"},
-	"worker/config":    {"loco/optim", "github.com/pelletier/go-toml/v2/..."},
-	"cmd/loco/compare": {"loco/worker/config", "github.com/pelletier/go-toml/v2/...", "gonum.org/v1/plot/..."},
-	"cmd/loco":         {"loco/...", "github.com/alecthomas/kong", "github.com/prometheus/client_golang/...", "github.com/vbauerster/mpb/v8/...", "golang.org/x/..."},
+	"mesh/p2p/p2ptest":      {"loco/mesh", "loco/mesh/sim", "github.com/libp2p/...", "github.com/multiformats/..."}, // a network for tests
+	"checkpoint":            {"loco/checkpoint/atomicfile"},
+	"checkpoint/atomicfile": {}, // a leaf that everybody may use
+	"worker/config":         {"loco/optim", "github.com/pelletier/go-toml/v2/..."},
+	"cmd/loco/compare":      {"loco/checkpoint/atomicfile", "loco/worker/config", "github.com/pelletier/go-toml/v2/...", "gonum.org/v1/plot/..."},
+	"cmd/loco":              {"loco/...", "github.com/alecthomas/kong", "github.com/prometheus/client_golang/...", "github.com/vbauerster/mpb/v8/...", "golang.org/x/..."},
 }
 
 // Pure packages are given round, seed and time as arguments, so that a run replays.

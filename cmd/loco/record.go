@@ -5,13 +5,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
+
+	"loco/checkpoint/atomicfile"
 )
 
 // recordLineMax bounds one line of metrics.jsonl when it is read back.
 const recordLineMax = 1 << 20
+
+// recordMode lets other users of the machine read what a run tells.
+const recordMode = 0o644
 
 // record appends events to a worker's metrics.jsonl, one JSON object a line.
 type record struct {
@@ -26,7 +31,7 @@ func openRecord(path string, round uint64) (*record, error) {
 	if err := trimRecord(path, round); err != nil {
 		return nil, fmt.Errorf("trim the record: %w", err)
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, recordMode)
 	if err != nil {
 		return nil, fmt.Errorf("open the record: %w", err)
 	}
@@ -55,13 +60,16 @@ func trimRecord(path string, round uint64) error {
 	if err != nil {
 		return err
 	}
-	out, err := os.CreateTemp(filepath.Dir(path), ".metrics-*")
-	if err != nil {
-		return errors.Join(err, in.Close())
-	}
-	defer os.Remove(out.Name()) // gone already when all went well
-	w := bufio.NewWriter(out)
-	lines := bufio.NewScanner(in)
+	defer in.Close()
+	return atomicfile.Write(path, recordMode, func(w io.Writer) error {
+		return errors.Join(copyRecord(w, in, round), in.Close()) // Windows renames over no open file
+	})
+}
+
+// copyRecord copies the lines whose round is at most round.
+func copyRecord(dst io.Writer, src io.Reader, round uint64) error {
+	w := bufio.NewWriter(dst)
+	lines := bufio.NewScanner(src)
 	lines.Buffer(nil, recordLineMax)
 	for lines.Scan() {
 		var e struct {
@@ -73,11 +81,7 @@ func trimRecord(path string, round uint64) error {
 		w.Write(lines.Bytes())
 		w.WriteByte('\n')
 	}
-	err = errors.Join(lines.Err(), w.Flush(), out.Chmod(0o644), out.Close(), in.Close())
-	if err != nil {
-		return err
-	}
-	return os.Rename(out.Name(), path)
+	return errors.Join(lines.Err(), w.Flush())
 }
 
 // writeJSON replaces a file by a value as indented JSON, whole or not at all.
@@ -91,14 +95,8 @@ func writeJSON(path string, v any) error {
 
 // writeWhole replaces a file, whole or not at all.
 func writeWhole(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
+	if err := atomicfile.WriteFile(path, data, recordMode); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	return os.Rename(f.Name(), path)
+	return nil
 }

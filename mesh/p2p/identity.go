@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
+
+	"loco/checkpoint/atomicfile"
 )
 
 // maxIdentityBytes bounds what is read of an identity file; a key has 68 bytes.
@@ -67,35 +69,18 @@ func createIdentity(path string) (crypto.PrivKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("p2p: encode identity: %w", err)
 	}
-	if err := writeWhole(path, raw); err != nil {
+	if err := writePrivate(path, raw); err != nil {
 		return nil, fmt.Errorf("p2p: write identity %s: %w", path, err)
 	}
 	return key, nil
 }
 
-// writeWhole writes data under a temporary name, readable by its owner alone, and
-// renames it.
-func writeWhole(path string, data []byte) error {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+// writePrivate replaces a file, readable by its owner alone, whole or not at all.
+func writePrivate(path string, data []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, filepath.Base(path)+".tmp-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // after the rename there is nothing to remove
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+	return atomicfile.WriteFile(path, data, 0o600)
 }
 
 // lifeSuffix is what the name of the file beside an identity ends with that holds the number of
@@ -121,7 +106,7 @@ func nextLife(path string, now uint64) (uint64, error) {
 		}
 	}
 	life := max(last+1, now)
-	if err := writeWhole(path, strconv.AppendUint(nil, life, 10)); err != nil {
+	if err := writePrivate(path, strconv.AppendUint(nil, life, 10)); err != nil {
 		return 0, fmt.Errorf("p2p: keep the life of this identity: %w", err)
 	}
 	return life, nil

@@ -9,6 +9,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"loco/checkpoint/atomicfile"
 )
 
 // manifestMax bounds a manifest, which has a few hundred bytes.
@@ -57,22 +59,17 @@ func reuse(manifest string) (Set, bool) {
 	return set, true
 }
 
+// sharedMode lets other users of the machine read prepared data.
+const sharedMode = 0o644
+
 // remember writes a manifest.
 func remember(manifest string, set Set) error {
 	raw, err := json.MarshalIndent(set, "", "  ")
 	if err != nil {
 		return fmt.Errorf("data: manifest: %w", err)
 	}
-	f, err := os.CreateTemp(filepath.Dir(manifest), "manifest-*.tmp")
-	if err != nil {
-		return fmt.Errorf("data: manifest: %w", err)
-	}
-	_, err = f.Write(append(raw, '\n'))
-	if err == nil {
-		err = publish(f, manifest)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("data: write manifest %s: %w", manifest, err), discard(f))
+	if err := atomicfile.WriteFile(manifest, append(raw, '\n'), sharedMode); err != nil {
+		return fmt.Errorf("data: write manifest %s: %w", manifest, err)
 	}
 	return nil
 }

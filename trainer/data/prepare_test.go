@@ -13,6 +13,8 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"loco/checkpoint/atomicfile"
 )
 
 // corpus makes a folder of files, by slash-separated name.
@@ -218,7 +220,7 @@ func TestPrepareReusesWhatIsWhole(t *testing.T) {
 		documents(t, set.Heldout)
 		first = set
 	}
-	if left, _ := filepath.Glob(filepath.Join(dir, "*.tmp")); len(left) > 0 {
+	if left, _ := filepath.Glob(filepath.Join(dir, atomicfile.TempPrefix+"*")); len(left) > 0 {
 		t.Errorf("temporary files are left: %v", left)
 	}
 }

@@ -7,7 +7,10 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+	"path/filepath"
 	"sync"
+
+	"loco/checkpoint/atomicfile"
 )
 
 // loadMax is the size of the tokens, in bytes, up to which Open holds them in
@@ -196,13 +199,13 @@ func (s *Shard) checkVocab(tokens []int32, at int64) error {
 // shardWriter writes a shard under a temporary name.
 type shardWriter struct {
 	Header
-	file   *os.File
+	file   *atomicfile.File
 	buffer *bufio.Writer
 	raw    []byte
 }
 
 func newShardWriter(dir string, vocab int) (*shardWriter, error) {
-	f, err := os.CreateTemp(dir, "shard-*.tmp")
+	f, err := atomicfile.Create(filepath.Join(dir, "shard"), sharedMode)
 	if err != nil {
 		return nil, fmt.Errorf("data: create shard: %w", err)
 	}
@@ -238,7 +241,7 @@ func (w *shardWriter) commit(path string) error {
 		_, err = w.file.WriteAt(header, 0)
 	}
 	if err == nil {
-		err = publish(w.file, path)
+		err = w.file.CommitAs(path)
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("data: write shard %s: %w", path, err), w.discard())
@@ -247,4 +250,4 @@ func (w *shardWriter) commit(path string) error {
 }
 
 // discard removes the temporary file; it does nothing after commit.
-func (w *shardWriter) discard() error { return discard(w.file) }
+func (w *shardWriter) discard() error { return w.file.Abort() }

@@ -8,13 +8,14 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 	"gonum.org/v1/plot/vg/vgimg"
+
+	"loco/checkpoint/atomicfile"
 )
 
 const (
@@ -168,29 +169,14 @@ func (r *Report) Save(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("compare: %w", err)
 	}
-	if err := replaceFile(filepath.Join(dir, "results.csv"), r.WriteCSV); err != nil {
+	if err := atomicfile.Write(filepath.Join(dir, "results.csv"), 0o644, r.WriteCSV); err != nil {
 		return fmt.Errorf("compare: %w", err)
 	}
 	if len(r.lines()) == 0 {
 		return nil
 	}
-	if err := replaceFile(filepath.Join(dir, "curves.png"), r.WriteChart); err != nil {
+	if err := atomicfile.Write(filepath.Join(dir, "curves.png"), 0o644, r.WriteChart); err != nil {
 		return fmt.Errorf("compare: %w", err)
-	}
-	return nil
-}
-
-func replaceFile(path string, write func(io.Writer) error) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))+"-*")
-	if err != nil {
-		return err
-	}
-	err = errors.Join(write(f), f.Chmod(0o644), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
 	}
 	return nil
 }
