@@ -1,4 +1,4 @@
-.PHONY: test race fuzz fuzz-one bench asm lint emulate e2e chaos cuda cuda-header cuda-test cuda-ptx gpu-check
+.PHONY: test race fuzz fuzz-one mutants bench asm lint emulate e2e chaos cuda cuda-header cuda-test cuda-ptx gpu-check
 
 test:
 	go test ./...
@@ -22,6 +22,12 @@ fuzz-one:
 	if echo "$$out" | grep -q '^ *context deadline exceeded' && ! echo "$$out" | grep -q 'Failing input'; then \
 		go test -run '^$$' -fuzz '^$(F)$$' -fuzztime $(TIME) $(P); \
 	else echo "$$out"; exit 1; fi
+
+# How much the tests of one package hold: N random mistakes, one at a time, by SEED.
+# MUTANTS takes further flags, such as '-parallel 2' and '-also ./trainer'.
+N ?= 40
+mutants:
+	go run ./tools/mutants -n $(N) $(if $(SEED),-seed $(SEED)) $(MUTANTS) $(P)
 
 bench:
 	go test -run '^$$' -bench . ./...

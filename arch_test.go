@@ -57,6 +57,7 @@ var allowed = map[string][]string{
 	"checkpoint/atomicfile": {}, // a leaf that everybody may use
 	"worker/config":         {"loco/optim", "github.com/pelletier/go-toml/v2/..."},
 	"cmd/loco/compare":      {"loco/checkpoint/atomicfile", "loco/worker/config", "github.com/pelletier/go-toml/v2/...", "gonum.org/v1/plot/..."},
+	"tools/mutants":         {}, // for developers: nothing imports it
 	"cmd/loco":              {"loco/...", "github.com/alecthomas/kong", "github.com/prometheus/client_golang/...", "github.com/vbauerster/mpb/v8/...", "golang.org/x/..."},
 }
 
