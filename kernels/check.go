@@ -75,3 +75,6 @@ func CheckCrossEntropy(losses, logits Buffer, targets []int32, first, rows, voca
 
 // CheckAdamW is the check of AdamW.
 func CheckAdamW(p, g, m, v Buffer) { checkAdamW(p, g, m, v) }
+
+// CheckAxpby is the check of Axpby, and of AxpbSum where z is not nil.
+func CheckAxpby(dst, x, y, z Buffer) { checkAxpby(dst, x, y, z) }

@@ -34,7 +34,7 @@ type CPU struct {
 	loss        lossJob
 	adamw       adamwJob
 	repacking   weightJob
-	exchanging  exchangeJob
+	combining   axpbyJob
 	hashing     hashJob
 	coding      codecJob
 	rounded     [2]roundedRows // LinearSwiGLU reads one and makes the other

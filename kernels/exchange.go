@@ -2,20 +2,15 @@ package kernels
 
 // An Exchanger is a [Device] that also does a round's work between replicas where the
 // parameters are, so that only encoded bytes leave it. Both kinds of Device that train have it.
-// The outer steps are those of package optim, value by value, each operation in float32 and
-// rounded: the same bits on every device.
+//
+// Axpby and AxpbSum round each product and each sum to float32, in the order that the
+// formula shows, and fuse nothing: the same bits on every device. All operands have one
+// length, and dst may be any of them. Package optim has the outer steps that they make.
 type Exchanger interface {
-	// Difference sets dst to a − b. dst may be one of them.
-	Difference(dst, a, b Buffer)
-	// Nesterov sets momentum = mu·momentum + delta, slow = slow − lr·(delta + mu·momentum).
-	Nesterov(slow, momentum, delta Buffer, lr, mu float32)
-	// NoLoCo sets momentum = alpha·momentum + beta·meanDelta − gamma·(slow − meanSlow) and adds
-	// it to slow.
-	NoLoCo(slow, momentum, meanDelta, meanSlow Buffer, alpha, beta, gamma float32)
-	// NoLoCoFast sets momentum = alpha·momentum + beta·(meanFast − slow) and adds it to slow.
-	NoLoCoFast(slow, momentum, meanFast Buffer, alpha, beta float32)
-	// Rebase sets fast = to + (fast − from).
-	Rebase(fast, from, to Buffer)
+	// Axpby sets dst to a·x + b·y.
+	Axpby(dst Buffer, a float32, x Buffer, b float32, y Buffer)
+	// AxpbSum sets dst to a·x + b·(y + c·z).
+	AxpbSum(dst Buffer, a float32, x Buffer, b float32, y Buffer, c float32, z Buffer)
 
 	// Encode fills dst with the encoding of src, f.EncodedLen(src.Len()) bytes: what
 	// Format.Encode writes and returns.

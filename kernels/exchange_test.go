@@ -9,46 +9,15 @@ import (
 	"loco/kernels/kerneltest"
 )
 
-// The outer steps on a device are package optim's, to the bit, at any number of threads.
-func TestExchangerHasOptimsBits(t *testing.T) {
-	const n = 100_003
-	random := func(seed uint32) []float32 { return kerneltest.Random(n, seed) }
-	want := [][]float32{random(1), random(2), random(3), random(4)}
-	kerneltest.Difference(want[2], want[0], want[3])
-	kerneltest.Nesterov(want[0], want[1], want[2], 0.7, 0.9)
-	kerneltest.NoLoCo(want[0], want[1], want[2], want[3], 0.5, 0.7, 0.6)
-	kerneltest.NoLoCoFast(want[0], want[1], want[3], 0.5, 0.7)
-	kerneltest.Rebase(want[3], want[2], want[0])
-	for _, threads := range []int{1, 3} {
-		d, err := kernels.NewCPU(threads, kernels.FP32)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var b []kernels.Buffer
-		for i := range want {
-			x, err := d.Alloc(n)
-			if err != nil {
-				t.Fatal(err)
+// Sums of vectors have the bits of their definition on every path, at any number of threads.
+func TestAxpby(t *testing.T) {
+	for _, path := range kernels.Paths() {
+		for _, threads := range []int{1, 3} {
+			d := cpuOn(t, threads, path)
+			kerneltest.CheckAxpby(t, d)
+			if err := d.Close(); err != nil {
+				t.Error(err)
 			}
-			d.Upload(x, random(uint32(i+1)))
-			b = append(b, x)
-		}
-		d.Difference(b[2], b[0], b[3])
-		d.Nesterov(b[0], b[1], b[2], 0.7, 0.9)
-		d.NoLoCo(b[0], b[1], b[2], b[3], 0.5, 0.7, 0.6)
-		d.NoLoCoFast(b[0], b[1], b[3], 0.5, 0.7)
-		d.Rebase(b[3], b[2], b[0])
-		got := make([]float32, n)
-		for k := range want {
-			d.Download(got, b[k])
-			for i := range got {
-				if math.Float32bits(got[i]) != math.Float32bits(want[k][i]) {
-					t.Fatalf("%d threads: operand %d, value %d is %v, want %v", threads, k, i, got[i], want[k][i])
-				}
-			}
-		}
-		if err := d.Close(); err != nil {
-			t.Error(err)
 		}
 	}
 }

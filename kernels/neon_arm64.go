@@ -34,6 +34,16 @@ func addNEON(dst, x []float32)
 //go:noescape
 func scaleNEON(x []float32, factor float32)
 
+// axpbyNEON sets dst to a·x + b·y, each operation rounded. dst may be an operand.
+//
+//go:noescape
+func axpbyNEON(dst, x, y []float32, a, b float32)
+
+// axpbSumNEON sets dst to a·x + b·(y + c·z), each operation rounded. dst may be an operand.
+//
+//go:noescape
+func axpbSumNEON(dst, x, y, z []float32, a, b, c float32)
+
 // dotNEON returns the sum of x·y in the tree of the lanes.
 //
 //go:noescape

@@ -6083,6 +6083,301 @@ stored8:
 done3:
 	RET
 
+// func axpbyNEON(dst, x, y []float32, a, b float32)
+TEXT ·axpbyNEON(SB), NOSPLIT, $0-80
+	MOVD    dst_base+0(FP), R0
+	MOVD    x_base+24(FP), R1
+	MOVD    y_base+48(FP), R2
+	MOVD    dst_len+8(FP), R3
+	FMOVS   a+72(FP), F0
+	VDUP    V0.S[0], V0.S4
+	FMOVS   b+76(FP), F1
+	VDUP    V1.S[0], V1.S4
+
+blocks1:
+	CMP     $32, R3
+	BLT     rest2
+	FMOVQ   (R1), F2
+	FMOVQ   (R2), F3
+	WORD    $0x6e20dc42 // fmul v2.4s, v2.4s, v0.4s
+	WORD    $0x6e21dc63 // fmul v3.4s, v3.4s, v1.4s
+	WORD    $0x4e23d442 // fadd v2.4s, v2.4s, v3.4s
+	FMOVQ   F2, (R0)
+	FMOVQ   16(R1), F2
+	FMOVQ   16(R2), F3
+	WORD    $0x6e20dc42 // fmul v2.4s, v2.4s, v0.4s
+	WORD    $0x6e21dc63 // fmul v3.4s, v3.4s, v1.4s
+	WORD    $0x4e23d442 // fadd v2.4s, v2.4s, v3.4s
+	FMOVQ   F2, 16(R0)
+	FMOVQ   32(R1), F2
+	FMOVQ   32(R2), F3
+	WORD    $0x6e20dc42 // fmul v2.4s, v2.4s, v0.4s
+	WORD    $0x6e21dc63 // fmul v3.4s, v3.4s, v1.4s
+	WORD    $0x4e23d442 // fadd v2.4s, v2.4s, v3.4s
+	FMOVQ   F2, 32(R0)
+	FMOVQ   48(R1), F2
+	FMOVQ   48(R2), F3
+	WORD    $0x6e20dc42 // fmul v2.4s, v2.4s, v0.4s
+	WORD    $0x6e21dc63 // fmul v3.4s, v3.4s, v1.4s
+	WORD    $0x4e23d442 // fadd v2.4s, v2.4s, v3.4s
+	FMOVQ   F2, 48(R0)
+	FMOVQ   64(R1), F2
+	FMOVQ   64(R2), F3
+	WORD    $0x6e20dc42 // fmul v2.4s, v2.4s, v0.4s
+	WORD    $0x6e21dc63 // fmul v3.4s, v3.4s, v1.4s
+	WORD    $0x4e23d442 // fadd v2.4s, v2.4s, v3.4s
+	FMOVQ   F2, 64(R0)
+	FMOVQ   80(R1), F2
+	FMOVQ   80(R2), F3
+	WORD    $0x6e20dc42 // fmul v2.4s, v2.4s, v0.4s
+	WORD    $0x6e21dc63 // fmul v3.4s, v3.4s, v1.4s
+	WORD    $0x4e23d442 // fadd v2.4s, v2.4s, v3.4s
+	FMOVQ   F2, 80(R0)
+	FMOVQ   96(R1), F2
+	FMOVQ   96(R2), F3
+	WORD    $0x6e20dc42 // fmul v2.4s, v2.4s, v0.4s
+	WORD    $0x6e21dc63 // fmul v3.4s, v3.4s, v1.4s
+	WORD    $0x4e23d442 // fadd v2.4s, v2.4s, v3.4s
+	FMOVQ   F2, 96(R0)
+	FMOVQ   112(R1), F2
+	FMOVQ   112(R2), F3
+	WORD    $0x6e20dc42 // fmul v2.4s, v2.4s, v0.4s
+	WORD    $0x6e21dc63 // fmul v3.4s, v3.4s, v1.4s
+	WORD    $0x4e23d442 // fadd v2.4s, v2.4s, v3.4s
+	FMOVQ   F2, 112(R0)
+	ADD     $128, R0
+	ADD     $128, R1
+	ADD     $128, R2
+	SUB     $32, R3
+	B       blocks1
+
+rest2:
+	CMP     $4, R3
+	BLT     part4
+	FMOVQ   (R1), F2
+	FMOVQ   (R2), F3
+	WORD    $0x6e20dc42 // fmul v2.4s, v2.4s, v0.4s
+	WORD    $0x6e21dc63 // fmul v3.4s, v3.4s, v1.4s
+	WORD    $0x4e23d442 // fadd v2.4s, v2.4s, v3.4s
+	FMOVQ   F2, (R0)
+	ADD     $16, R0
+	ADD     $16, R1
+	ADD     $16, R2
+	SUB     $4, R3
+	B       rest2
+
+part4:
+	CBZ     R3, done3
+	TBZ     $1, R3, one5
+	FMOVD   (R1), F2
+	TBZ     $0, R3, loaded6
+	FMOVS   8(R1), F3
+	VMOV    V3.S[0], V2.S[2]
+	B       loaded6
+
+one5:
+	FMOVS   (R1), F2
+
+loaded6:
+	TBZ     $1, R3, one7
+	FMOVD   (R2), F3
+	TBZ     $0, R3, loaded8
+	FMOVS   8(R2), F4
+	VMOV    V4.S[0], V3.S[2]
+	B       loaded8
+
+one7:
+	FMOVS   (R2), F3
+
+loaded8:
+	WORD    $0x6e20dc42 // fmul v2.4s, v2.4s, v0.4s
+	WORD    $0x6e21dc63 // fmul v3.4s, v3.4s, v1.4s
+	WORD    $0x4e23d442 // fadd v2.4s, v2.4s, v3.4s
+	TBZ     $1, R3, one9
+	FMOVD   F2, (R0)
+	TBZ     $0, R3, stored10
+	VDUP    V2.S[2], V4.S4
+	FMOVS   F4, 8(R0)
+	B       stored10
+
+one9:
+	FMOVS   F2, (R0)
+
+stored10:
+
+done3:
+	RET
+
+// func axpbSumNEON(dst, x, y, z []float32, a, b, c float32)
+TEXT ·axpbSumNEON(SB), NOSPLIT, $0-108
+	MOVD    dst_base+0(FP), R0
+	MOVD    x_base+24(FP), R1
+	MOVD    y_base+48(FP), R2
+	MOVD    z_base+72(FP), R3
+	MOVD    dst_len+8(FP), R4
+	FMOVS   a+96(FP), F0
+	VDUP    V0.S[0], V0.S4
+	FMOVS   b+100(FP), F1
+	VDUP    V1.S[0], V1.S4
+	FMOVS   c+104(FP), F2
+	VDUP    V2.S[0], V2.S4
+
+blocks1:
+	CMP     $32, R4
+	BLT     rest2
+	FMOVQ   (R1), F3
+	FMOVQ   (R2), F4
+	FMOVQ   (R3), F5
+	WORD    $0x6e22dca5 // fmul v5.4s, v5.4s, v2.4s
+	WORD    $0x4e25d484 // fadd v4.4s, v4.4s, v5.4s
+	WORD    $0x6e20dc63 // fmul v3.4s, v3.4s, v0.4s
+	WORD    $0x6e21dc84 // fmul v4.4s, v4.4s, v1.4s
+	WORD    $0x4e24d463 // fadd v3.4s, v3.4s, v4.4s
+	FMOVQ   F3, (R0)
+	FMOVQ   16(R1), F3
+	FMOVQ   16(R2), F4
+	FMOVQ   16(R3), F5
+	WORD    $0x6e22dca5 // fmul v5.4s, v5.4s, v2.4s
+	WORD    $0x4e25d484 // fadd v4.4s, v4.4s, v5.4s
+	WORD    $0x6e20dc63 // fmul v3.4s, v3.4s, v0.4s
+	WORD    $0x6e21dc84 // fmul v4.4s, v4.4s, v1.4s
+	WORD    $0x4e24d463 // fadd v3.4s, v3.4s, v4.4s
+	FMOVQ   F3, 16(R0)
+	FMOVQ   32(R1), F3
+	FMOVQ   32(R2), F4
+	FMOVQ   32(R3), F5
+	WORD    $0x6e22dca5 // fmul v5.4s, v5.4s, v2.4s
+	WORD    $0x4e25d484 // fadd v4.4s, v4.4s, v5.4s
+	WORD    $0x6e20dc63 // fmul v3.4s, v3.4s, v0.4s
+	WORD    $0x6e21dc84 // fmul v4.4s, v4.4s, v1.4s
+	WORD    $0x4e24d463 // fadd v3.4s, v3.4s, v4.4s
+	FMOVQ   F3, 32(R0)
+	FMOVQ   48(R1), F3
+	FMOVQ   48(R2), F4
+	FMOVQ   48(R3), F5
+	WORD    $0x6e22dca5 // fmul v5.4s, v5.4s, v2.4s
+	WORD    $0x4e25d484 // fadd v4.4s, v4.4s, v5.4s
+	WORD    $0x6e20dc63 // fmul v3.4s, v3.4s, v0.4s
+	WORD    $0x6e21dc84 // fmul v4.4s, v4.4s, v1.4s
+	WORD    $0x4e24d463 // fadd v3.4s, v3.4s, v4.4s
+	FMOVQ   F3, 48(R0)
+	FMOVQ   64(R1), F3
+	FMOVQ   64(R2), F4
+	FMOVQ   64(R3), F5
+	WORD    $0x6e22dca5 // fmul v5.4s, v5.4s, v2.4s
+	WORD    $0x4e25d484 // fadd v4.4s, v4.4s, v5.4s
+	WORD    $0x6e20dc63 // fmul v3.4s, v3.4s, v0.4s
+	WORD    $0x6e21dc84 // fmul v4.4s, v4.4s, v1.4s
+	WORD    $0x4e24d463 // fadd v3.4s, v3.4s, v4.4s
+	FMOVQ   F3, 64(R0)
+	FMOVQ   80(R1), F3
+	FMOVQ   80(R2), F4
+	FMOVQ   80(R3), F5
+	WORD    $0x6e22dca5 // fmul v5.4s, v5.4s, v2.4s
+	WORD    $0x4e25d484 // fadd v4.4s, v4.4s, v5.4s
+	WORD    $0x6e20dc63 // fmul v3.4s, v3.4s, v0.4s
+	WORD    $0x6e21dc84 // fmul v4.4s, v4.4s, v1.4s
+	WORD    $0x4e24d463 // fadd v3.4s, v3.4s, v4.4s
+	FMOVQ   F3, 80(R0)
+	FMOVQ   96(R1), F3
+	FMOVQ   96(R2), F4
+	FMOVQ   96(R3), F5
+	WORD    $0x6e22dca5 // fmul v5.4s, v5.4s, v2.4s
+	WORD    $0x4e25d484 // fadd v4.4s, v4.4s, v5.4s
+	WORD    $0x6e20dc63 // fmul v3.4s, v3.4s, v0.4s
+	WORD    $0x6e21dc84 // fmul v4.4s, v4.4s, v1.4s
+	WORD    $0x4e24d463 // fadd v3.4s, v3.4s, v4.4s
+	FMOVQ   F3, 96(R0)
+	FMOVQ   112(R1), F3
+	FMOVQ   112(R2), F4
+	FMOVQ   112(R3), F5
+	WORD    $0x6e22dca5 // fmul v5.4s, v5.4s, v2.4s
+	WORD    $0x4e25d484 // fadd v4.4s, v4.4s, v5.4s
+	WORD    $0x6e20dc63 // fmul v3.4s, v3.4s, v0.4s
+	WORD    $0x6e21dc84 // fmul v4.4s, v4.4s, v1.4s
+	WORD    $0x4e24d463 // fadd v3.4s, v3.4s, v4.4s
+	FMOVQ   F3, 112(R0)
+	ADD     $128, R0
+	ADD     $128, R1
+	ADD     $128, R2
+	ADD     $128, R3
+	SUB     $32, R4
+	B       blocks1
+
+rest2:
+	CMP     $4, R4
+	BLT     part4
+	FMOVQ   (R1), F3
+	FMOVQ   (R2), F4
+	FMOVQ   (R3), F5
+	WORD    $0x6e22dca5 // fmul v5.4s, v5.4s, v2.4s
+	WORD    $0x4e25d484 // fadd v4.4s, v4.4s, v5.4s
+	WORD    $0x6e20dc63 // fmul v3.4s, v3.4s, v0.4s
+	WORD    $0x6e21dc84 // fmul v4.4s, v4.4s, v1.4s
+	WORD    $0x4e24d463 // fadd v3.4s, v3.4s, v4.4s
+	FMOVQ   F3, (R0)
+	ADD     $16, R0
+	ADD     $16, R1
+	ADD     $16, R2
+	ADD     $16, R3
+	SUB     $4, R4
+	B       rest2
+
+part4:
+	CBZ     R4, done3
+	TBZ     $1, R4, one5
+	FMOVD   (R1), F3
+	TBZ     $0, R4, loaded6
+	FMOVS   8(R1), F4
+	VMOV    V4.S[0], V3.S[2]
+	B       loaded6
+
+one5:
+	FMOVS   (R1), F3
+
+loaded6:
+	TBZ     $1, R4, one7
+	FMOVD   (R2), F4
+	TBZ     $0, R4, loaded8
+	FMOVS   8(R2), F5
+	VMOV    V5.S[0], V4.S[2]
+	B       loaded8
+
+one7:
+	FMOVS   (R2), F4
+
+loaded8:
+	TBZ     $1, R4, one9
+	FMOVD   (R3), F5
+	TBZ     $0, R4, loaded10
+	FMOVS   8(R3), F6
+	VMOV    V6.S[0], V5.S[2]
+	B       loaded10
+
+one9:
+	FMOVS   (R3), F5
+
+loaded10:
+	WORD    $0x6e22dca5 // fmul v5.4s, v5.4s, v2.4s
+	WORD    $0x4e25d484 // fadd v4.4s, v4.4s, v5.4s
+	WORD    $0x6e20dc63 // fmul v3.4s, v3.4s, v0.4s
+	WORD    $0x6e21dc84 // fmul v4.4s, v4.4s, v1.4s
+	WORD    $0x4e24d463 // fadd v3.4s, v3.4s, v4.4s
+	TBZ     $1, R4, one11
+	FMOVD   F3, (R0)
+	TBZ     $0, R4, stored12
+	VDUP    V3.S[2], V6.S4
+	FMOVS   F6, 8(R0)
+	B       stored12
+
+one11:
+	FMOVS   F3, (R0)
+
+stored12:
+
+done3:
+	RET
+
 // func dotNEON(x, y []float32) float32
 TEXT ·dotNEON(SB), NOSPLIT, $0-52
 	MOVD    x_base+0(FP), R0

@@ -54,6 +54,19 @@ type parityCase struct {
 var parityCases = []parityCase{
 	{"add", func(p *path, v [5][]float32, _ [3]float32) float32 { p.add(v[0], v[1]); return 0 }},
 	{"scale", func(p *path, v [5][]float32, s [3]float32) float32 { p.scale(v[0], s[0]); return 0 }},
+	{"axpby", func(p *path, v [5][]float32, s [3]float32) float32 { p.axpby(v[0], v[1], v[2], s[0], s[1]); return 0 }},
+	{"axpby in place", func(p *path, v [5][]float32, s [3]float32) float32 {
+		p.axpby(v[1], v[0], v[1], s[0], s[2])
+		return 0
+	}},
+	{"axpbSum", func(p *path, v [5][]float32, s [3]float32) float32 {
+		p.axpbSum(v[0], v[1], v[2], v[3], s[0], s[1], s[2])
+		return 0
+	}},
+	{"axpbSum in place", func(p *path, v [5][]float32, s [3]float32) float32 {
+		p.axpbSum(v[2], v[0], v[1], v[2], s[0], s[1], s[2])
+		return 0
+	}},
 	{"dot", func(p *path, v [5][]float32, _ [3]float32) float32 { return p.dot(v[0], v[1]) }},
 	{"expSum", func(p *path, v [5][]float32, s [3]float32) float32 { return p.expSum(v[0], v[1], s[0]) }},
 	{"expSum in place", func(p *path, v [5][]float32, s [3]float32) float32 { return p.expSum(v[0], v[0], s[0]) }},

@@ -32,6 +32,9 @@ type path struct {
 
 	add   func(dst, x []float32)            // dst += x
 	scale func(x []float32, factor float32) // x *= factor
+	// axpby and axpbSum are Exchanger's. dst may be any of the others.
+	axpby   func(dst, x, y []float32, a, b float32)
+	axpbSum func(dst, x, y, z []float32, a, b, c float32)
 
 	dot           func(x, y []float32) float32              // Σ x·y
 	greatest      func(x []float32) float32                 // maximum of a row that is not empty
@@ -71,7 +74,7 @@ type path struct {
 // plainPath runs everywhere.
 var plainPath = path{
 	name: "plain Go", cols: 8, rows: 4,
-	add: plainAdd, scale: plainScale,
+	add: plainAdd, scale: plainScale, axpby: plainAxpby, axpbSum: plainAxpbSum,
 	dot: plainDot, greatest: plainGreatest, scaleGreatest: plainScaleGreatest,
 	expSum: plainExpSum, scoreGrad: plainScoreGrad,
 	normRow: plainNormRow, normGradSum: plainNormGradSum, normGrad: plainNormGrad,

@@ -23,7 +23,7 @@ func rest() { pause(4) }
 var avx512Path = path{
 	name: "AVX-512", cols: 32, rows: 12, square: 16,
 	panel: panelAVX512, triangle: triangleAVX512, triangleT: triangleTAVX512, transpose: transposeAVX512, copyPanels: copyPanelsAVX512,
-	add: addAVX512, scale: scaleAVX512,
+	add: addAVX512, scale: scaleAVX512, axpby: axpbyAVX512, axpbSum: axpbSumAVX512,
 	dot: dotAVX512, greatest: greatestAVX512, scaleGreatest: scaleGreatestAVX512,
 	expSum: expSumAVX512, scoreGrad: scoreGradAVX512,
 	normRow: normRowAVX512, normGradSum: normGradSumAVX512, normGrad: normGradAVX512,
@@ -37,7 +37,7 @@ var avx512Path = path{
 var avx2Path = path{
 	name: "AVX2", cols: 16, rows: 6, square: 8,
 	panel: panelAVX2, triangle: triangleAVX2, triangleT: triangleTAVX2, transpose: transposeAVX2, copyPanels: copyPanelsAVX2,
-	add: addAVX2, scale: scaleAVX2,
+	add: addAVX2, scale: scaleAVX2, axpby: axpbyAVX2, axpbSum: axpbSumAVX2,
 	dot: dotAVX2, greatest: greatestAVX2, scaleGreatest: scaleGreatestAVX2,
 	expSum: expSumAVX2, scoreGrad: scoreGradAVX2,
 	normRow: normRowAVX2, normGradSum: normGradSumAVX2, normGrad: normGradAVX2,

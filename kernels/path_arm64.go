@@ -14,7 +14,7 @@ func vectorPaths() []*path { return []*path{&neonPath} }
 var neonPath = path{
 	name: "NEON", cols: 16, rows: 6, square: 8,
 	panel: panelNEON, triangle: triangleNEON, triangleT: triangleTNEON, transpose: transposeNEON,
-	add: addNEON, scale: scaleNEON,
+	add: addNEON, scale: scaleNEON, axpby: axpbyNEON, axpbSum: axpbSumNEON,
 	dot: dotNEON, greatest: greatestNEON, scaleGreatest: scaleGreatestNEON,
 	expSum: expSumNEON, scoreGrad: scoreGradNEON,
 	normRow: normRowNEON, normGradSum: normGradSumNEON, normGrad: normGradNEON,

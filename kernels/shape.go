@@ -167,6 +167,14 @@ func checkAdamW(p, g, m, v Buffer) {
 	same("adamw", "v", v.Len(), p.Len())
 }
 
+func checkAxpby(dst, x, y, z Buffer) {
+	same("axpby", "x", x.Len(), dst.Len())
+	same("axpby", "y", y.Len(), dst.Len())
+	if z != nil {
+		same("axpby", "z", z.Len(), dst.Len())
+	}
+}
+
 func checkLinear(op string, y, x Buffer, w Weight, residual Buffer, rows int) {
 	dim(op, "rows", rows)
 	out, in := w.Shape()

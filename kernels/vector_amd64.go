@@ -39,6 +39,16 @@ func addAVX512(dst []float32, x []float32)
 //go:noescape
 func scaleAVX512(x []float32, factor float32)
 
+// axpbyAVX512 sets dst to a·x + b·y, each operation rounded. dst may be an operand.
+//
+//go:noescape
+func axpbyAVX512(dst []float32, x []float32, y []float32, a float32, b float32)
+
+// axpbSumAVX512 sets dst to a·x + b·(y + c·z), each operation rounded. dst may be an operand.
+//
+//go:noescape
+func axpbSumAVX512(dst []float32, x []float32, y []float32, z []float32, a float32, b float32, c float32)
+
 // dotAVX512 returns the sum of x·y in the tree of the lanes.
 //
 //go:noescape
@@ -301,6 +311,16 @@ func addAVX2(dst []float32, x []float32)
 //
 //go:noescape
 func scaleAVX2(x []float32, factor float32)
+
+// axpbyAVX2 sets dst to a·x + b·y, each operation rounded. dst may be an operand.
+//
+//go:noescape
+func axpbyAVX2(dst []float32, x []float32, y []float32, a float32, b float32)
+
+// axpbSumAVX2 sets dst to a·x + b·(y + c·z), each operation rounded. dst may be an operand.
+//
+//go:noescape
+func axpbSumAVX2(dst []float32, x []float32, y []float32, z []float32, a float32, b float32, c float32)
 
 // dotAVX2 returns the sum of x·y in the tree of the lanes.
 //

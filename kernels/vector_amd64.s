@@ -4946,6 +4946,138 @@ done:
 	VZEROUPPER
 	RET
 
+// func axpbyAVX512(dst []float32, x []float32, y []float32, a float32, b float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·axpbyAVX512(SB), NOSPLIT, $0-80
+	MOVQ         dst_base+0(FP), AX
+	MOVQ         x_base+24(FP), CX
+	MOVQ         y_base+48(FP), DX
+	MOVQ         dst_len+8(FP), BX
+	VBROADCASTSS a+72(FP), Z0
+	VBROADCASTSS b+76(FP), Z1
+	XORQ         SI, SI
+
+blocks:
+	CMPQ    BX, $0x00000020
+	JL      rest
+	VMOVUPS (CX)(SI*1), Z2
+	VMOVUPS (DX)(SI*1), Z3
+	VMULPS  Z0, Z2, Z2
+	VMULPS  Z1, Z3, Z3
+	VADDPS  Z3, Z2, Z2
+	VMOVUPS Z2, (AX)(SI*1)
+	VMOVUPS 64(CX)(SI*1), Z2
+	VMOVUPS 64(DX)(SI*1), Z3
+	VMULPS  Z0, Z2, Z2
+	VMULPS  Z1, Z3, Z3
+	VADDPS  Z3, Z2, Z2
+	VMOVUPS Z2, 64(AX)(SI*1)
+	ADDQ    $+128, SI
+	SUBQ    $0x00000020, BX
+	JMP     blocks
+
+rest:
+	TESTQ     BX, BX
+	JZ        done
+	MOVQ      BX, DI
+	MOVQ      $-1, R8
+	BZHIQ     DI, R8, R8
+	KMOVW     R8, K1
+	SHRQ      $0x10, R8
+	KMOVW     R8, K2
+	SHRQ      $0x10, R8
+	VMOVUPS.Z (CX)(SI*1), K1, Z2
+	VMOVUPS.Z (DX)(SI*1), K1, Z3
+	VMULPS    Z0, Z2, Z2
+	VMULPS    Z1, Z3, Z3
+	VADDPS    Z3, Z2, Z2
+	VMOVUPS   Z2, K1, (AX)(SI*1)
+	CMPQ      BX, $0x10
+	JLE       done
+	VMOVUPS.Z 64(CX)(SI*1), K2, Z2
+	VMOVUPS.Z 64(DX)(SI*1), K2, Z3
+	VMULPS    Z0, Z2, Z2
+	VMULPS    Z1, Z3, Z3
+	VADDPS    Z3, Z2, Z2
+	VMOVUPS   Z2, K2, 64(AX)(SI*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func axpbSumAVX512(dst []float32, x []float32, y []float32, z []float32, a float32, b float32, c float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·axpbSumAVX512(SB), NOSPLIT, $0-108
+	MOVQ         dst_base+0(FP), AX
+	MOVQ         x_base+24(FP), CX
+	MOVQ         y_base+48(FP), DX
+	MOVQ         dst_len+8(FP), BX
+	VBROADCASTSS a+96(FP), Z0
+	VBROADCASTSS b+100(FP), Z1
+	MOVQ         z_base+72(FP), SI
+	VBROADCASTSS c+104(FP), Z2
+	XORQ         DI, DI
+
+blocks:
+	CMPQ    BX, $0x00000020
+	JL      rest
+	VMOVUPS (CX)(DI*1), Z3
+	VMOVUPS (DX)(DI*1), Z4
+	VMOVUPS (SI)(DI*1), Z5
+	VMULPS  Z2, Z5, Z5
+	VADDPS  Z5, Z4, Z4
+	VMULPS  Z0, Z3, Z3
+	VMULPS  Z1, Z4, Z4
+	VADDPS  Z4, Z3, Z3
+	VMOVUPS Z3, (AX)(DI*1)
+	VMOVUPS 64(CX)(DI*1), Z3
+	VMOVUPS 64(DX)(DI*1), Z4
+	VMOVUPS 64(SI)(DI*1), Z5
+	VMULPS  Z2, Z5, Z5
+	VADDPS  Z5, Z4, Z4
+	VMULPS  Z0, Z3, Z3
+	VMULPS  Z1, Z4, Z4
+	VADDPS  Z4, Z3, Z3
+	VMOVUPS Z3, 64(AX)(DI*1)
+	ADDQ    $+128, DI
+	SUBQ    $0x00000020, BX
+	JMP     blocks
+
+rest:
+	TESTQ     BX, BX
+	JZ        done
+	MOVQ      BX, R8
+	MOVQ      $-1, R9
+	BZHIQ     R8, R9, R9
+	KMOVW     R9, K1
+	SHRQ      $0x10, R9
+	KMOVW     R9, K2
+	SHRQ      $0x10, R9
+	VMOVUPS.Z (CX)(DI*1), K1, Z3
+	VMOVUPS.Z (DX)(DI*1), K1, Z4
+	VMOVUPS.Z (SI)(DI*1), K1, Z5
+	VMULPS    Z2, Z5, Z5
+	VADDPS    Z5, Z4, Z4
+	VMULPS    Z0, Z3, Z3
+	VMULPS    Z1, Z4, Z4
+	VADDPS    Z4, Z3, Z3
+	VMOVUPS   Z3, K1, (AX)(DI*1)
+	CMPQ      BX, $0x10
+	JLE       done
+	VMOVUPS.Z 64(CX)(DI*1), K2, Z3
+	VMOVUPS.Z 64(DX)(DI*1), K2, Z4
+	VMOVUPS.Z 64(SI)(DI*1), K2, Z5
+	VMULPS    Z2, Z5, Z5
+	VADDPS    Z5, Z4, Z4
+	VMULPS    Z0, Z3, Z3
+	VMULPS    Z1, Z4, Z4
+	VADDPS    Z4, Z3, Z3
+	VMOVUPS   Z3, K2, 64(AX)(DI*1)
+
+done:
+	VZEROUPPER
+	RET
+
 // func dotAVX512(x []float32, y []float32) float32
 // Requires: AVX, AVX512DQ, AVX512F, BMI2
 TEXT ·dotAVX512(SB), NOSPLIT, $0-52
@@ -14728,6 +14860,228 @@ rest:
 	VMULPS     Y0, Y1, Y1
 	VMOVUPS    96(SI), Y0
 	VMASKMOVPS Y1, Y0, 96(AX)(DX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func axpbyAVX2(dst []float32, x []float32, y []float32, a float32, b float32)
+// Requires: AVX
+TEXT ·axpbyAVX2(SB), NOSPLIT, $0-80
+	MOVQ         dst_base+0(FP), AX
+	MOVQ         x_base+24(FP), CX
+	MOVQ         y_base+48(FP), DX
+	MOVQ         dst_len+8(FP), BX
+	VBROADCASTSS a+72(FP), Y0
+	VBROADCASTSS b+76(FP), Y1
+	XORQ         SI, SI
+
+blocks:
+	CMPQ    BX, $0x00000020
+	JL      rest
+	VMOVUPS (CX)(SI*1), Y2
+	VMOVUPS (DX)(SI*1), Y3
+	VMULPS  Y0, Y2, Y2
+	VMULPS  Y1, Y3, Y3
+	VADDPS  Y3, Y2, Y2
+	VMOVUPS Y2, (AX)(SI*1)
+	VMOVUPS 32(CX)(SI*1), Y2
+	VMOVUPS 32(DX)(SI*1), Y3
+	VMULPS  Y0, Y2, Y2
+	VMULPS  Y1, Y3, Y3
+	VADDPS  Y3, Y2, Y2
+	VMOVUPS Y2, 32(AX)(SI*1)
+	VMOVUPS 64(CX)(SI*1), Y2
+	VMOVUPS 64(DX)(SI*1), Y3
+	VMULPS  Y0, Y2, Y2
+	VMULPS  Y1, Y3, Y3
+	VADDPS  Y3, Y2, Y2
+	VMOVUPS Y2, 64(AX)(SI*1)
+	VMOVUPS 96(CX)(SI*1), Y2
+	VMOVUPS 96(DX)(SI*1), Y3
+	VMULPS  Y0, Y2, Y2
+	VMULPS  Y1, Y3, Y3
+	VADDPS  Y3, Y2, Y2
+	VMOVUPS Y2, 96(AX)(SI*1)
+	ADDQ    $+128, SI
+	SUBQ    $0x00000020, BX
+	JMP     blocks
+
+rest:
+	TESTQ      BX, BX
+	JZ         done
+	MOVQ       BX, DI
+	LEAQ       tails<>+0(SB), R8
+	NEGQ       DI
+	LEAQ       128(R8)(DI*4), R8
+	VMOVUPS    (R8), Y2
+	VMASKMOVPS (CX)(SI*1), Y2, Y2
+	VMOVUPS    (R8), Y3
+	VMASKMOVPS (DX)(SI*1), Y3, Y3
+	VMULPS     Y0, Y2, Y2
+	VMULPS     Y1, Y3, Y3
+	VADDPS     Y3, Y2, Y2
+	VMOVUPS    (R8), Y3
+	VMASKMOVPS Y2, Y3, (AX)(SI*1)
+	CMPQ       BX, $0x08
+	JLE        done
+	VMOVUPS    32(R8), Y2
+	VMASKMOVPS 32(CX)(SI*1), Y2, Y2
+	VMOVUPS    32(R8), Y3
+	VMASKMOVPS 32(DX)(SI*1), Y3, Y3
+	VMULPS     Y0, Y2, Y2
+	VMULPS     Y1, Y3, Y3
+	VADDPS     Y3, Y2, Y2
+	VMOVUPS    32(R8), Y3
+	VMASKMOVPS Y2, Y3, 32(AX)(SI*1)
+	CMPQ       BX, $0x10
+	JLE        done
+	VMOVUPS    64(R8), Y2
+	VMASKMOVPS 64(CX)(SI*1), Y2, Y2
+	VMOVUPS    64(R8), Y3
+	VMASKMOVPS 64(DX)(SI*1), Y3, Y3
+	VMULPS     Y0, Y2, Y2
+	VMULPS     Y1, Y3, Y3
+	VADDPS     Y3, Y2, Y2
+	VMOVUPS    64(R8), Y3
+	VMASKMOVPS Y2, Y3, 64(AX)(SI*1)
+	CMPQ       BX, $0x18
+	JLE        done
+	VMOVUPS    96(R8), Y2
+	VMASKMOVPS 96(CX)(SI*1), Y2, Y2
+	VMOVUPS    96(R8), Y3
+	VMASKMOVPS 96(DX)(SI*1), Y3, Y3
+	VMULPS     Y0, Y2, Y2
+	VMULPS     Y1, Y3, Y3
+	VADDPS     Y3, Y2, Y2
+	VMOVUPS    96(R8), Y0
+	VMASKMOVPS Y2, Y0, 96(AX)(SI*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func axpbSumAVX2(dst []float32, x []float32, y []float32, z []float32, a float32, b float32, c float32)
+// Requires: AVX
+TEXT ·axpbSumAVX2(SB), NOSPLIT, $0-108
+	MOVQ         dst_base+0(FP), AX
+	MOVQ         x_base+24(FP), CX
+	MOVQ         y_base+48(FP), DX
+	MOVQ         dst_len+8(FP), BX
+	VBROADCASTSS a+96(FP), Y0
+	VBROADCASTSS b+100(FP), Y1
+	MOVQ         z_base+72(FP), SI
+	VBROADCASTSS c+104(FP), Y2
+	XORQ         DI, DI
+
+blocks:
+	CMPQ    BX, $0x00000020
+	JL      rest
+	VMOVUPS (CX)(DI*1), Y3
+	VMOVUPS (DX)(DI*1), Y4
+	VMOVUPS (SI)(DI*1), Y5
+	VMULPS  Y2, Y5, Y5
+	VADDPS  Y5, Y4, Y4
+	VMULPS  Y0, Y3, Y3
+	VMULPS  Y1, Y4, Y4
+	VADDPS  Y4, Y3, Y3
+	VMOVUPS Y3, (AX)(DI*1)
+	VMOVUPS 32(CX)(DI*1), Y3
+	VMOVUPS 32(DX)(DI*1), Y4
+	VMOVUPS 32(SI)(DI*1), Y5
+	VMULPS  Y2, Y5, Y5
+	VADDPS  Y5, Y4, Y4
+	VMULPS  Y0, Y3, Y3
+	VMULPS  Y1, Y4, Y4
+	VADDPS  Y4, Y3, Y3
+	VMOVUPS Y3, 32(AX)(DI*1)
+	VMOVUPS 64(CX)(DI*1), Y3
+	VMOVUPS 64(DX)(DI*1), Y4
+	VMOVUPS 64(SI)(DI*1), Y5
+	VMULPS  Y2, Y5, Y5
+	VADDPS  Y5, Y4, Y4
+	VMULPS  Y0, Y3, Y3
+	VMULPS  Y1, Y4, Y4
+	VADDPS  Y4, Y3, Y3
+	VMOVUPS Y3, 64(AX)(DI*1)
+	VMOVUPS 96(CX)(DI*1), Y3
+	VMOVUPS 96(DX)(DI*1), Y4
+	VMOVUPS 96(SI)(DI*1), Y5
+	VMULPS  Y2, Y5, Y5
+	VADDPS  Y5, Y4, Y4
+	VMULPS  Y0, Y3, Y3
+	VMULPS  Y1, Y4, Y4
+	VADDPS  Y4, Y3, Y3
+	VMOVUPS Y3, 96(AX)(DI*1)
+	ADDQ    $+128, DI
+	SUBQ    $0x00000020, BX
+	JMP     blocks
+
+rest:
+	TESTQ      BX, BX
+	JZ         done
+	MOVQ       BX, R8
+	LEAQ       tails<>+0(SB), R9
+	NEGQ       R8
+	LEAQ       128(R9)(R8*4), R9
+	VMOVUPS    (R9), Y3
+	VMASKMOVPS (CX)(DI*1), Y3, Y3
+	VMOVUPS    (R9), Y4
+	VMASKMOVPS (DX)(DI*1), Y4, Y4
+	VMOVUPS    (R9), Y5
+	VMASKMOVPS (SI)(DI*1), Y5, Y5
+	VMULPS     Y2, Y5, Y5
+	VADDPS     Y5, Y4, Y4
+	VMULPS     Y0, Y3, Y3
+	VMULPS     Y1, Y4, Y4
+	VADDPS     Y4, Y3, Y3
+	VMOVUPS    (R9), Y4
+	VMASKMOVPS Y3, Y4, (AX)(DI*1)
+	CMPQ       BX, $0x08
+	JLE        done
+	VMOVUPS    32(R9), Y3
+	VMASKMOVPS 32(CX)(DI*1), Y3, Y3
+	VMOVUPS    32(R9), Y4
+	VMASKMOVPS 32(DX)(DI*1), Y4, Y4
+	VMOVUPS    32(R9), Y5
+	VMASKMOVPS 32(SI)(DI*1), Y5, Y5
+	VMULPS     Y2, Y5, Y5
+	VADDPS     Y5, Y4, Y4
+	VMULPS     Y0, Y3, Y3
+	VMULPS     Y1, Y4, Y4
+	VADDPS     Y4, Y3, Y3
+	VMOVUPS    32(R9), Y4
+	VMASKMOVPS Y3, Y4, 32(AX)(DI*1)
+	CMPQ       BX, $0x10
+	JLE        done
+	VMOVUPS    64(R9), Y3
+	VMASKMOVPS 64(CX)(DI*1), Y3, Y3
+	VMOVUPS    64(R9), Y4
+	VMASKMOVPS 64(DX)(DI*1), Y4, Y4
+	VMOVUPS    64(R9), Y5
+	VMASKMOVPS 64(SI)(DI*1), Y5, Y5
+	VMULPS     Y2, Y5, Y5
+	VADDPS     Y5, Y4, Y4
+	VMULPS     Y0, Y3, Y3
+	VMULPS     Y1, Y4, Y4
+	VADDPS     Y4, Y3, Y3
+	VMOVUPS    64(R9), Y4
+	VMASKMOVPS Y3, Y4, 64(AX)(DI*1)
+	CMPQ       BX, $0x18
+	JLE        done
+	VMOVUPS    96(R9), Y3
+	VMASKMOVPS 96(CX)(DI*1), Y3, Y3
+	VMOVUPS    96(R9), Y4
+	VMASKMOVPS 96(DX)(DI*1), Y4, Y4
+	VMOVUPS    96(R9), Y5
+	VMASKMOVPS 96(SI)(DI*1), Y5, Y5
+	VMULPS     Y2, Y5, Y5
+	VADDPS     Y5, Y4, Y4
+	VMULPS     Y0, Y3, Y3
+	VMULPS     Y1, Y4, Y4
+	VADDPS     Y4, Y3, Y3
+	VMOVUPS    96(R9), Y0
+	VMASKMOVPS Y3, Y0, 96(AX)(DI*1)
 
 done:
 	VZEROUPPER

@@ -1,8 +1,9 @@
 // Package optim holds the optimisers of low-communication training: the inner
 // AdamW with its clipping and schedules, and the outer steps of DiLoCo and NoLoCo.
 //
-// Everything is a pure function of vectors and step numbers. The inner optimiser
-// runs on a [kernels.Device]; the outer ones on flat host vectors, once per round.
+// Everything is a pure function of vectors and step numbers. The inner optimiser is
+// one operation of a [kernels.Device]. The outer steps, once a round, are equations
+// over the sums of vectors of a [kernels.Exchanger].
 //
 // Symbols: θ inner (fast) weights, φ outer (slow) weights, Δ pseudo-gradient,
 // δ outer momentum, H inner steps per round.

@@ -86,7 +86,7 @@ func (t *Trainer) outerPair(delta, slow []Term, members int) (std *float64) {
 	v := t.vectors
 	own, mean := means(v)
 	if members > 1 {
-		v.Difference(v.fast, own, mean) // φ takes θ's place anyway
+		v.Axpby(v.fast, 1, own, -1, mean) // φ takes θ's place anyway
 		std = replicaStd(v.SquaredNorm(v.fast), v.fast.Len(), members)
 	}
 	step(v)

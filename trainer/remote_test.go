@@ -44,21 +44,13 @@ func (d *remote) Download(dst []float32, src kernels.Buffer) {
 func (d *remote) Zero(x kernels.Buffer)                { d.CPU.Zero(near(x)) }
 func (d *remote) Copy(dst, src kernels.Buffer)         { d.CPU.Copy(near(dst), near(src)) }
 func (d *remote) SquaredNorm(x kernels.Buffer) float64 { return d.CPU.SquaredNorm(near(x)) }
-func (d *remote) Difference(dst, a, b kernels.Buffer)  { d.CPU.Difference(near(dst), near(a), near(b)) }
-func (d *remote) Rebase(fast, from, to kernels.Buffer) {
-	d.CPU.Rebase(near(fast), near(from), near(to))
-}
-func (d *remote) Hash(dst []byte, x kernels.Buffer) { d.CPU.Hash(dst, near(x)) }
-func (d *remote) Nesterov(s, m, g kernels.Buffer, lr, mu float32) {
-	d.CPU.Nesterov(near(s), near(m), near(g), lr, mu)
+func (d *remote) Hash(dst []byte, x kernels.Buffer)    { d.CPU.Hash(dst, near(x)) }
+func (d *remote) Axpby(dst kernels.Buffer, a float32, x kernels.Buffer, b float32, y kernels.Buffer) {
+	d.CPU.Axpby(near(dst), a, near(x), b, near(y))
 }
 
-func (d *remote) NoLoCo(s, m, g, p kernels.Buffer, alpha, beta, gamma float32) {
-	d.CPU.NoLoCo(near(s), near(m), near(g), near(p), alpha, beta, gamma)
-}
-
-func (d *remote) NoLoCoFast(s, m, g kernels.Buffer, alpha, beta float32) {
-	d.CPU.NoLoCoFast(near(s), near(m), near(g), alpha, beta)
+func (d *remote) AxpbSum(dst kernels.Buffer, a float32, x kernels.Buffer, b float32, y kernels.Buffer, c float32, z kernels.Buffer) {
+	d.CPU.AxpbSum(near(dst), a, near(x), b, near(y), c, near(z))
 }
 
 func (d *remote) Encode(dst []byte, f kernels.Format, src kernels.Buffer) int {

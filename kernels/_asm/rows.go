@@ -87,6 +87,44 @@ func (s *isa) elementwise() {
 		s.store(v, k, at(x))
 	})
 	end()
+
+	s.axpby(false)
+	s.axpby(true)
+}
+
+// axpby emits the sum of two vectors with factors; with nested set the second is itself
+// such a sum, of which only the second has a factor.
+func (s *isa) axpby(nested bool) {
+	if nested {
+		s.text("axpbSum", "func(dst, x, y, z []float32, a, b, c float32)")
+		Doc("axpbSum" + s.suffix + " sets dst to a·x + b·(y + c·z), each operation rounded. dst may be an operand.")
+	} else {
+		s.text("axpby", "func(dst, x, y []float32, a, b float32)")
+		Doc("axpby" + s.suffix + " sets dst to a·x + b·y, each operation rounded. dst may be an operand.")
+	}
+	dst, x, y, n := pointer("dst"), pointer("x"), pointer("y"), length("dst")
+	a, b := s.scalar("a"), s.scalar("b")
+	var z reg.GPVirtual
+	var c reg.VecVirtual
+	if nested {
+		z, c = pointer("z"), s.scalar("c")
+	}
+	s.each(n, func(_ int, k *mask, at func(reg.GPVirtual) Mem) {
+		u, v := s.vec(), s.vec()
+		s.load(at(x), k, u)
+		s.load(at(y), k, v)
+		if nested {
+			w := s.vec()
+			s.load(at(z), k, w)
+			VMULPS(c, w, w)
+			VADDPS(w, v, v)
+		}
+		VMULPS(a, u, u)
+		VMULPS(b, v, v)
+		VADDPS(v, u, u)
+		s.store(u, k, at(dst))
+	})
+	end()
 }
 
 // rows emits the operations that reduce a row.

@@ -9,67 +9,24 @@ import (
 	"loco/kernels/cuda/driver"
 )
 
-// outer launches an outer step on slow and momentum, which it changes, and what it reads.
-func (d *Device) outer(op, kernel string, slow, momentum kernels.Buffer, read [2]kernels.Buffer, factors ...float32) {
-	n := slow.Len()
-	kernels.CheckSame(op, "momentum", momentum.Len(), n)
-	var args [argsMax]uint64
-	count, all := 2, uint64(0)
-	for _, b := range read {
-		if b != nil {
-			kernels.CheckSame(op, "mean", b.Len(), n)
-			args[count] = d.read(op, b, n, floats)
-			all |= args[count]
-			count++
-		}
-	}
-	args[0], args[1] = d.update(op, slow, n), d.update(op, momentum, n)
-	all |= args[0] | args[1]
-	args[count] = uint64(n)
-	count++
-	for _, f := range factors {
-		args[count] = bits(f)
-		count++
-	}
-	args[count] = vector(0, all)
-	d.launch(kernel, elements(n), 1, 1, 256, 0, args[:count+1]...)
-}
-
-// Difference implements kernels.Exchanger.
-func (d *Device) Difference(dst, a, b kernels.Buffer) {
-	const op = "difference"
+// Axpby implements kernels.Exchanger.
+func (d *Device) Axpby(dst kernels.Buffer, a float32, x kernels.Buffer, b float32, y kernels.Buffer) {
+	kernels.CheckAxpby(dst, x, y, nil)
+	const op = "axpby"
 	n := dst.Len()
-	kernels.CheckSame(op, "a", a.Len(), n)
-	kernels.CheckSame(op, "b", b.Len(), n)
-	x, y := d.read(op, a, n, floats), d.read(op, b, n, floats)
+	first, second := d.read(op, x, n, floats), d.read(op, y, n, floats)
 	to := d.write(op, dst, n, floats)
-	d.launch("difference", elements(n), 1, 1, 256, 0, to, x, y, uint64(n), vector(0, to, x, y))
+	d.launch("axpby", elements(n), 1, 1, 256, 0, to, first, second, uint64(n), bits(a), bits(b), vector(0, to, first, second))
 }
 
-// Nesterov implements kernels.Exchanger.
-func (d *Device) Nesterov(slow, momentum, delta kernels.Buffer, lr, mu float32) {
-	d.outer("nesterov", "nesterov", slow, momentum, [2]kernels.Buffer{delta}, lr, mu)
-}
-
-// NoLoCo implements kernels.Exchanger.
-func (d *Device) NoLoCo(slow, momentum, meanDelta, meanSlow kernels.Buffer, alpha, beta, gamma float32) {
-	d.outer("noloco", "noloco", slow, momentum, [2]kernels.Buffer{meanDelta, meanSlow}, alpha, beta, gamma)
-}
-
-// NoLoCoFast implements kernels.Exchanger.
-func (d *Device) NoLoCoFast(slow, momentum, meanFast kernels.Buffer, alpha, beta float32) {
-	d.outer("noloco fast", "noloco_fast", slow, momentum, [2]kernels.Buffer{meanFast}, alpha, beta)
-}
-
-// Rebase implements kernels.Exchanger.
-func (d *Device) Rebase(fast, from, to kernels.Buffer) {
-	const op = "rebase"
-	n := fast.Len()
-	kernels.CheckSame(op, "from", from.Len(), n)
-	kernels.CheckSame(op, "to", to.Len(), n)
-	x, y := d.read(op, from, n, floats), d.read(op, to, n, floats)
-	at := d.update(op, fast, n)
-	d.launch("rebase", elements(n), 1, 1, 256, 0, at, x, y, uint64(n), vector(0, at, x, y))
+// AxpbSum implements kernels.Exchanger.
+func (d *Device) AxpbSum(dst kernels.Buffer, a float32, x kernels.Buffer, b float32, y kernels.Buffer, c float32, z kernels.Buffer) {
+	kernels.CheckAxpby(dst, x, y, z)
+	const op = "axpby"
+	n := dst.Len()
+	first, second, third := d.read(op, x, n, floats), d.read(op, y, n, floats), d.read(op, z, n, floats)
+	to := d.write(op, dst, n, floats)
+	d.launch("axpb_sum", elements(n), 1, 1, 256, 0, to, first, second, third, uint64(n), bits(a), bits(b), bits(c), vector(0, to, first, second, third))
 }
 
 // pieceValues is how many values of a format fill a slot, in whole blocks.

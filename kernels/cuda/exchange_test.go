@@ -148,53 +148,10 @@ func TestEncodeFindsTheFirstBadBlock(t *testing.T) {
 	}
 }
 
-func TestOuterStepsHaveTheCPUsBits(t *testing.T) {
+func TestAxpby(t *testing.T) {
 	d := device(t, kernels.BF16)
 	defer d.Close()
-	cpu, err := kernels.NewCPU(2, kernels.FP32)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cpu.Close()
-	const n = 4000
-	random := func(seed uint32) []float32 { return kerneltest.Random(n, seed) }
-	for _, c := range []struct {
-		name   string
-		device func(e kernels.Exchanger, slow, momentum, x, y kernels.Buffer)
-		plain  func(slow, momentum, x, y []float32)
-	}{
-		{"difference", func(e kernels.Exchanger, slow, momentum, x, y kernels.Buffer) { e.Difference(slow, x, y) },
-			func(slow, momentum, x, y []float32) { kerneltest.Difference(slow, x, y) }},
-		{"nesterov", func(e kernels.Exchanger, slow, momentum, x, y kernels.Buffer) {
-			e.Nesterov(slow, momentum, x, 0.7, 0.9)
-		},
-			func(slow, momentum, x, y []float32) { kerneltest.Nesterov(slow, momentum, x, 0.7, 0.9) }},
-		{"noloco", func(e kernels.Exchanger, slow, momentum, x, y kernels.Buffer) {
-			e.NoLoCo(slow, momentum, x, y, 0.5, 0.7, 0.6)
-		}, func(slow, momentum, x, y []float32) { kerneltest.NoLoCo(slow, momentum, x, y, 0.5, 0.7, 0.6) }},
-		{"noloco fast", func(e kernels.Exchanger, slow, momentum, x, y kernels.Buffer) {
-			e.NoLoCoFast(slow, momentum, x, 0.5, 0.7)
-		}, func(slow, momentum, x, y []float32) { kerneltest.NoLoCoFast(slow, momentum, x, 0.5, 0.7) }},
-		{"rebase", func(e kernels.Exchanger, slow, momentum, x, y kernels.Buffer) { e.Rebase(slow, x, y) },
-			func(slow, momentum, x, y []float32) { kerneltest.Rebase(slow, x, y) }},
-	} {
-		want := [][]float32{random(1), random(2), random(3), random(4)}
-		for range 2 {
-			c.plain(want[0], want[1], want[2], want[3])
-		}
-		for _, dev := range []kernels.Device{cpu, d} {
-			var b []kernels.Buffer
-			for i := range 4 {
-				b = append(b, upload(t, dev, random(uint32(i+1))))
-			}
-			for range 2 {
-				c.device(dev.(kernels.Exchanger), b[0], b[1], b[2], b[3])
-			}
-			for i := range 4 {
-				sameBits(t, fmt.Sprintf("%s on %s, operand %d", c.name, dev.Name(), i), download(dev, b[i]), want[i])
-			}
-		}
-	}
+	kerneltest.CheckAxpby(t, d)
 }
 
 // FuzzCodec compares the device's bytes with the CPU's for values of any bits.

@@ -8,6 +8,7 @@ import (
 
 	"loco/kernels"
 	"loco/kernels/cuda/driver"
+	"loco/optim"
 )
 
 // This file holds the table's rows of what moves bytes.
@@ -159,12 +160,12 @@ func (b *table) outer() error {
 
 	wire, hashes := make([]byte, f.EncodedLen(n)), make([]byte, 2*kernels.HashLen(n))
 	step := func() {
-		d.Difference(delta, slow, fast)
+		optim.PseudoGradient(d, delta, slow, fast)
 		if k := d.Encode(wire, f, delta); k != n {
 			d.failed(fmt.Errorf("encoded %d of %d values", k, n))
 		}
 		d.Decode(delta, f, wire)
-		d.Nesterov(slow, momentum, delta, 0.7, 0.9)
+		optim.Nesterov{LR: 0.7, Momentum: 0.9}.Step(d, slow, momentum, delta)
 	}
 	hash := func() {
 		half := len(hashes) / 2

@@ -25,6 +25,32 @@ func (f *file) elementwise() {
 		l.store(v, x[0])
 	})
 	f.ret()
+
+	f.function("axpby", "dst, x, y []float32, a, b float32", "", "sets dst to a·x + b·y, each operation rounded. dst may be an operand.")
+	p, n = f.slices("dst", "x", "y")
+	a, b := f.scalar("a"), f.scalar("b")
+	f.each(p, n, false, func(l *lanes) {
+		u, v := l.load(p[1]), l.load(p[2])
+		l.word(fmul, u, u, a)
+		l.word(fmul, v, v, b)
+		l.word(fadd, u, u, v)
+		l.store(u, p[0])
+	})
+	f.ret()
+
+	f.function("axpbSum", "dst, x, y, z []float32, a, b, c float32", "", "sets dst to a·x + b·(y + c·z), each operation rounded. dst may be an operand.")
+	p, n = f.slices("dst", "x", "y", "z")
+	a, b, c := f.scalar("a"), f.scalar("b"), f.scalar("c")
+	f.each(p, n, false, func(l *lanes) {
+		u, v, w := l.load(p[1]), l.load(p[2]), l.load(p[3])
+		l.word(fmul, w, w, c)
+		l.word(fadd, v, v, w)
+		l.word(fmul, u, u, a)
+		l.word(fmul, v, v, b)
+		l.word(fadd, u, u, v)
+		l.store(u, p[0])
+	})
+	f.ret()
 }
 
 // reductions writes the operations that reduce a row.

@@ -80,77 +80,27 @@ KERNEL(256, 2, adamw, float *p, const float *g, float *m, float *v, void *copy, 
   });
 }
 
-// outer steps of package optim, with its roundings.
-KERNEL(256, 4, difference, float *dst, const float *a, const float *b, int64 n, int flags) {
+// dst = a·x + b·y, each operation rounded. dst may be an operand.
+KERNEL(256, 4, axpby, float *dst, const float *x, const float *y, int64 n, float a, float b, int flags) {
   each(n, flags, [&]<int N>(int64 i) INLINE {
-    float x[N], y[N];
-    load(x, a, false, i);
-    load(y, b, false, i);
+    float u[N], v[N];
+    load(u, x, false, i);
+    load(v, y, false, i);
 #pragma unroll
-    for (int j = 0; j < N; j++) x[j] -= y[j];
-    store(dst, false, i, x);
+    for (int j = 0; j < N; j++) u[j] = a * u[j] + b * v[j];
+    store(dst, false, i, u);
   });
 }
 
-KERNEL(256, 4, rebase, float *fast, const float *from, const float *to, int64 n, int flags) {
+// dst = a·x + b·(y + c·z), likewise.
+KERNEL(256, 4, axpb_sum, float *dst, const float *x, const float *y, const float *z, int64 n, float a, float b, float c, int flags) {
   each(n, flags, [&]<int N>(int64 i) INLINE {
-    float x[N], y[N], z[N];
-    load(x, fast, false, i);
-    load(y, from, false, i);
-    load(z, to, false, i);
+    float u[N], v[N], w[N];
+    load(u, x, false, i);
+    load(v, y, false, i);
+    load(w, z, false, i);
 #pragma unroll
-    for (int j = 0; j < N; j++) x[j] = z[j] + (x[j] - y[j]);
-    store(fast, false, i, x);
-  });
-}
-
-KERNEL(256, 4, nesterov, float *slow, float *momentum, const float *delta, int64 n, float rate, float mu, int flags) {
-  each(n, flags, [&]<int N>(int64 i) INLINE {
-    float s[N], b[N], d[N];
-    load(s, slow, false, i);
-    load(b, momentum, false, i);
-    load(d, delta, false, i);
-#pragma unroll
-    for (int j = 0; j < N; j++) {
-      b[j] = mu * b[j] + d[j];
-      s[j] -= rate * (d[j] + mu * b[j]);
-    }
-    store(momentum, false, i, b);
-    store(slow, false, i, s);
-  });
-}
-
-KERNEL(256, 4, noloco, float *slow, float *momentum, const float *mean_delta, const float *mean_slow, int64 n, float alpha, float beta,
-       float gamma, int flags) {
-  each(n, flags, [&]<int N>(int64 i) INLINE {
-    float s[N], b[N], d[N], other[N];
-    load(s, slow, false, i);
-    load(b, momentum, false, i);
-    load(d, mean_delta, false, i);
-    load(other, mean_slow, false, i);
-#pragma unroll
-    for (int j = 0; j < N; j++) {
-      float pull = gamma * (s[j] - other[j]);
-      b[j] = alpha * b[j] + beta * d[j] - pull;
-      s[j] += b[j];
-    }
-    store(momentum, false, i, b);
-    store(slow, false, i, s);
-  });
-}
-
-KERNEL(256, 4, noloco_fast, float *slow, float *momentum, const float *mean_fast, int64 n, float alpha, float beta, int flags) {
-  each(n, flags, [&]<int N>(int64 i) INLINE {
-    float s[N], b[N], f[N];
-    load(s, slow, false, i);
-    load(b, momentum, false, i);
-    load(f, mean_fast, false, i);
-#pragma unroll
-    for (int j = 0; j < N; j++) {
-      b[j] = alpha * b[j] + beta * (f[j] - s[j]);
-      s[j] += b[j];
-    }
-    store(momentum, false, i, b);
-    store(slow, false, i, s);
+    for (int j = 0; j < N; j++) u[j] = a * u[j] + b * (v[j] + c * w[j]);
+    store(dst, false, i, u);
   });
 }
