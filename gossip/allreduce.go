@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"loco/gossip/exchange"
 	"loco/gossip/protocol"
 	"loco/mesh"
 )
@@ -34,7 +35,7 @@ type AllReduce struct {
 
 // call is one Average.
 type call struct {
-	vec      Vector
+	vec      exchange.Vector
 	base     [32]byte     // the digest of the state that the round starts from
 	works    []*reduction // of all attempts
 	finished chan struct{}
@@ -93,22 +94,41 @@ func (a *AllReduce) Close() error {
 }
 
 // FetchState gets the state of the run: that of the members' heaviest lineage.
-func (a *AllReduce) FetchState(ctx context.Context, want Want) (Fetched, error) {
+func (a *AllReduce) FetchState(ctx context.Context, want exchange.Want) (exchange.Fetched, error) {
 	return a.states.fetch(ctx, want)
 }
 
 // Average forms the weighted mean of vec over the group of the round. Without one, Behind
 // says that this worker must fetch the state first, an error that it cannot go on. A
-// worker that came late gets the result of the others, and is not in Members then.
-func (a *AllReduce) Average(ctx context.Context, round uint64, part Part, vec Vector, weight float64, from Base) (Outcome, error) {
-	if part != Delta {
-		return Outcome{}, fmt.Errorf("gossip: all-reduce: part %d: only the delta is averaged over everybody", part)
+// worker that came late gets the result of the others, and is not in Members then. While most
+// of the others are alive and not ready, which is slow and not lost, it waits for up to
+// Config.Deadlines deadlines: going on without them would fork the run.
+func (a *AllReduce) Average(ctx context.Context, round uint64, part exchange.Part, vec exchange.Vector, weight float64, from exchange.Base) (exchange.Outcome, error) {
+	out, err := a.average(ctx, round, part, vec, weight, from)
+	for n := 1; errors.Is(err, ErrDeadline) && n < a.cfg.Deadlines && ctx.Err() == nil; n++ {
+		a.cfg.Logger.Warn("still waiting for the others", "round", round+1, "deadlines", n, "error", err)
+		before := out
+		out, err = a.average(ctx, round, part, vec, weight, from)
+		out.BytesSent += before.BytesSent
+		out.BytesReceived += before.BytesReceived
+		out.Attempts += before.Attempts
+		out.Rejected = append(before.Rejected, out.Rejected...)
+		s := before.Seconds
+		out.Seconds.Wait += s.Wait + s.Encode + s.Transfer + s.Decode
 	}
-	if err := vec.check(a.cfg.Codec); err != nil {
-		return Outcome{}, fmt.Errorf("gossip: all-reduce: round %d: %w", round, err)
+	return out, err
+}
+
+// average is one Average of one deadline.
+func (a *AllReduce) average(ctx context.Context, round uint64, part exchange.Part, vec exchange.Vector, weight float64, from exchange.Base) (exchange.Outcome, error) {
+	if part != exchange.Delta {
+		return exchange.Outcome{}, fmt.Errorf("gossip: all-reduce: part %d: only the delta is averaged over everybody", part)
+	}
+	if err := check(vec, a.cfg.Codec); err != nil {
+		return exchange.Outcome{}, fmt.Errorf("gossip: all-reduce: round %d: %w", round, err)
 	}
 	if err := protocol.CheckWeight(weight); err != nil {
-		return Outcome{}, fmt.Errorf("gossip: all-reduce: round %d: %w", round, err)
+		return exchange.Outcome{}, fmt.Errorf("gossip: all-reduce: round %d: %w", round, err)
 	}
 	start := time.Now()
 	c := &call{vec: vec, base: from.Digest, finished: make(chan struct{})}
@@ -117,9 +137,9 @@ func (a *AllReduce) Average(ctx context.Context, round uint64, part Part, vec Ve
 	if a.closed || a.call != nil {
 		defer a.mu.Unlock()
 		if a.closed {
-			return Outcome{}, errClosed
+			return exchange.Outcome{}, errClosed
 		}
-		return Outcome{}, fmt.Errorf("gossip: all-reduce: round %d: another Average is under way", round)
+		return exchange.Outcome{}, fmt.Errorf("gossip: all-reduce: round %d: another Average is under way", round)
 	}
 	a.call = c
 	if a.have != nil && a.have.round != round {
@@ -186,8 +206,8 @@ func (a *AllReduce) clock() {
 }
 
 // conclude hands over a committed result, once nothing reads vec any more.
-func (a *AllReduce) conclude(ctx context.Context, c *call, round uint64, start time.Time) (Outcome, error) {
-	var out Outcome
+func (a *AllReduce) conclude(ctx context.Context, c *call, round uint64, start time.Time) (exchange.Outcome, error) {
+	var out exchange.Outcome
 	var encode, decode time.Duration
 	for _, work := range c.works {
 		work.stop()
@@ -211,7 +231,7 @@ func (a *AllReduce) conclude(ctx context.Context, c *call, round uint64, start t
 	case how.Result == nil:
 		return out, fmt.Errorf("gossip: all-reduce: round %d: %w", round, context.Cause(ctx))
 	default:
-		out.Mean = []Term{{Bytes: a.kept.bytes, Share: 1}}
+		out.Mean = []exchange.Term{{Bytes: a.kept.bytes, Share: 1}}
 		out.Members, out.Tokens, out.Former = how.Result.Workers, how.Result.Tokens, how.Result.Former
 	}
 	out.Seconds = split(waitEnd.Sub(start), time.Since(waitEnd), encode, decode)
@@ -295,7 +315,7 @@ func (a *AllReduce) finish(f protocol.Finish) {
 			a.spare = old.bytes
 		}
 		a.kept, a.have = a.have, nil
-		a.states.log.add(Result{Round: f.Result.Round, Base: a.call.base, Tokens: f.Result.Tokens, Bytes: a.kept.bytes})
+		a.states.log.add(exchange.Result{Round: f.Result.Round, Base: a.call.base, Tokens: f.Result.Tokens, Bytes: a.kept.bytes})
 	}
 	a.call.how = f
 	close(a.call.finished)

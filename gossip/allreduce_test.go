@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"loco/gossip/codec"
+	"loco/gossip/exchange"
 	"loco/gossip/protocol"
 	"loco/mesh"
 	"loco/mesh/sim"
@@ -77,19 +78,19 @@ func (c *cluster) close() {
 
 // exchanger is an AllReduce or a Pairs.
 type exchanger interface {
-	Average(ctx context.Context, round uint64, part Part, vec Vector, weight float64, from Base) (Outcome, error)
-	codec(part Part) codec.Codec
+	Average(ctx context.Context, round uint64, part exchange.Part, vec exchange.Vector, weight float64, from exchange.Base) (exchange.Outcome, error)
+	codec(part exchange.Part) codec.Codec
 }
 
-func (a *AllReduce) codec(Part) codec.Codec { return a.cfg.Codec }
+func (a *AllReduce) codec(exchange.Part) codec.Codec { return a.cfg.Codec }
 
-// exchange encodes vec, averages it and applies the mean to it.
-func exchange(ctx context.Context, a exchanger, round uint64, part Part, vec []float32, weight float64, from Base) (Outcome, error) {
+// averaged encodes vec, averages it and applies the mean to it.
+func averaged(ctx context.Context, a exchanger, round uint64, part exchange.Part, vec []float32, weight float64, from exchange.Base) (exchange.Outcome, error) {
 	encoded, err := a.codec(part).AppendEncode(nil, vec)
 	if err != nil {
-		return Outcome{}, err
+		return exchange.Outcome{}, err
 	}
-	out, err := a.Average(ctx, round, part, Vector{len(vec), encoded}, weight, from)
+	out, err := a.Average(ctx, round, part, exchange.Vector{Values: len(vec), Bytes: encoded}, weight, from)
 	if len(out.Mean) > 0 {
 		clear(vec)
 	}
@@ -102,7 +103,7 @@ func exchange(ctx context.Context, a exchanger, round uint64, part Part, vec []f
 // got is what one Average returned.
 type got struct {
 	vec []float32
-	out Outcome
+	out exchange.Outcome
 	err error
 }
 
@@ -135,7 +136,7 @@ func (c *cluster) average(round uint64, n int, who []int, before func(i int)) ma
 				before(i)
 			}
 			vec := vector(i, round, n)
-			out, err := exchange(context.Background(), c.peers[i], round, Delta, vec, float64(i+1), Base{Digest: [32]byte{byte(round)}})
+			out, err := averaged(context.Background(), c.peers[i], round, exchange.Delta, vec, float64(i+1), exchange.Base{Digest: [32]byte{byte(round)}})
 			mu.Lock()
 			res[i] = got{vec, out, err}
 			mu.Unlock()
@@ -292,7 +293,7 @@ func BenchmarkAllReduce(b *testing.B) {
 				var wg sync.WaitGroup
 				for i := range n {
 					wg.Go(func() {
-						out, err := exchange(context.Background(), peers[i], round, Delta, vecs[i], 1, Base{})
+						out, err := averaged(context.Background(), peers[i], round, exchange.Delta, vecs[i], 1, exchange.Base{})
 						if err != nil || len(out.Members) != n {
 							b.Errorf("worker %d: members %v, error %v", i, out.Members, err)
 						}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"loco/gossip/codec"
+	"loco/gossip/exchange"
 	"loco/gossip/protocol"
 	"loco/mesh"
 )
@@ -20,6 +21,9 @@ type Config struct {
 	// Deadline bounds one Average from call to return. An all-reduce that has not
 	// averaged by then is an error, a pair exchange goes on alone.
 	Deadline time.Duration
+	// Deadlines is how many of them an all-reduce waits while most of the others are alive and
+	// not ready; 0: one.
+	Deadlines int
 	// Grace is how long the ready wait for the slow, and how long a peer may send
 	// nothing while something is expected of it. One chunk must cross a link in it.
 	Grace time.Duration
@@ -42,10 +46,10 @@ type Config struct {
 	MaxState int64
 	// State returns what a joiner needs, a copy; nil when this worker serves none. Moments
 	// does so of the inner moments, and may be nil.
-	State, Moments func() (State, error)
+	State, Moments func() (exchange.State, error)
 	// Head says where this worker stands, and whether it holds the run's state. It does not
 	// block. It goes with State.
-	Head func() (Head, bool)
+	Head func() (exchange.Head, bool)
 	// StateRoot is the digest of a state of these SHA-256 of its vectors, by name; nil: a
 	// joiner believes its sources.
 	StateRoot func(round uint64, sums map[string][32]byte) [32]byte
@@ -85,8 +89,8 @@ func (c *Config) validate() error {
 		return fmt.Errorf("gossip: configuration: Deadline %v and Grace %v must be positive", c.Deadline, c.Grace)
 	case c.GraceMin < 0 || c.SlowCycle < 0:
 		return fmt.Errorf("gossip: configuration: GraceMin %v and SlowCycle %d must not be negative", c.GraceMin, c.SlowCycle)
-	case c.MaxLag < 0 || c.MaxState < 0 || c.Quorum < 0 || c.Detection < 0:
-		return fmt.Errorf("gossip: configuration: MaxLag %d, MaxState %d, Quorum %d and Detection %v must not be negative", c.MaxLag, c.MaxState, c.Quorum, c.Detection)
+	case c.MaxLag < 0 || c.MaxState < 0 || c.Quorum < 0 || c.Detection < 0 || c.Deadlines < 0:
+		return fmt.Errorf("gossip: configuration: MaxLag %d, MaxState %d, Quorum %d, Detection %v and Deadlines %d must not be negative", c.MaxLag, c.MaxState, c.Quorum, c.Detection, c.Deadlines)
 	case c.State != nil && c.Head == nil:
 		return errors.New("gossip: configuration: Head is missing, State needs it")
 	case c.StateUpload < 0 || c.StateHold < 0 || c.ReplayRounds < 0 || c.ReplayBytes < 0:
@@ -110,28 +114,9 @@ func (c *Config) validate() error {
 	return nil
 }
 
-// Part says which vector of a round is averaged.
-type Part = protocol.Part
-
-// The vectors that cross the network.
-const (
-	Delta = protocol.Delta // pseudo-gradient, or the gradient when H = 1
-	Slow  = protocol.Slow  // NoLoCo's φ, known before the inner phase ends
-)
-
-// Late is a worker that is late in most rounds, and by how much.
-type Late = protocol.Late
-
-// Vector is a worker's vector as it crosses the network. The bytes must not change until
-// Average returns.
-type Vector struct {
-	Values int
-	Bytes  []byte // of the part's codec, EncodedLen(Values) of them
-}
-
 // check refuses what is no encoding by its length; what the bytes hold is looked at where
 // they are decoded.
-func (v Vector) check(c codec.Codec) error {
+func check(v exchange.Vector, c codec.Codec) error {
 	if v.Values < 1 || v.Values > protocol.LengthMax {
 		return fmt.Errorf("vector of %d values, want 1 … %d", v.Values, protocol.LengthMax)
 	}
@@ -141,62 +126,15 @@ func (v Vector) check(c codec.Codec) error {
 	return nil
 }
 
-// Term is Share·decoded(Bytes).
-type Term struct {
-	Bytes []byte // of the part's codec, sound, not to be changed
-	Share float32
-}
-
-// Base is the state that a round starts from.
-type Base struct {
-	Digest [32]byte // members of an all-reduce agree on it
-	Tokens float64  // that all workers trained to get there: of two states the one with more wins
-}
-
 // ErrDeadline is wrapped by the error of an all-reduce that had no result within
 // Config.Deadline. Its vector is as it was, so the call may be repeated.
 var ErrDeadline = protocol.ErrDeadline
 
-// Outcome says what became of one Average.
-type Outcome struct {
-	Members []int   // worker numbers that are in the mean, ascending
-	Tokens  float64 // Σ of their weights
-	// Former is set where the mean has this worker's number, but not the vector of this call: a
-	// process that had the number before died, and the others adopted what it had had a part in.
-	Former bool
-	// Mean is the mean: its terms' sum in their order, from 0, products and sums in float32.
-	// The bytes are valid until the next Average of the part. Without any, each value stays as
-	// it is.
-	Mean []Term
-	// Behind is set when this worker may not use the result: the others are in
-	// another round or hold other bytes. It must fetch their state; Why says more.
-	Behind bool
-	Why    string
-	// Torn is set where a pair's exchange ended in doubt: this worker went on alone, and its
-	// partner, which it could not reach any more, may have applied the mean.
-	Torn bool
-	// Rejected names the peers that were left out, and why.
-	Rejected []string
-	// Late names the workers that are late in most rounds as this worker sees it, and
-	// are not waited for but now and then; never of a pair.
-	Late []Late
-
-	Attempts int
-	// BytesSent and BytesReceived count the payload and headers of data frames.
-	BytesSent, BytesReceived uint64
-	Seconds                  Seconds
-}
-
-// Seconds splits an exchange by phase: Wait until the group closed; Encode and
-// Decode the time spent in the codec and in sums, where it overlaps the wire at most
-// the phase's length; Transfer the rest.
-type Seconds struct{ Wait, Encode, Transfer, Decode float64 }
-
 // split divides the wall time since the group closed.
-func split(wait, wall, encode, decode time.Duration) Seconds {
+func split(wait, wall, encode, decode time.Duration) exchange.Seconds {
 	encode = min(encode, wall)
 	decode = min(decode, wall-encode)
-	return Seconds{
+	return exchange.Seconds{
 		Wait: wait.Seconds(), Encode: encode.Seconds(), Decode: decode.Seconds(),
 		Transfer: (wall - encode - decode).Seconds(),
 	}

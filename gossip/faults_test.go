@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"loco/gossip/codec"
+	"loco/gossip/exchange"
 	"loco/gossip/protocol"
 	"loco/mesh"
 	"loco/mesh/sim"
@@ -266,9 +267,9 @@ func TestLateMemberAdoptsTheBytes(t *testing.T) {
 }
 
 func TestBehind(t *testing.T) {
-	average := func(k *cluster, i int, round uint64, digest byte) (Outcome, []float32, error) {
+	average := func(k *cluster, i int, round uint64, digest byte) (exchange.Outcome, []float32, error) {
 		vec := vector(i, round, 1000)
-		out, err := exchange(context.Background(), k.peers[i], round, Delta, vec, 1, Base{Digest: [32]byte{digest}})
+		out, err := averaged(context.Background(), k.peers[i], round, exchange.Delta, vec, 1, exchange.Base{Digest: [32]byte{digest}})
 		return out, vec, err
 	}
 	for _, c := range []struct {
@@ -347,11 +348,11 @@ func TestContextAndCloseEndAnAverage(t *testing.T) {
 		defer k.close()
 		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 		defer cancel()
-		if _, err := exchange(ctx, k.peers[0], 1, Delta, []float32{1}, 1, Base{}); err == nil {
+		if _, err := averaged(ctx, k.peers[0], 1, exchange.Delta, []float32{1}, 1, exchange.Base{}); err == nil {
 			t.Error("no error after the context ended")
 		}
 		time.AfterFunc(time.Second, func() { _ = k.peers[0].Close() })
-		if _, err := exchange(context.Background(), k.peers[0], 1, Delta, []float32{1}, 1, Base{}); err == nil {
+		if _, err := averaged(context.Background(), k.peers[0], 1, exchange.Delta, []float32{1}, 1, exchange.Base{}); err == nil {
 			t.Error("no error after Close")
 		}
 	})

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"loco/gossip/codec"
+	"loco/gossip/exchange"
 	"loco/gossip/protocol"
 	"loco/mesh"
 )
@@ -30,7 +31,7 @@ type Pairs struct {
 
 // pairCall is one Average.
 type pairCall struct {
-	vec      Vector
+	vec      exchange.Vector
 	works    []*swap
 	now      *swap
 	finished chan struct{}
@@ -63,8 +64,8 @@ func NewPairs(cfg Config) (*Pairs, error) {
 func (p *Pairs) Close() error {
 	p.step(func(now time.Time, m *protocol.Pairing) {
 		p.closed = true
-		m.Abort(now, Delta)
-		m.Abort(now, Slow)
+		m.Abort(now, exchange.Delta)
+		m.Abort(now, exchange.Slow)
 	})
 	p.states.close()
 	p.links.close()
@@ -72,13 +73,13 @@ func (p *Pairs) Close() error {
 }
 
 // FetchState gets the state of a ready member; each has its own.
-func (p *Pairs) FetchState(ctx context.Context, want Want) (Fetched, error) {
+func (p *Pairs) FetchState(ctx context.Context, want exchange.Want) (exchange.Fetched, error) {
 	return p.states.fetch(ctx, want)
 }
 
 // Over says that most of the others have finished the round and this worker's partner has
 // given it up or soon will, so that it stops its inner steps: it would only fall further behind. It may be asked at every step.
-func (p *Pairs) Over(round uint64) bool {
+func (p *Pairs) Over(round uint64, _ float64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
@@ -91,18 +92,21 @@ func (p *Pairs) Over(round uint64) bool {
 	return p.pairing.Over(now, round)
 }
 
+// Awaited is false: nobody waits for a late worker of pairs.
+func (p *Pairs) Awaited(uint64) bool { return false }
+
 // Average forms the weighted mean of this worker's vec and its partner's. A worker
 // without a partner goes on with its own values, the only member of its outcome. The
 // digest is not used: partners hold different states.
-func (p *Pairs) Average(ctx context.Context, round uint64, part Part, vec Vector, weight float64, _ Base) (Outcome, error) {
-	if part > Slow {
-		return Outcome{}, fmt.Errorf("gossip: pairs: part %d is unknown", part)
+func (p *Pairs) Average(ctx context.Context, round uint64, part exchange.Part, vec exchange.Vector, weight float64, _ exchange.Base) (exchange.Outcome, error) {
+	if part > exchange.Slow {
+		return exchange.Outcome{}, fmt.Errorf("gossip: pairs: part %d is unknown", part)
 	}
-	if err := vec.check(p.codec(part)); err != nil {
-		return Outcome{}, fmt.Errorf("gossip: pairs: round %d, part %d: %w", round, part, err)
+	if err := check(vec, p.codec(part)); err != nil {
+		return exchange.Outcome{}, fmt.Errorf("gossip: pairs: round %d, part %d: %w", round, part, err)
 	}
 	if err := protocol.CheckWeight(weight); err != nil {
-		return Outcome{}, fmt.Errorf("gossip: pairs: round %d, part %d: %w", round, part, err)
+		return exchange.Outcome{}, fmt.Errorf("gossip: pairs: round %d, part %d: %w", round, part, err)
 	}
 	start := time.Now()
 	c := &pairCall{vec: vec, finished: make(chan struct{})}
@@ -111,9 +115,9 @@ func (p *Pairs) Average(ctx context.Context, round uint64, part Part, vec Vector
 	if p.closed || p.calls[part] != nil {
 		defer p.mu.Unlock()
 		if p.closed {
-			return Outcome{}, errClosed
+			return exchange.Outcome{}, errClosed
 		}
-		return Outcome{}, fmt.Errorf("gossip: pairs: round %d: another Average of part %d is under way", round, part)
+		return exchange.Outcome{}, fmt.Errorf("gossip: pairs: round %d: another Average of part %d is under way", round, part)
 	}
 	p.calls[part] = c
 	p.pairing.View(start, members)
@@ -126,7 +130,7 @@ func (p *Pairs) Average(ctx context.Context, round uint64, part Part, vec Vector
 
 // drive turns the clock and the view into steps until the part is done. When ctx ends
 // it withdraws, but from an exchange that has begun: the partner may have its mean.
-func (p *Pairs) drive(ctx context.Context, c *pairCall, part Part, changed <-chan struct{}) error {
+func (p *Pairs) drive(ctx context.Context, c *pairCall, part exchange.Part, changed <-chan struct{}) error {
 	ticker := time.NewTicker(max(min(p.cfg.Grace/4, tickMax), time.Millisecond))
 	defer ticker.Stop()
 	cancelled := ctx.Done()
@@ -163,9 +167,9 @@ func (p *Pairs) drive(ctx context.Context, c *pairCall, part Part, changed <-cha
 }
 
 // conclude hands over the mean, once nothing reads vec any more.
-func (p *Pairs) conclude(c *pairCall, part Part, start time.Time, err error) (Outcome, error) {
+func (p *Pairs) conclude(c *pairCall, part exchange.Part, start time.Time, err error) (exchange.Outcome, error) {
 	how := c.how
-	out := Outcome{Attempts: how.Tries, Rejected: how.Reject, Behind: how.Behind != "", Why: how.Behind, Torn: how.Torn}
+	out := exchange.Outcome{Attempts: how.Tries, Rejected: how.Reject, Behind: how.Behind != "", Why: how.Behind, Torn: how.Torn}
 	var decode time.Duration
 	for _, work := range c.works {
 		work.stop()
@@ -222,8 +226,8 @@ func (p *Pairs) perform() {
 	p.changed = make(chan struct{})
 }
 
-func (p *Pairs) codec(part Part) codec.Codec {
-	if part == Slow {
+func (p *Pairs) codec(part exchange.Part) codec.Codec {
+	if part == exchange.Slow {
 		return p.cfg.StateCodec
 	}
 	return p.cfg.Codec

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"loco/gossip/codec"
+	"loco/gossip/exchange"
 	"loco/gossip/protocol"
 	"loco/mesh"
 	"loco/mesh/sim"
@@ -52,7 +53,7 @@ func (c *pairCluster) close() {
 	c.net.Close()
 }
 
-func (c *pairCluster) average(round uint64, part Part, n int, who []int, before func(i int)) map[int]got {
+func (c *pairCluster) average(round uint64, part exchange.Part, n int, who []int, before func(i int)) map[int]got {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	res := map[int]got{}
@@ -62,7 +63,7 @@ func (c *pairCluster) average(round uint64, part Part, n int, who []int, before 
 				before(i)
 			}
 			vec := vector(i, round, n)
-			out, err := exchange(context.Background(), c.peers[i], round, part, vec, float64(i+1), Base{})
+			out, err := averaged(context.Background(), c.peers[i], round, part, vec, float64(i+1), exchange.Base{})
 			mu.Lock()
 			res[i] = got{vec, out, err}
 			mu.Unlock()
@@ -124,7 +125,7 @@ func TestPairsAverageByTheMatching(t *testing.T) {
 				const length = 70_000
 				for round := range uint64(3) {
 					start := time.Now()
-					res := c.average(round, Delta, length, upTo(n), nil)
+					res := c.average(round, exchange.Delta, length, upTo(n), nil)
 					if alone := checkPairs(t, mustCodec(t, "int8"), res, round, length); len(alone) != n%2 {
 						t.Errorf("round %d: %v are alone", round, alone)
 					}
@@ -152,9 +153,9 @@ func TestPartsRunAtOnceWithTheSamePartner(t *testing.T) {
 		defer c.close()
 		var slow, delta map[int]got
 		var wg sync.WaitGroup
-		wg.Go(func() { slow = c.average(4, Slow, 70_000, upTo(6), nil) })
+		wg.Go(func() { slow = c.average(4, exchange.Slow, 70_000, upTo(6), nil) })
 		wg.Go(func() {
-			delta = c.average(4, Delta, 70_000, upTo(6), func(i int) { <-time.After(time.Duration(i*10) * time.Millisecond) })
+			delta = c.average(4, exchange.Delta, 70_000, upTo(6), func(i int) { <-time.After(time.Duration(i*10) * time.Millisecond) })
 		})
 		wg.Wait()
 		checkPairs(t, mustCodec(t, "bf16"), slow, 4, 70_000)
@@ -194,7 +195,7 @@ func TestDeadPartnersAreReplaced(t *testing.T) {
 				}
 				for round := range uint64(6) {
 					start := time.Now()
-					res := c.average(round, Delta, length, who, nil)
+					res := c.average(round, exchange.Delta, length, who, nil)
 					alone := checkPairs(t, mustCodec(t, "int8"), res, round, length)
 					if len(alone) > n%2+len(kill) || len(alone)%2 != len(who)%2 {
 						t.Errorf("round %d: %v of %v are alone", round, alone, who)
@@ -216,7 +217,7 @@ func TestTwoLonelyWorkersFindEachOther(t *testing.T) {
 		defer c.close()
 		c.net.Pause(1)
 		c.net.Pause(3)
-		res := c.average(round, Delta, length, []int{0, 2}, nil)
+		res := c.average(round, exchange.Delta, length, []int{0, 2}, nil)
 		if alone := checkPairs(t, mustCodec(t, "int8"), res, round, length); len(alone) != 0 {
 			t.Errorf("%v are alone, want 0 and 2 together", alone)
 		}
@@ -240,7 +241,7 @@ func TestPairWithASilentOrBadPartner(t *testing.T) {
 					c.net.Corrupt(1, dataID+pairsID)
 				}
 				start := time.Now()
-				res := c.average(1, Delta, 1000, []int{0, 1}, nil)
+				res := c.average(1, exchange.Delta, 1000, []int{0, 1}, nil)
 				if !slices.Equal(res[0].out.Members, []int{0}) || !sameBits(res[0].vec, vector(0, 1, 1000)) {
 					t.Errorf("worker 0 averaged over %v", res[0].out.Members)
 				}
@@ -274,7 +275,7 @@ func TestPairOverUnequalLines(t *testing.T) {
 						c.net.SetAccess(slow, 20*rate, rate)
 					}
 					start := time.Now()
-					res := c.average(1, Delta, length, []int{0, 1}, nil)
+					res := c.average(1, exchange.Delta, length, []int{0, 1}, nil)
 					if alone := checkPairs(t, mustCodec(t, "int8"), res, 1, length); len(alone) > 0 {
 						t.Errorf("%v are alone", alone)
 					}
@@ -301,7 +302,7 @@ func TestPartnersMayBeRoundsApart(t *testing.T) {
 				var wg sync.WaitGroup
 				for i, round := range []uint64{8, 9} {
 					wg.Go(func() {
-						out, err := exchange(context.Background(), c.peers[i], round, Delta, vector(i, 1, 10), 1, Base{})
+						out, err := averaged(context.Background(), c.peers[i], round, exchange.Delta, vector(i, 1, 10), 1, exchange.Base{})
 						if err != nil || len(out.Members) != want {
 							t.Errorf("worker %d: members %v, error %v", i, out.Members, err)
 						}
@@ -344,7 +345,7 @@ func randomPairSchedule(t *testing.T, seed uint64) {
 		delays[i] = time.Duration(r.IntN(300)) * time.Millisecond
 	}
 	start := time.Now()
-	res := c.average(seed, Delta, length, upTo(n), func(i int) { <-time.After(delays[i]) })
+	res := c.average(seed, exchange.Delta, length, upTo(n), func(i int) { <-time.After(delays[i]) })
 	if took := time.Since(start); took > testDeadline+testGrace {
 		t.Errorf("took %v", took)
 	}
@@ -366,7 +367,7 @@ func TestPairInDoubt(t *testing.T) {
 				time.AfterFunc(150*time.Millisecond, func() { c.net.Blackhole(1, controlID+pairsID, true) })
 				time.AfterFunc(lasts, func() { c.net.Blackhole(1, controlID+pairsID, false) })
 				start := time.Now()
-				res := c.average(1, Delta, length, []int{0, 1}, nil)
+				res := c.average(1, exchange.Delta, length, []int{0, 1}, nil)
 				if took := time.Since(start); took > testDeadline+testGrace {
 					t.Errorf("took %v", took)
 				}
@@ -389,13 +390,13 @@ func TestPairsOverWhenMostHaveFinished(t *testing.T) {
 		for i, want := range []bool{false, true} { // one of three, then two, have finished round 4
 			c.net.Peer(i + 1).Announce(mesh.Status{Worker: i + 1, Ready: true, Round: 5})
 			<-time.After(time.Second)
-			c.peers[0].Over(4)
+			c.peers[0].Over(4, 0)
 			<-time.After(testGrace)
-			if got := c.peers[0].Over(4); got != want {
+			if got := c.peers[0].Over(4, 0); got != want {
 				t.Errorf("%d of 3 others have finished the round: over %v", i+1, got)
 			}
 		}
-		if c.peers[0].Over(5) {
+		if c.peers[0].Over(5, 0) {
 			t.Error("a round that nobody has finished is over")
 		}
 	})

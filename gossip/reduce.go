@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"loco/gossip/codec"
+	"loco/gossip/exchange"
 	"loco/gossip/protocol"
 	"loco/kernels"
 	"loco/mesh"
@@ -27,7 +28,7 @@ type reduction struct {
 	protocol.Plan
 	codec  codec.Codec
 	links  *links
-	vec    Vector // read only, until join returns
+	vec    exchange.Vector // read only, until join returns
 	onDone func(number uint64, hash [32]byte)
 	onFail func(number uint64, who mesh.ID, why string)
 
@@ -46,7 +47,7 @@ type reduction struct {
 	news    chan struct{}
 }
 
-func newReduction(now time.Time, p protocol.Plan, c codec.Codec, l *links, vec Vector, result []byte) *reduction {
+func newReduction(now time.Time, p protocol.Plan, c codec.Codec, l *links, vec exchange.Vector, result []byte) *reduction {
 	r := &reduction{Plan: p, codec: c, links: l, vec: vec, news: make(chan struct{})}
 	r.ctx, r.cancel = context.WithCancel(l.ctx)
 	n := c.EncodedLen(p.Length)
@@ -94,7 +95,7 @@ func (r *reduction) discard() {
 	for _, chunk := range r.slots {
 		r.recycle(chunk)
 	}
-	r.slots, r.result, r.vec = nil, nil, Vector{}
+	r.slots, r.result, r.vec = nil, nil, exchange.Vector{}
 }
 
 // recycle gives back contributions; this worker's own are part of its vector.

@@ -2,76 +2,12 @@ package gossip
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
 	"loco/gossip/transfer"
 	"loco/mesh"
 )
-
-// State is what a worker shares with a joiner, or what a joiner has fetched.
-type State struct {
-	Round   uint64   // the first round that starts from the vectors
-	Digest  [32]byte // what Average takes as the digest for Round
-	Tokens  float64  // that all workers trained to get there
-	Updates uint64   // that inner moments among the vectors have seen
-	Vectors []NamedVector
-}
-
-// Fetched is what a joiner got. It goes on from the vectors of its State, or from its own
-// where there are none, applies Results in their order, and is where the group is.
-type Fetched struct {
-	State
-	Past    []Mark // states of the lineage before and until the last result, ascending
-	Results []Result
-	Moments *State // of one worker; nil where not wanted or not to be had
-	// GroupRound and GroupStep are where a source was when the fetch ended, and GroupSince how
-	// long its round had taken.
-	GroupRound, GroupStep uint64
-	GroupSince            time.Duration
-	Bytes                 int64    // that came over the network
-	Blame                 []string // sources that were dropped, and why
-}
-
-// NamedVector is one vector of a state.
-type NamedVector struct {
-	Name string
-	Data []float32
-}
-
-// Result is the committed mean of a round, as the codec has it.
-type Result struct {
-	Round  uint64
-	Base   [32]byte // the digest of the state that it is a step from
-	Tokens float64  // Σ of the weights in it
-	Bytes  []byte
-}
-
-// Mark is a state that the run was in: the one that Round starts from.
-type Mark = transfer.Mark
-
-// Head is where a worker stands.
-type Head struct {
-	Round, Step uint64
-	Since       time.Duration // the round began
-	Digest      [32]byte      // of the state that Round starts from
-	Tokens      float64
-	Past        []Mark // of its lineage, ascending
-}
-
-// Want says what a fetch is for.
-type Want struct {
-	// Own is the state that this worker holds; the results since may be all that it lacks.
-	// Length is the number of its parameters; 0: it holds none.
-	Own     Mark
-	Length  int
-	Moments bool // of some worker, too
-}
-
-// ErrNobody is what FetchState returns when no other live member holds the run's
-// state.
-var ErrNobody = errors.New("no other member is ready")
 
 const (
 	stateID       = "/loco/gossip/state/3"

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"loco/gossip/exchange"
 	"loco/gossip/transfer"
 	"loco/mesh"
 )
@@ -86,7 +87,7 @@ func (f *fetching) resume(lineage []transfer.Voice) (*transfer.Manifest, []mesh.
 }
 
 // candidates returns the states to ask for, best first: only such as results lead on from.
-func candidates(lineage []transfer.Voice) (marks []Mark) {
+func candidates(lineage []transfer.Voice) (marks []exchange.Mark) {
 	held, here := map[uint64]int{}, map[uint64]int{}
 	for _, v := range lineage {
 		if replayable(lineage, v.Round) {
@@ -105,8 +106,8 @@ func candidates(lineage []transfer.Voice) (marks []Mark) {
 		return round, n
 	}
 	add := func(round uint64) {
-		if d, ok := transfer.Agreed(lineage, round); ok && !slices.Contains(marks, Mark{Round: round, Digest: d}) {
-			marks = append(marks, Mark{Round: round, Digest: d})
+		if d, ok := transfer.Agreed(lineage, round); ok && !slices.Contains(marks, exchange.Mark{Round: round, Digest: d}) {
+			marks = append(marks, exchange.Mark{Round: round, Digest: d})
 		}
 	}
 	h, nh := best(held)

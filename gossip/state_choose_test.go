@@ -3,6 +3,7 @@ package gossip
 import (
 	"testing"
 
+	"loco/gossip/exchange"
 	"loco/gossip/transfer"
 )
 
@@ -55,7 +56,7 @@ func lineageOf(members []stand) (lineage []transfer.Voice) {
 	for i, m := range members {
 		v := transfer.Voice{Worker: i, Answer: transfer.Answer{Ready: true, Round: m.round, Oldest: m.oldest, Digest: [32]byte{byte(m.round)}}}
 		for r := range m.round {
-			v.Marks = append(v.Marks, Mark{Round: r, Digest: [32]byte{byte(r)}})
+			v.Marks = append(v.Marks, exchange.Mark{Round: r, Digest: [32]byte{byte(r)}})
 		}
 		lineage = append(lineage, v)
 	}

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"loco/gossip/exchange"
 	"loco/gossip/transfer"
 	"loco/mesh"
 )
@@ -30,11 +31,11 @@ var errForked = errors.New("the members that can be reached are not of the linea
 // fetching is one fetch of a state.
 type fetching struct {
 	*sessions
-	want    Want
-	fetched Fetched
-	base    Mark   // the state that the results go on from
-	next    uint64 // the round whose result is lacking next
-	kept    uint64 // rounds that the member furthest on keeps
+	want    exchange.Want
+	fetched exchange.Fetched
+	base    exchange.Mark // the state that the results go on from
+	next    uint64        // the round whose result is lacking next
+	kept    uint64        // rounds that the member furthest on keeps
 
 	notes     sync.Mutex
 	size      int64            // bytes of the results
@@ -43,7 +44,7 @@ type fetching struct {
 
 // fetch gets the state of the run, tries again while there are members that answer, and
 // removes what an interrupted fetch has left.
-func (s *states) fetch(ctx context.Context, want Want) (Fetched, error) {
+func (s *states) fetch(ctx context.Context, want exchange.Want) (exchange.Fetched, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
@@ -54,7 +55,7 @@ func (s *states) fetch(ctx context.Context, want Want) (Fetched, error) {
 		again, tryErr := f.try()
 		f.close()
 		if tryErr == nil {
-			s.log.reset(f.fetched.based())
+			s.log.reset(based(&f.fetched))
 			if err := removePartials(s.cfg.StateDir); err != nil {
 				s.cfg.Logger.Warn("gossip: remove what was fetched", "error", err)
 			}
@@ -65,13 +66,13 @@ func (s *states) fetch(ctx context.Context, want Want) (Fetched, error) {
 		}
 		s.cfg.Logger.Warn("gossip: fetch the state again", "error", err)
 	}
-	return Fetched{}, fmt.Errorf("gossip: fetch the state: %w", err)
+	return exchange.Fetched{}, fmt.Errorf("gossip: fetch the state: %w", err)
 }
 
 // based returns the results with the states that they are steps from.
-func (f *Fetched) based() []Result {
+func based(f *exchange.Fetched) []exchange.Result {
 	for i, r := range f.Results {
-		for _, m := range append([]Mark{{Round: f.Round, Digest: f.Digest}}, f.Past...) {
+		for _, m := range append([]exchange.Mark{{Round: f.Round, Digest: f.Digest}}, f.Past...) {
 			if m.Round == r.Round {
 				f.Results[i].Base = m.Digest
 			}
@@ -87,7 +88,7 @@ func (f *fetching) try() (again bool, err error) {
 		return false, err
 	}
 	if !slices.ContainsFunc(voices, func(v transfer.Voice) bool { return v.Ready }) {
-		return false, errors.Join(ErrNobody, err)
+		return false, errors.Join(exchange.ErrNobody, err)
 	}
 	if !f.replicas {
 		return true, f.fetchReplica(voices)
@@ -121,7 +122,7 @@ func (f *fetching) members() []mesh.Member {
 
 // goOnFromOwn says that the results since this worker's own state are kept, and are fewer
 // bytes than a whole state.
-func (f *fetching) goOnFromOwn(lineage []transfer.Voice, agreed Mark) bool {
+func (f *fetching) goOnFromOwn(lineage []transfer.Voice, agreed exchange.Mark) bool {
 	own := f.want.Own
 	digest, ok := transfer.Agreed(lineage, own.Round)
 	if f.want.Length == 0 || !ok || digest != own.Digest || own.Round > agreed.Round || !replayable(lineage, own.Round) {
@@ -130,7 +131,7 @@ func (f *fetching) goOnFromOwn(lineage []transfer.Voice, agreed Mark) bool {
 	if bytes := int64(f.cfg.Codec.EncodedLen(f.want.Length)); int64(agreed.Round-own.Round)*bytes > 8*int64(f.want.Length) {
 		return false
 	}
-	f.fetched.State = State{Round: own.Round, Digest: own.Digest}
+	f.fetched.State = exchange.State{Mark: own}
 	f.base, f.next = own, own.Round
 	return true
 }
@@ -163,7 +164,7 @@ func (f *fetching) fetchAndFollow(lineage []transfer.Voice) error {
 	if err != nil {
 		return err
 	}
-	f.base, f.next = Mark{Round: m.Round, Digest: m.Digest}, m.Round
+	f.base, f.next = exchange.Mark{Round: m.Round, Digest: m.Digest}, m.Round
 	ctx, cancel := context.WithCancelCause(f.ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
@@ -253,15 +254,15 @@ func (f *fetching) catchUp(ctx context.Context, ask transfer.Ask) (lacking uint6
 }
 
 // place notes where the group is, and what was before.
-func (f *fetching) place(v transfer.Voice, newest Mark) {
+func (f *fetching) place(v transfer.Voice, newest exchange.Mark) {
 	f.fetched.GroupRound, f.fetched.GroupStep, f.fetched.GroupSince = v.Round, v.Step, v.Since
-	f.fetched.Past = slices.DeleteFunc(slices.Clone(v.Marks), func(m Mark) bool { return m.Round >= newest.Round })
+	f.fetched.Past = slices.DeleteFunc(slices.Clone(v.Marks), func(m exchange.Mark) bool { return m.Round >= newest.Round })
 	f.fetched.Past = append(f.fetched.Past, newest)
 }
 
 // fetchResults gets the results of the rounds [from, to) at the same time.
-func (f *fetching) fetchResults(ctx context.Context, lineage []transfer.Voice, from, to uint64) ([]Result, error) {
-	results, errs := make([]Result, to-from), make([]error, to-from)
+func (f *fetching) fetchResults(ctx context.Context, lineage []transfer.Voice, from, to uint64) ([]exchange.Result, error) {
+	results, errs := make([]exchange.Result, to-from), make([]error, to-from)
 	var wg sync.WaitGroup
 	for i := range results {
 		wg.Go(func() { results[i], errs[i] = f.fetchResult(ctx, lineage, from+uint64(i)) })
@@ -271,7 +272,7 @@ func (f *fetching) fetchResults(ctx context.Context, lineage []transfer.Voice, f
 }
 
 // fetchResult gets the result of a round from all that keep it.
-func (f *fetching) fetchResult(ctx context.Context, lineage []transfer.Voice, round uint64) (Result, error) {
+func (f *fetching) fetchResult(ctx context.Context, lineage []transfer.Voice, round uint64) (exchange.Result, error) {
 	keep := slices.DeleteFunc(slices.Clone(lineage), func(v transfer.Voice) bool { return v.Oldest > round || round >= v.Round })
 	m, sources, err := f.offers(keep, transfer.Take{Kind: transfer.Result, Exact: true, Round: round})
 	if m == nil {
@@ -282,9 +283,9 @@ func (f *fetching) fetchResult(ctx context.Context, lineage []transfer.Voice, ro
 		case file != nil:
 			file.close()
 		case len(keep) == 0 || errors.As(err, &refused):
-			return Result{}, fmt.Errorf("round %d: %w", round, errMoved)
+			return exchange.Result{}, fmt.Errorf("round %d: %w", round, errMoved)
 		default:
-			return Result{}, fmt.Errorf("round %d: %w", round, err)
+			return exchange.Result{}, fmt.Errorf("round %d: %w", round, err)
 		}
 	}
 	f.notes.Lock()
@@ -292,13 +293,13 @@ func (f *fetching) fetchResult(ctx context.Context, lineage []transfer.Voice, ro
 	size := f.size
 	f.notes.Unlock()
 	if size > f.cfg.ReplayBytes {
-		return Result{}, fmt.Errorf("the results up to round %d have more than %d bytes: %w; allow more", round, f.cfg.ReplayBytes, errMoved)
+		return exchange.Result{}, fmt.Errorf("the results up to round %d have more than %d bytes: %w; allow more", round, f.cfg.ReplayBytes, errMoved)
 	}
 	o, err := f.gather(ctx, m, sources)
 	if err != nil {
-		return Result{}, err
+		return exchange.Result{}, err
 	}
-	return Result{Round: round, Tokens: o.Tokens, Bytes: o.bytes}, nil
+	return exchange.Result{Round: round, Tokens: o.Tokens, Bytes: o.bytes}, nil
 }
 
 // fetchMoments gets the inner moments of one worker after the other, until one has them.
@@ -367,7 +368,7 @@ func (f *fetching) comeInBeside(v transfer.Voice) {
 		v.Answer = a
 	}
 	f.fetched.GroupRound, f.fetched.GroupStep, f.fetched.GroupSince = v.Round, v.Step, v.Since
-	f.fetched.Past = append(slices.Clone(v.Marks), Mark{Round: v.Round, Digest: v.Digest})
+	f.fetched.Past = append(slices.Clone(v.Marks), exchange.Mark{Round: v.Round, Digest: v.Digest})
 }
 
 // note files what became of a gathering.

@@ -3,6 +3,8 @@ package gossip
 import (
 	"slices"
 	"sync"
+
+	"loco/gossip/exchange"
 )
 
 // resultLog holds the encoded results of the last rounds, so that a joiner whose state is
@@ -20,14 +22,14 @@ type resultLog struct {
 }
 
 type logged struct {
-	Result
+	exchange.Result
 	once   sync.Once
 	object *object // made when it is first asked for, without the lock
 }
 
 // add files a result. Those of the round and later ones are of another lineage, and go;
 // so do all when a round is missing between.
-func (l *resultLog) add(r Result) {
+func (l *resultLog) add(r exchange.Result) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.cut(slices.IndexFunc(l.entries, func(e *logged) bool { return e.Round >= r.Round }))
@@ -60,7 +62,7 @@ func (l *resultLog) cut(i int) {
 }
 
 // reset replaces everything: the worker took over another state.
-func (l *resultLog) reset(results []Result) {
+func (l *resultLog) reset(results []exchange.Result) {
 	l.mu.Lock()
 	l.cut(0)
 	l.mu.Unlock()
@@ -78,13 +80,13 @@ func (l *resultLog) holds(round uint64) bool {
 
 // oldest returns the first round from which on everything up to head can be replayed: the
 // results are steps of the head's own lineage, not of one that was given up or not taken.
-func (l *resultLog) oldest(head Head) uint64 {
+func (l *resultLog) oldest(head exchange.Head) uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	oldest := head.Round
 	for i := slices.IndexFunc(l.entries, func(e *logged) bool { return e.Round+1 == head.Round }); i >= 0; i-- {
 		e := l.entries[i]
-		if !slices.Contains(head.Past, Mark{Round: e.Round, Digest: e.Base}) {
+		if !slices.Contains(head.Past, exchange.Mark{Round: e.Round, Digest: e.Base}) {
 			break
 		}
 		oldest = e.Round

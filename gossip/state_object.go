@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"loco/gossip/exchange"
 	"loco/gossip/transfer"
 	"loco/kernels"
 	"loco/mesh"
@@ -42,7 +43,7 @@ func (o *object) idle() time.Duration {
 }
 
 // describeState hashes a copy of a state, which nobody writes to any more.
-func describeState(kind transfer.Kind, st State) *object {
+func describeState(kind transfer.Kind, st exchange.State) *object {
 	m := &transfer.Manifest{Kind: kind, Round: st.Round, Digest: st.Digest, Tokens: st.Tokens, Updates: st.Updates}
 	o := &object{Manifest: m}
 	for _, v := range st.Vectors {
@@ -53,7 +54,7 @@ func describeState(kind transfer.Kind, st State) *object {
 	return o
 }
 
-func describeResult(r Result) *object {
+func describeResult(r exchange.Result) *object {
 	sum := kernels.Digest(r.Bytes)
 	m := &transfer.Manifest{Kind: transfer.Result, Round: r.Round, Digest: sum, Tokens: r.Tokens,
 		Parts: []transfer.Part{{Name: resultPart, Bytes: uint64(len(r.Bytes))}}}
@@ -165,10 +166,10 @@ func (o *object) verify() error {
 }
 
 // state returns the vectors of a whole object.
-func (o *object) state() State {
-	st := State{Round: o.Round, Digest: o.Digest, Tokens: o.Tokens, Updates: o.Updates}
+func (o *object) state() exchange.State {
+	st := exchange.State{Mark: exchange.Mark{Round: o.Round, Digest: o.Digest}, Tokens: o.Tokens, Updates: o.Updates}
 	for i, p := range o.Parts {
-		st.Vectors = append(st.Vectors, NamedVector{p.Name, o.vectors[i]})
+		st.Vectors = append(st.Vectors, exchange.Named{Name: p.Name, Data: o.vectors[i]})
 	}
 	return st
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"loco/gossip/exchange"
 	"loco/gossip/transfer"
 	"loco/mesh"
 )
@@ -215,7 +216,7 @@ func (s *states) take(from mesh.ID, t transfer.Take) (*object, error) {
 
 // reuse returns what is held if it will do: the very state, one from which the log leads
 // to the present, or moments, which need not be new.
-func (s *states) reuse(from mesh.ID, t transfer.Take, head Head) *object {
+func (s *states) reuse(from mesh.ID, t transfer.Take, head exchange.Head) *object {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o := s.held[t.Kind]

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"loco/gossip/codec"
+	"loco/gossip/exchange"
 	"loco/gossip/transfer"
 	"loco/kernels"
 	"loco/mesh"
@@ -33,14 +34,14 @@ type toy struct {
 	round    uint64
 	tokens   float64
 	phi, mom []float32
-	past     []Mark
+	past     []exchange.Mark
 	ready    bool
 	copies   int
 }
 
 func newToy(n int) *toy {
 	t := &toy{length: n, phi: vector(77, 0, n), mom: make([]float32, n), ready: true}
-	t.past = []Mark{{Round: 0, Digest: t.digest()}}
+	t.past = []exchange.Mark{{Round: 0, Digest: t.digest()}}
 	return t
 }
 
@@ -72,33 +73,33 @@ func (t *toy) apply(mean []float32, tokens float64) {
 	}
 	t.round++
 	t.tokens += tokens
-	t.past = append(t.past, Mark{Round: t.round, Digest: t.digest()})
+	t.past = append(t.past, exchange.Mark{Round: t.round, Digest: t.digest()})
 }
 
-func (t *toy) head() (Head, bool) {
+func (t *toy) head() (exchange.Head, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return Head{Round: t.round, Step: 10 * t.round, Digest: t.past[len(t.past)-1].Digest, Tokens: t.tokens, Past: slices.Clone(t.past)}, t.ready
+	return exchange.Head{Mark: exchange.Mark{Round: t.round, Digest: t.past[len(t.past)-1].Digest}, Step: 10 * t.round, Tokens: t.tokens, Past: slices.Clone(t.past)}, t.ready
 }
 
-func (t *toy) state() (State, error) {
+func (t *toy) state() (exchange.State, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.copies++
-	return State{Round: t.round, Digest: t.past[len(t.past)-1].Digest, Tokens: t.tokens,
-		Vectors: []NamedVector{{"phi", slices.Clone(t.phi)}, {"mom", slices.Clone(t.mom)}}}, nil
+	return exchange.State{Mark: exchange.Mark{Round: t.round, Digest: t.past[len(t.past)-1].Digest}, Tokens: t.tokens,
+		Vectors: []exchange.Named{{Name: "phi", Data: slices.Clone(t.phi)}, {Name: "mom", Data: slices.Clone(t.mom)}}}, nil
 }
 
-func (t *toy) moments() (State, error) {
-	return State{Round: t.round, Updates: 7, Vectors: []NamedVector{{"m", vector(1, 1, t.length)}, {"v", vector(2, 2, t.length)}}}, nil
+func (t *toy) moments() (exchange.State, error) {
+	return exchange.State{Mark: exchange.Mark{Round: t.round}, Updates: 7, Vectors: []exchange.Named{{Name: "m", Data: vector(1, 1, t.length)}, {Name: "v", Data: vector(2, 2, t.length)}}}, nil
 }
 
 // join takes over what was fetched and checks every digest that the group has said.
-func (t *toy) join(tb testing.TB, c codec.Codec, f Fetched) {
+func (t *toy) join(tb testing.TB, c codec.Codec, f exchange.Fetched) {
 	tb.Helper()
 	if len(f.Vectors) > 0 {
 		t.phi, t.mom, t.round, t.tokens = f.Vectors[0].Data, f.Vectors[1].Data, f.Round, f.Tokens
-		t.past = []Mark{{Round: f.Round, Digest: t.digest()}}
+		t.past = []exchange.Mark{{Round: f.Round, Digest: t.digest()}}
 	}
 	for _, r := range f.Results {
 		if r.Round != t.round {
@@ -111,7 +112,7 @@ func (t *toy) join(tb testing.TB, c codec.Codec, f Fetched) {
 		t.apply(mean, r.Tokens)
 	}
 	for _, m := range f.Past {
-		if i := slices.IndexFunc(t.past, func(p Mark) bool { return p.Round == m.Round }); i >= 0 && t.past[i].Digest != m.Digest {
+		if i := slices.IndexFunc(t.past, func(p exchange.Mark) bool { return p.Round == m.Round }); i >= 0 && t.past[i].Digest != m.Digest {
 			tb.Fatalf("round %d has another digest than the group's", m.Round)
 		}
 	}
@@ -145,15 +146,15 @@ func newToys(t *testing.T, opts sim.Options, edit func(i int, c *Config)) *toys 
 }
 
 // step is one round of the workers named.
-func (k *toys) step(who []int) map[int]Outcome {
+func (k *toys) step(who []int) map[int]exchange.Outcome {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	outs := map[int]Outcome{}
+	outs := map[int]exchange.Outcome{}
 	for _, i := range who {
 		wg.Go(func() {
 			head, _ := k.toys[i].head()
 			vec := vector(i, head.Round%3, toyLength)
-			out, err := exchange(context.Background(), k.peers[i], head.Round, Delta, vec, float64(i+1), Base{head.Digest, head.Tokens})
+			out, err := averaged(context.Background(), k.peers[i], head.Round, exchange.Delta, vec, float64(i+1), exchange.Base{Digest: head.Digest, Tokens: head.Tokens})
 			if err != nil {
 				k.t.Errorf("worker %d: %v", i, err)
 			} else if !out.Behind {
@@ -195,7 +196,7 @@ func TestJoinerFetchesFromAllSourcesAtOnce(t *testing.T) {
 			k.joining(sources)
 			k.step(upTo(sources))
 			start := time.Now()
-			f, err := k.peers[sources].FetchState(context.Background(), Want{})
+			f, err := k.peers[sources].FetchState(context.Background(), exchange.Want{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -266,7 +267,7 @@ func TestBadAndLostSourcesAreNamedAndReplaced(t *testing.T) {
 		k.step(upTo(4))
 		time.AfterFunc(300*time.Millisecond, func() { k.net.Kill(0) })
 		time.AfterFunc(400*time.Millisecond, func() { k.net.Pause(2) })
-		f, err := k.peers[4].FetchState(context.Background(), Want{})
+		f, err := k.peers[4].FetchState(context.Background(), exchange.Want{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -288,12 +289,12 @@ func TestJoinerOutlastsManyRounds(t *testing.T) {
 		defer k.close()
 		k.joining(joiner)
 		k.step(upTo(3))
-		var f Fetched
+		var f exchange.Fetched
 		var err error
 		fetched := make(chan struct{})
 		go func() {
 			defer close(fetched)
-			f, err = k.peers[joiner].FetchState(context.Background(), Want{Moments: true})
+			f, err = k.peers[joiner].FetchState(context.Background(), exchange.Want{Moments: true})
 		}()
 		rounds := 0
 		for done := false; !done; {
@@ -317,7 +318,7 @@ func TestJoinerOutlastsManyRounds(t *testing.T) {
 		k.toys[joiner].join(t, k.codec, f)
 		// A round that was under way when the fetch ended is one more result to follow.
 		if own, _ := k.toys[joiner].head(); own.Round < k.toys[0].round {
-			f, err := k.peers[joiner].FetchState(context.Background(), Want{Own: Mark{Round: own.Round, Digest: own.Digest}, Length: toyLength})
+			f, err := k.peers[joiner].FetchState(context.Background(), exchange.Want{Own: exchange.Mark{Round: own.Round, Digest: own.Digest}, Length: toyLength})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -351,7 +352,7 @@ func TestServedStateIsGivenBack(t *testing.T) {
 		k := newToys(t, sim.Options{Peers: 2}, nil)
 		defer k.close()
 		k.joining(1)
-		if _, err := k.peers[1].FetchState(context.Background(), Want{Moments: true}); err != nil {
+		if _, err := k.peers[1].FetchState(context.Background(), exchange.Want{Moments: true}); err != nil {
 			t.Fatal(err)
 		}
 		s := k.peers[0].states
@@ -381,7 +382,7 @@ func TestFetchResumesAfterARestart(t *testing.T) {
 		k.step(upTo(2))
 		ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
 		defer cancel()
-		if _, err := k.peers[2].FetchState(ctx, Want{}); err == nil {
+		if _, err := k.peers[2].FetchState(ctx, exchange.Want{}); err == nil {
 			t.Fatal("fetched within the time that was given")
 		}
 		sent := k.sent[0].Load() + k.sent[1].Load()
@@ -395,7 +396,7 @@ func TestFetchResumesAfterARestart(t *testing.T) {
 		k.step(upTo(2)) // the group went on meanwhile
 		<-time.After(time.Second)
 		damage(t, dir)
-		f, err := k.peers[2].FetchState(context.Background(), Want{})
+		f, err := k.peers[2].FetchState(context.Background(), exchange.Want{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -448,7 +449,7 @@ func TestOwnStateIsBroughtUpToDate(t *testing.T) {
 		k.step(upTo(3))
 		k.step(upTo(3))
 		own, _ := k.toys[3].head()
-		f, err := k.peers[3].FetchState(context.Background(), Want{Own: Mark{Round: own.Round, Digest: own.Digest}, Length: toyLength})
+		f, err := k.peers[3].FetchState(context.Background(), exchange.Want{Own: exchange.Mark{Round: own.Round, Digest: own.Digest}, Length: toyLength})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -471,7 +472,7 @@ func TestWrongStateIsOutvoted(t *testing.T) {
 		bad := k.toys[0]
 		bad.phi[5] += 1
 		bad.past[len(bad.past)-1].Digest = bad.digest()
-		f, err := k.peers[4].FetchState(context.Background(), Want{})
+		f, err := k.peers[4].FetchState(context.Background(), exchange.Want{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -481,7 +482,7 @@ func TestWrongStateIsOutvoted(t *testing.T) {
 		k.toys[4].join(t, k.codec, f)
 		k.same(t, 1, 4)
 		own, _ := bad.head()
-		f, err = k.peers[0].FetchState(context.Background(), Want{Own: Mark{Round: own.Round, Digest: own.Digest}, Length: toyLength})
+		f, err = k.peers[0].FetchState(context.Background(), exchange.Want{Own: exchange.Mark{Round: own.Round, Digest: own.Digest}, Length: toyLength})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -498,7 +499,7 @@ func TestStateWithoutItsDigestIsRefused(t *testing.T) {
 		k.joining(2)
 		k.step(upTo(2))
 		k.toys[0].phi[5] += 1 // after the digest was formed
-		f, err := k.peers[2].FetchState(context.Background(), Want{})
+		f, err := k.peers[2].FetchState(context.Background(), exchange.Want{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -515,12 +516,12 @@ func TestFetchStateWithoutASourceIsAnError(t *testing.T) {
 		c := newCluster(t, sim.Options{Peers: 3}, "fp32", nil)
 		defer c.close()
 		start := time.Now()
-		if _, err := c.peers[2].FetchState(context.Background(), Want{}); err == nil || !strings.Contains(err.Error(), "worker 0 (peer-000)") {
+		if _, err := c.peers[2].FetchState(context.Background(), exchange.Want{}); err == nil || !strings.Contains(err.Error(), "worker 0 (peer-000)") {
 			t.Errorf("error %v", err)
 		}
 		c.net.Pause(0)
 		c.net.Pause(1)
-		if _, err := c.peers[2].FetchState(context.Background(), Want{}); err == nil {
+		if _, err := c.peers[2].FetchState(context.Background(), exchange.Want{}); err == nil {
 			t.Error("fetched from paused peers")
 		}
 		if took := time.Since(start); took > 3*testGrace {
@@ -532,7 +533,7 @@ func TestFetchStateWithoutASourceIsAnError(t *testing.T) {
 		defer k.close()
 		k.joining(0)
 		k.joining(1)
-		if _, err := k.peers[1].FetchState(context.Background(), Want{}); !errors.Is(err, ErrNobody) {
+		if _, err := k.peers[1].FetchState(context.Background(), exchange.Want{}); !errors.Is(err, exchange.ErrNobody) {
 			t.Errorf("error %v", err)
 		}
 	})
@@ -551,7 +552,7 @@ func TestJoinerOfPairsTakesOneReplica(t *testing.T) {
 			y := newToy(toyLength)
 			y.apply(vector(i, 3, toyLength), 0) // its own
 			y.round = 5 + uint64(i%2)
-			y.past = []Mark{{Round: y.round, Digest: y.digest()}}
+			y.past = []exchange.Mark{{Round: y.round, Digest: y.digest()}}
 			y.ready = i < 3
 			all = append(all, y)
 			net.Peer(i).Announce(mesh.Status{Worker: i, Ready: i < 3, Round: y.round})
@@ -570,12 +571,12 @@ func TestJoinerOfPairsTakesOneReplica(t *testing.T) {
 		<-time.After(20 * time.Millisecond)
 		ctx, cancel := context.WithTimeout(context.Background(), 1500*time.Millisecond)
 		defer cancel()
-		if _, err := peers[3].FetchState(ctx, Want{}); err == nil {
+		if _, err := peers[3].FetchState(ctx, exchange.Want{}); err == nil {
 			t.Fatal("fetched within the time that was given")
 		}
 		all[1].round = 9 // the source went on
-		all[1].past = append(all[1].past, Mark{Round: 9, Digest: all[1].digest()})
-		f, err := peers[3].FetchState(context.Background(), Want{})
+		all[1].past = append(all[1].past, exchange.Mark{Round: 9, Digest: all[1].digest()})
+		f, err := peers[3].FetchState(context.Background(), exchange.Want{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -590,12 +591,12 @@ func TestJoinerOfPairsTakesOneReplica(t *testing.T) {
 
 func TestResultLogIsBoundedAndConsecutive(t *testing.T) {
 	l := resultLog{roundsMax: 3, bytesMax: 100}
-	add := func(round uint64, n int) { l.add(Result{Round: round, Bytes: make([]byte, n)}) }
+	add := func(round uint64, n int) { l.add(exchange.Result{Round: round, Bytes: make([]byte, n)}) }
 	check := func(what string, head, oldest uint64, entries int) {
 		t.Helper()
-		h := Head{Round: head}
+		h := exchange.Head{Mark: exchange.Mark{Round: head}}
 		for r := range head {
-			h.Past = append(h.Past, Mark{Round: r})
+			h.Past = append(h.Past, exchange.Mark{Round: r})
 		}
 		if got := l.oldest(h); got != oldest || len(l.entries) != entries || l.bytes > 100 {
 			t.Errorf("%s: oldest %d, %d entries of %d bytes, want %d and %d", what, got, len(l.entries), l.bytes, oldest, entries)
@@ -614,17 +615,17 @@ func TestResultLogIsBoundedAndConsecutive(t *testing.T) {
 	check("a round again", 6, 4, 2)
 	add(7, 20)
 	check("a gap", 8, 7, 1)
-	if got := l.oldest(Head{Round: 8, Past: []Mark{{Round: 7, Digest: [32]byte{1}}}}); got != 8 {
+	if got := l.oldest(exchange.Head{Mark: exchange.Mark{Round: 8}, Past: []exchange.Mark{{Round: 7, Digest: [32]byte{1}}}}); got != 8 {
 		t.Errorf("a result of another lineage is served to who is in round %d of this one", got)
 	}
 	add(8, 101)
 	check("too large", 9, 9, 0)
-	l.reset([]Result{{Round: 3, Bytes: make([]byte, 5)}})
+	l.reset([]exchange.Result{{Round: 3, Bytes: make([]byte, 5)}})
 	check("reset", 4, 3, 1)
 }
 
 func FuzzPartialHead(f *testing.F) {
-	o := describeResult(Result{Round: 3, Bytes: []byte("result")})
+	o := describeResult(exchange.Result{Round: 3, Bytes: []byte("result")})
 	f.Add(append(binary.LittleEndian.AppendUint32(nil, uint32(len(o.raw))), o.raw...))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		m, err := readPartialHead(bytes.NewReader(p), 1<<20)
@@ -637,7 +638,7 @@ func FuzzPartialHead(f *testing.F) {
 // A file that holds another object, or nothing that can be read, is begun anew.
 func TestForeignPartialFileIsReplaced(t *testing.T) {
 	dir := t.TempDir()
-	o, other := describeResult(Result{Round: 3, Bytes: []byte("result")}), describeResult(Result{Round: 3, Bytes: []byte("another")})
+	o, other := describeResult(exchange.Result{Round: 3, Bytes: []byte("result")}), describeResult(exchange.Result{Round: 3, Bytes: []byte("another")})
 	path := partialPath(dir, transfer.Result, 3)
 	for name, content := range map[string][]byte{"garbage": []byte("garbage that is no manifest"), "nothing": nil,
 		"another object": slices.Concat(binary.LittleEndian.AppendUint32(nil, uint32(len(other.raw))), other.raw, []byte("another"))} {
@@ -698,12 +699,12 @@ func randomJoin(t *testing.T, seed uint64) {
 	k.joining(n)
 	live := upTo(n)
 	k.step(live)
-	var f Fetched
+	var f exchange.Fetched
 	var err error
 	fetched := make(chan struct{})
 	go func() {
 		defer close(fetched)
-		f, err = k.peers[n].FetchState(context.Background(), Want{Moments: r.IntN(2) == 0})
+		f, err = k.peers[n].FetchState(context.Background(), exchange.Want{Moments: r.IntN(2) == 0})
 	}()
 	for done := false; !done; {
 		select {

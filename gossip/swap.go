@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"loco/gossip/codec"
+	"loco/gossip/exchange"
 	"loco/gossip/protocol"
 )
 
@@ -18,7 +19,7 @@ type swap struct {
 	worker int
 	codec  codec.Codec
 	links  *links
-	vec    Vector
+	vec    exchange.Vector
 	onDone func()
 	onFail func(why string)
 
@@ -34,7 +35,7 @@ type swap struct {
 	theirs  []byte
 }
 
-func newSwap(now time.Time, x protocol.Exchange, c codec.Codec, l *links, vec Vector, worker int) *swap {
+func newSwap(now time.Time, x protocol.Exchange, c codec.Codec, l *links, vec exchange.Vector, worker int) *swap {
 	w := &swap{worker: worker, codec: c, links: l, vec: vec}
 	w.PairLedger = protocol.NewPairLedger(now, x, worker, vec.Values, protocol.ChunkValues)
 	w.ctx, w.cancel = context.WithCancel(l.ctx)
@@ -119,13 +120,13 @@ func (w *swap) stalled(now time.Time, grace time.Duration) bool {
 }
 
 // mean is that of both ([protocol.PairLedger.Halves]).
-func (w *swap) mean() (terms []Term) {
+func (w *swap) mean() (terms []exchange.Term) {
 	for _, half := range w.Halves() {
 		from := w.theirs
 		if half.Own {
 			from = w.vec.Bytes
 		}
-		terms = append(terms, Term{from, half.Share})
+		terms = append(terms, exchange.Term{Bytes: from, Share: half.Share})
 	}
 	return terms
 }

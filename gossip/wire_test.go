@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"loco/gossip/exchange"
 	"loco/mesh/sim"
 )
 
@@ -15,7 +16,7 @@ func TestConfigIsChecked(t *testing.T) {
 	for name, spoil := range map[string]func(*Config){
 		"Mesh": func(c *Config) { c.Mesh = nil }, "Worker": func(c *Config) { c.Worker = 70000 }, "Codec": func(c *Config) { c.Codec = nil },
 		"Deadline": func(c *Config) { c.Deadline = 0 }, "MaxLag": func(c *Config) { c.MaxLag = -1 },
-		"Head": func(c *Config) { c.State = func() (State, error) { return State{}, nil } }, "StateUpload": func(c *Config) { c.StateUpload = -1 },
+		"Head": func(c *Config) { c.State = func() (exchange.State, error) { return exchange.State{}, nil } }, "StateUpload": func(c *Config) { c.StateUpload = -1 },
 	} {
 		c := good
 		spoil(&c)

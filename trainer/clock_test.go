@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"loco/gossip/exchange"
 )
 
 // fakeClock moves only when a learner takes a step, or evaluates.
@@ -35,10 +37,10 @@ type weighing struct {
 	members []int
 }
 
-func (a *weighing) Average(_ context.Context, _ uint64, _ Part, _ Vector, weight float64, _ Base) (Outcome, error) {
+func (a *weighing) Average(_ context.Context, _ uint64, _ exchange.Part, _ exchange.Vector, weight float64, _ exchange.Base) (exchange.Outcome, error) {
 	a.weights = append(a.weights, weight)
 	a.clock.pass(a.takes)
-	return Outcome{Members: a.members, Tokens: weight, Attempts: 1, Seconds: ExchangeSeconds{Transfer: a.takes.Seconds()}}, nil
+	return exchange.Outcome{Members: a.members, Tokens: weight, Attempts: 1, Seconds: exchange.Seconds{Transfer: a.takes.Seconds()}}, nil
 }
 
 func upTo(n uint64) (all []uint64) {

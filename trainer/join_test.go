@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"loco/gossip/exchange"
 )
 
 // recorder keeps the mean of each round, as the log of results does.
@@ -14,7 +16,7 @@ type recorder struct {
 	means []Replay
 }
 
-func (r *recorder) Average(ctx context.Context, round uint64, part Part, vec Vector, w float64, from Base) (Outcome, error) {
+func (r *recorder) Average(ctx context.Context, round uint64, part exchange.Part, vec exchange.Vector, w float64, from exchange.Base) (exchange.Outcome, error) {
 	out, err := r.Averager.Average(ctx, round, part, vec, w, from)
 	out.Tokens = w
 	r.means = append(r.means, Replay{Tokens: w, Mean: out.Mean[0].Bytes})

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"loco/gossip/exchange"
 	"loco/optim"
 )
 
@@ -35,13 +36,15 @@ func (t *Trainer) carries(rounds uint64) bool {
 }
 
 // leftOut says that the mean was formed without this worker's steps.
-func (t *Trainer) leftOut(out Outcome) bool {
+func (t *Trainer) leftOut(out exchange.Outcome) bool {
 	return out.Former || !slices.Contains(out.Members, t.cfg.Worker)
 }
 
 // carriesFrom says that the steps at hand were left out and are kept. Those of a checkpoint may be
 // among what a former process gave, and those beside it are of the same round: none of them is kept.
-func (t *Trainer) carriesFrom(out Outcome) bool { return t.leftOut(out) && !out.Former && t.carries(1) }
+func (t *Trainer) carriesFrom(out exchange.Outcome) bool {
+	return t.leftOut(out) && !out.Former && t.carries(1)
+}
 
 // rebase moves θ along with φ from what it was, so that this worker's own steps since the
 // state it began from are on top of the others' newest: θ ← φ + (θ − before).
@@ -53,7 +56,7 @@ func (t *Trainer) rebase() {
 
 // lateness is for how long the others have been in the next round already, whose result this
 // worker had to fetch. Who carries its steps is not waited for.
-func (t *Trainer) lateness(out Outcome) time.Duration {
+func (t *Trainer) lateness(out exchange.Outcome) time.Duration {
 	if t.cfg.Strategy != "diloco" || !t.leftOut(out) || t.pending.rounds > 0 {
 		return 0
 	}
@@ -71,7 +74,7 @@ func (t *Trainer) stepsIn(late time.Duration) uint64 {
 
 // settle says what became of the steps at hand when a round is averaged: they are in the
 // mean, or carried to a later round, or lost. It returns the tokens that were lost.
-func (t *Trainer) settle(out Outcome) (lost uint64) {
+func (t *Trainer) settle(out exchange.Outcome) (lost uint64) {
 	switch p := &t.pending; {
 	case !t.leftOut(out):
 	case t.carriesFrom(out):

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"loco/gossip/exchange"
 )
 
 // others is an exchange that is over before this worker comes, but in its turn.
@@ -16,9 +18,9 @@ type others struct {
 	deltas  map[uint64]float32 // and their first values
 }
 
-func (o *others) Average(_ context.Context, round uint64, _ Part, v Vector, weight float64, _ Base) (Outcome, error) {
-	return onFloats(v, func(vec []float32) (Outcome, error) {
-		out := Outcome{Members: []int{1, 2}, Tokens: 80, Attempts: 1}
+func (o *others) Average(_ context.Context, round uint64, _ exchange.Part, v exchange.Vector, weight float64, _ exchange.Base) (exchange.Outcome, error) {
+	return onFloats(v, func(vec []float32) (exchange.Outcome, error) {
+		out := exchange.Outcome{Members: []int{1, 2}, Tokens: 80, Attempts: 1}
 		mean := o.mean
 		if o.every > 0 && round%o.every == o.every-1 {
 			o.weights[round], o.deltas[round] = weight, vec[0]
@@ -249,7 +251,7 @@ func TestStepsBesideAFormerProcessAreLost(t *testing.T) {
 // former is an exchange whose mean has the vector of a process before this one.
 type former struct{ *weighing }
 
-func (f former) Average(ctx context.Context, round uint64, part Part, v Vector, weight float64, from Base) (Outcome, error) {
+func (f former) Average(ctx context.Context, round uint64, part exchange.Part, v exchange.Vector, weight float64, from exchange.Base) (exchange.Outcome, error) {
 	out, err := f.weighing.Average(ctx, round, part, v, weight, from)
 	out.Former = true
 	return out, err

@@ -5,17 +5,19 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
+
+	"loco/gossip/exchange"
 )
 
 // Two workers fork, and the lighter one goes back to the other's state, which is of an
 // older round, and counts what it lost. A lighter state is not taken over.
 func TestForkIsHealedByTheHeavierSide(t *testing.T) {
 	weigh := func(tokens float64) averagerWith {
-		return func(vec []float32) Outcome {
+		return func(vec []float32) exchange.Outcome {
 			for i := range vec {
 				vec[i] /= float32(tokens)
 			}
-			return Outcome{Members: []int{0}, Attempts: 1, Tokens: tokens}
+			return exchange.Outcome{Members: []int{0}, Attempts: 1, Tokens: tokens}
 		}
 	}
 	light := start(t, diloco(6, 5), newQuadratic(5, drift(0)), Hooks{Average: weigh(1)})
@@ -93,8 +95,8 @@ func TestNoStepsForARoundThatIsOver(t *testing.T) {
 	}
 }
 
-type averagerWith func(vec []float32) Outcome
+type averagerWith func(vec []float32) exchange.Outcome
 
-func (f averagerWith) Average(_ context.Context, _ uint64, _ Part, v Vector, _ float64, _ Base) (Outcome, error) {
-	return onFloats(v, func(vec []float32) (Outcome, error) { return f(vec), nil })
+func (f averagerWith) Average(_ context.Context, _ uint64, _ exchange.Part, v exchange.Vector, _ float64, _ exchange.Base) (exchange.Outcome, error) {
+	return onFloats(v, func(vec []float32) (exchange.Outcome, error) { return f(vec), nil })
 }

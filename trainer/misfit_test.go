@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+
+	"loco/gossip/exchange"
 )
 
 // Rounds that do not lead to the group's state are not taken, the worker's own state stays as
@@ -36,6 +38,6 @@ func TestRoundsThatDoNotFit(t *testing.T) {
 // alwaysBehind says at every exchange that the others are further on.
 type alwaysBehind struct{ Averager }
 
-func (a alwaysBehind) Average(_ context.Context, _ uint64, _ Part, _ Vector, _ float64, _ Base) (Outcome, error) {
-	return Outcome{Behind: true, Why: "a test"}, nil
+func (a alwaysBehind) Average(_ context.Context, _ uint64, _ exchange.Part, _ exchange.Vector, _ float64, _ exchange.Base) (exchange.Outcome, error) {
+	return exchange.Outcome{Behind: true, Why: "a test"}, nil
 }

@@ -5,35 +5,36 @@ import (
 	"fmt"
 	"math"
 
+	"loco/gossip/exchange"
 	"loco/kernels"
 	"loco/optim"
 )
 
 // average exchanges x with the others. The state does not change meanwhile, so CaptureShared
 // may have it: a joiner need not wait for an exchange.
-func (t *Trainer) average(ctx context.Context, x kernels.Buffer, f kernels.Format, weight float64) (Outcome, error) {
+func (t *Trainer) average(ctx context.Context, x kernels.Buffer, f kernels.Format, weight float64) (exchange.Outcome, error) {
 	if err := ctx.Err(); err != nil {
-		return Outcome{}, err // a stop in the last step: where the others have left already, it would average alone
+		return exchange.Outcome{}, err // a stop in the last step: where the others have left already, it would average alone
 	}
 	if err := t.mirror.check(t.round, t.sums); err != nil {
-		return Outcome{}, err
+		return exchange.Outcome{}, err
 	}
 	began := t.hooks.Now()
-	vec, err := t.encode(Delta, f, x)
+	vec, err := t.encode(exchange.Delta, f, x)
 	if err != nil {
-		return Outcome{}, err
+		return exchange.Outcome{}, err
 	}
 	encoded := t.hooks.Now().Sub(began).Seconds()
 	t.unlock()
 	defer func() { t.sem <- struct{}{} }()
-	out, err := t.hooks.Average.Average(ctx, t.round, Delta, vec, weight, Base{t.stateDigest, t.runTokens})
+	out, err := t.hooks.Average.Average(ctx, t.round, exchange.Delta, vec, weight, exchange.Base{Digest: t.stateDigest, Tokens: t.runTokens})
 	out.Seconds.Encode += encoded
 	return out, err
 }
 
 // encode returns what of x crosses the network. The bytes are the trainer's, until the
 // round after the next: the mirror may still read them in the next.
-func (t *Trainer) encode(part Part, f kernels.Format, x kernels.Buffer) (Vector, error) {
+func (t *Trainer) encode(part exchange.Part, f kernels.Format, x kernels.Buffer) (exchange.Vector, error) {
 	own := &t.encoded[part][t.round%2]
 	if t.mirror == nil {
 		own = &t.encoded[part][0]
@@ -43,16 +44,16 @@ func (t *Trainer) encode(part Part, f kernels.Format, x kernels.Buffer) (Vector,
 	}
 	n := t.vectors.Encode(*own, f, x)
 	if err := t.broken(); err != nil {
-		return Vector{}, err
+		return exchange.Vector{}, err
 	}
 	if n < x.Len() {
-		return Vector{}, fmt.Errorf("trainer: round %d, step %d: the contribution is not finite from about parameter %d on: %w; a smaller inner.lr helps", t.round, t.step, n, ErrDiverged)
+		return exchange.Vector{}, fmt.Errorf("trainer: round %d, step %d: the contribution is not finite from about parameter %d on: %w; a smaller inner.lr helps", t.round, t.step, n, ErrDiverged)
 	}
-	return Vector{x.Len(), *own}, nil
+	return exchange.Vector{Values: x.Len(), Bytes: *own}, nil
 }
 
 // outerStep is diloco's, from the mean pseudo-gradient.
-func (t *Trainer) outerStep(delta []Term) {
+func (t *Trainer) outerStep(delta []exchange.Term) {
 	step := func(v *vectors) {
 		v.apply(v.grad, t.cfg.Format, delta)
 		optim.Nesterov{LR: float32(t.cfg.OuterLR), Momentum: float32(t.cfg.OuterMomentum)}.Step(v, v.slow, v.momentum, v.grad)
@@ -63,7 +64,7 @@ func (t *Trainer) outerStep(delta []Term) {
 
 // outerPair is noloco's, from the means of Δ (or of θ) and of φ. It returns an estimate of
 // the replicas' spread from the vector of which so many members have the mean.
-func (t *Trainer) outerPair(delta, slow []Term, members int) (std *float64) {
+func (t *Trainer) outerPair(delta, slow []exchange.Term, members int) (std *float64) {
 	means := func(v *vectors) (own, mean kernels.Buffer) {
 		v.apply(v.grad, t.cfg.Format, delta)
 		if t.cfg.FastOnly {

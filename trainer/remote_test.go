@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"loco/gossip/exchange"
 	"loco/kernels"
 )
 
@@ -149,15 +150,15 @@ func TestOuterStepsOnTheDevice(t *testing.T) {
 // over without it, or of a pair that did not meet.
 type half struct{ format kernels.Format }
 
-func (h half) Average(_ context.Context, round uint64, part Part, v Vector, weight float64, _ Base) (Outcome, error) {
+func (h half) Average(_ context.Context, round uint64, part exchange.Part, v exchange.Vector, weight float64, _ exchange.Base) (exchange.Outcome, error) {
 	switch {
-	case part == Slow:
+	case part == exchange.Slow:
 		other := slices.Clone(v.Bytes)
-		return Outcome{Members: []int{0, 1}, Mean: []Term{{v.Bytes, 0.25}, {other, 0.5}}, Attempts: 1}, nil
+		return exchange.Outcome{Members: []int{0, 1}, Mean: []exchange.Term{{Bytes: v.Bytes, Share: 0.25}, {Bytes: other, Share: 0.5}}, Attempts: 1}, nil
 	case round%3 == 1:
-		return Outcome{Members: []int{1, 2}, Tokens: weight, Mean: []Term{{slices.Clone(v.Bytes), 0.5}}, Attempts: 1}, nil
+		return exchange.Outcome{Members: []int{1, 2}, Tokens: weight, Mean: []exchange.Term{{Bytes: slices.Clone(v.Bytes), Share: 0.5}}, Attempts: 1}, nil
 	}
-	return Outcome{Members: []int{0, 1}, Tokens: weight, Mean: []Term{{v.Bytes, 0.5}}, Attempts: 1}, nil
+	return exchange.Outcome{Members: []int{0, 1}, Tokens: weight, Mean: []exchange.Term{{Bytes: v.Bytes, Share: 0.5}}, Attempts: 1}, nil
 }
 
 // A pair that does not meet goes on with its own vector, which never was encoded.
@@ -181,8 +182,8 @@ func TestAloneOnTheDevice(t *testing.T) {
 
 type nobody struct{}
 
-func (nobody) Average(context.Context, uint64, Part, Vector, float64, Base) (Outcome, error) {
-	return Outcome{Members: []int{0}, Attempts: 1}, nil
+func (nobody) Average(context.Context, uint64, exchange.Part, exchange.Vector, float64, exchange.Base) (exchange.Outcome, error) {
+	return exchange.Outcome{Members: []int{0}, Attempts: 1}, nil
 }
 
 // A bit that flips in the memory of a device is found before the next exchange, and what is

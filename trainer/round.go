@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"loco/gossip/exchange"
 	"loco/kernels"
 	"loco/optim"
 )
@@ -17,7 +18,7 @@ func (t *Trainer) oneRound(ctx context.Context) error {
 	t.innerSeconds = 0
 	var delta float64
 	var std *float64
-	var out Outcome
+	var out exchange.Outcome
 	var err error
 	began := t.hooks.Now()
 	switch t.cfg.Strategy {
@@ -70,7 +71,7 @@ func (t *Trainer) oneRound(ctx context.Context) error {
 }
 
 // diloco is one round of Algorithm 1 of arXiv 2311.08105.
-func (t *Trainer) diloco(ctx context.Context) (out Outcome, norm float64, err error) {
+func (t *Trainer) diloco(ctx context.Context) (out exchange.Outcome, norm float64, err error) {
 	if err := t.innerSteps(ctx); err != nil { // θ ← InnerOpt(θ, ∇L), H times
 		return out, 0, err
 	}
@@ -99,7 +100,7 @@ func (t *Trainer) diloco(ctx context.Context) (out Outcome, norm float64, err er
 
 // nolocoRound is one round of section 3 of arXiv 2506.10911, with φ exchanged
 // under the inner steps.
-func (t *Trainer) nolocoRound(ctx context.Context) (out Outcome, norm float64, std *float64, err error) {
+func (t *Trainer) nolocoRound(ctx context.Context) (out exchange.Outcome, norm float64, std *float64, err error) {
 	if !t.cfg.FastOnly {
 		if err := t.startPrefetch(ctx); err != nil { // mean φ
 			return out, 0, nil, err
@@ -121,7 +122,7 @@ func (t *Trainer) nolocoRound(ctx context.Context) (out Outcome, norm float64, s
 	if err != nil || out.Behind {
 		return out, norm, nil, err
 	}
-	var slow Outcome
+	var slow exchange.Outcome
 	members := out.Members
 	if !t.cfg.FastOnly {
 		began := t.hooks.Now()
@@ -139,7 +140,7 @@ func (t *Trainer) nolocoRound(ctx context.Context) (out Outcome, norm float64, s
 }
 
 // ddp is one step of data-parallel training: the mean gradient, then AdamW.
-func (t *Trainer) ddp(ctx context.Context) (out Outcome, norm float64, err error) {
+func (t *Trainer) ddp(ctx context.Context) (out exchange.Outcome, norm float64, err error) {
 	if err := ctx.Err(); err != nil {
 		return out, 0, err
 	}
@@ -165,8 +166,8 @@ func (t *Trainer) ddp(ctx context.Context) (out Outcome, norm float64, err error
 }
 
 // alone is the inner steps of one round, and nothing else.
-func (t *Trainer) alone(ctx context.Context) (Outcome, error) {
-	return Outcome{Members: []int{t.cfg.Worker}, Attempts: 1}, t.innerSteps(ctx)
+func (t *Trainer) alone(ctx context.Context) (exchange.Outcome, error) {
+	return exchange.Outcome{Members: []int{t.cfg.Worker}, Attempts: 1}, t.innerSteps(ctx)
 }
 
 // innerSteps trains to the end of the round in progress.

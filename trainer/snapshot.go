@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"loco/gossip/exchange"
 	"loco/kernels"
 )
 
@@ -267,7 +268,7 @@ func (t *Trainer) replay(r Replay) error {
 	if block := t.cfg.Format.Check(n, r.Mean); block >= 0 {
 		return fmt.Errorf("trainer: replay round %d: block %d of its mean is nothing that is encoded", t.round, block)
 	}
-	mean := []Term{{r.Mean, 1}}
+	mean := []exchange.Term{{Bytes: r.Mean, Share: 1}}
 	switch t.cfg.Strategy {
 	case "diloco":
 		t.outerStep(mean)

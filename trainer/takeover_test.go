@@ -5,11 +5,15 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"loco/gossip/exchange"
 )
 
 // weighed is the mean of one worker, over so many tokens.
 func weighed(tokens float64) averagerWith {
-	return func([]float32) Outcome { return Outcome{Members: []int{0}, Attempts: 1, Tokens: tokens} }
+	return func([]float32) exchange.Outcome {
+		return exchange.Outcome{Members: []int{0}, Attempts: 1, Tokens: tokens}
+	}
 }
 
 // trainTo trains to the end of a round.
@@ -144,7 +148,7 @@ func TestWhoIsWhereTheOthersAreKeepsItsSteps(t *testing.T) {
 func TestDoubtfulStepsAreNotCarried(t *testing.T) {
 	cfg := diloco(4, 20)
 	cfg.SlowCycle = 3
-	leftOut := averagerWith(func([]float32) Outcome { return Outcome{Members: []int{1}, Attempts: 1, Tokens: 10} })
+	leftOut := averagerWith(func([]float32) exchange.Outcome { return exchange.Outcome{Members: []int{1}, Attempts: 1, Tokens: 10} })
 	tr := start(t, cfg, newQuadratic(5, drift(0)), Hooks{Average: leftOut})
 	trainTo(t, tr, 1)
 	if tr.pending.steps != 4 {
@@ -167,7 +171,7 @@ func TestDoubtfulStepsAreNotCarried(t *testing.T) {
 	tokens := tr.pending.tokens
 	torn := start(t, cfg, newQuadratic(5, drift(0)), Hooks{Average: leftOut}) // its exchange ended without a result
 	trainTo(t, torn, 1)
-	torn.hooks.Average = averagerWith(func([]float32) Outcome { return Outcome{Behind: true, Why: "a test", Attempts: 1} })
+	torn.hooks.Average = averagerWith(func([]float32) exchange.Outcome { return exchange.Outcome{Behind: true, Why: "a test", Attempts: 1} })
 	torn.hooks.Fetch = func(context.Context) (*Snapshot, error) { return nil, ErrNobody }
 	if err := torn.oneRound(lockedContext(t, torn)); err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"loco/gossip/exchange"
 	"loco/kernels"
 )
 
@@ -124,21 +125,21 @@ type exactWorker struct {
 }
 
 // onFloats does with the values of a vector in fp32 what a test wants to be its mean.
-func onFloats(v Vector, f func(vec []float32) (Outcome, error)) (Outcome, error) {
+func onFloats(v exchange.Vector, f func(vec []float32) (exchange.Outcome, error)) (exchange.Outcome, error) {
 	vec := make([]float32, v.Values)
 	kernels.FormatFP32.Decode(vec, v.Bytes)
 	out, err := f(vec)
 	mean := make([]byte, len(v.Bytes))
 	kernels.FormatFP32.Encode(mean, vec)
-	out.Mean = []Term{{mean, 1}}
+	out.Mean = []exchange.Term{{Bytes: mean, Share: 1}}
 	return out, err
 }
 
-func (w *exactWorker) Average(ctx context.Context, round uint64, part Part, v Vector, weight float64, from Base) (Outcome, error) {
-	return onFloats(v, func(vec []float32) (Outcome, error) { return w.average(ctx, round, part, vec, weight, from) })
+func (w *exactWorker) Average(ctx context.Context, round uint64, part exchange.Part, v exchange.Vector, weight float64, from exchange.Base) (exchange.Outcome, error) {
+	return onFloats(v, func(vec []float32) (exchange.Outcome, error) { return w.average(ctx, round, part, vec, weight, from) })
 }
 
-func (w *exactWorker) average(ctx context.Context, round uint64, part Part, vec []float32, weight float64, from Base) (Outcome, error) {
+func (w *exactWorker) average(ctx context.Context, round uint64, part exchange.Part, vec []float32, weight float64, from exchange.Base) (exchange.Outcome, error) {
 	w.mu.Lock()
 	key := [2]uint64{round, uint64(part)}
 	m := w.open[key]
@@ -158,9 +159,9 @@ func (w *exactWorker) average(ctx context.Context, round uint64, part Part, vec 
 		w.mu.Lock()
 		m.here--
 		w.mu.Unlock()
-		return Outcome{}, ctx.Err()
+		return exchange.Outcome{}, ctx.Err()
 	}
-	out := Outcome{Attempts: 1}
+	out := exchange.Outcome{Attempts: 1}
 	total := 0.0
 	for k, v := range m.weight {
 		total += v
@@ -311,10 +312,10 @@ func TestInnerStateIsUntouchedByTheOuterStep(t *testing.T) {
 
 type averagerFunc func(vec []float32)
 
-func (f averagerFunc) Average(_ context.Context, _ uint64, _ Part, v Vector, _ float64, _ Base) (Outcome, error) {
-	return onFloats(v, func(vec []float32) (Outcome, error) {
+func (f averagerFunc) Average(_ context.Context, _ uint64, _ exchange.Part, v exchange.Vector, _ float64, _ exchange.Base) (exchange.Outcome, error) {
+	return onFloats(v, func(vec []float32) (exchange.Outcome, error) {
 		f(vec)
-		return Outcome{Members: []int{0}, Attempts: 1}, nil
+		return exchange.Outcome{Members: []int{0}, Attempts: 1}, nil
 	})
 }
 
@@ -449,10 +450,10 @@ type behindOnce struct {
 	told *bool
 }
 
-func (b behindOnce) Average(ctx context.Context, round uint64, part Part, vec Vector, w float64, d Base) (Outcome, error) {
+func (b behindOnce) Average(ctx context.Context, round uint64, part exchange.Part, vec exchange.Vector, w float64, d exchange.Base) (exchange.Outcome, error) {
 	if !*b.told {
 		*b.told = true
-		return Outcome{Behind: true, Why: "round 3 is under way"}, nil
+		return exchange.Outcome{Behind: true, Why: "round 3 is under way"}, nil
 	}
 	return b.Averager.Average(ctx, round, part, vec, w, d)
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 
+	"loco/gossip/exchange"
 	"loco/kernels"
 )
 
@@ -122,7 +123,7 @@ func (v *vectors) restart() {
 }
 
 // apply sets x to a mean; without terms x stays as it is.
-func (v *vectors) apply(x kernels.Buffer, f kernels.Format, mean []Term) {
+func (v *vectors) apply(x kernels.Buffer, f kernels.Format, mean []exchange.Term) {
 	if len(mean) == 1 && mean[0].Share == 1 {
 		v.Decode(x, f, mean[0].Bytes)
 		return

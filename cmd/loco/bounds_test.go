@@ -77,7 +77,7 @@ func startsWith(t *testing.T, m mesh.Mesh, cfg *config.Config) error {
 		return err
 	}
 	meters := newMeters(spec, last, "cpu", 1, func() []mesh.Member { return nil })
-	x, err := newExchange(cfg, m, last, &sharer{wait: cfg.Sync.Deadline.Std()}, "", func(any) {}, meters, slog.New(slog.DiscardHandler))
+	x, err := newPeers(cfg, m, last, &sharer{wait: cfg.Sync.Deadline.Std()}, "", func(any) {}, meters, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}

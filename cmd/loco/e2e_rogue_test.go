@@ -17,6 +17,7 @@ import (
 
 	"loco/gossip"
 	"loco/gossip/codec"
+	"loco/gossip/exchange"
 	"loco/mesh"
 	"loco/mesh/p2p"
 	"loco/trainer"
@@ -114,9 +115,9 @@ func (r *rogue) average(t *testing.T) {
 	nan := bytes.Repeat(binary.LittleEndian.AppendUint32(nil, math.Float32bits(float32(math.NaN()))), r.spec.parameters())
 	go func() {
 		for t.Context().Err() == nil {
-			if st, err := a.FetchState(t.Context(), gossip.Want{}); err == nil {
+			if st, err := a.FetchState(t.Context(), exchange.Want{}); err == nil {
 				m := st.Past[len(st.Past)-1]
-				a.Average(t.Context(), m.Round, gossip.Delta, gossip.Vector{Values: r.spec.parameters(), Bytes: nan}, 100, gossip.Base{Digest: m.Digest})
+				a.Average(t.Context(), m.Round, exchange.Delta, exchange.Vector{Values: r.spec.parameters(), Bytes: nan}, 100, exchange.Base{Digest: m.Digest})
 			}
 		}
 	}()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"loco/gossip"
+	"loco/gossip/exchange"
 	"loco/mesh"
 	"loco/trainer"
 	"loco/worker/config"
@@ -26,36 +27,36 @@ const (
 // alive and not ready, before the worker gives up.
 const deadlinesMax = 20
 
-// gossiper is what the all-reduce and the pair exchange have in common.
-type gossiper interface {
-	Average(ctx context.Context, round uint64, part gossip.Part, vec gossip.Vector, weight float64, from gossip.Base) (gossip.Outcome, error)
-	FetchState(ctx context.Context, want gossip.Want) (gossip.Fetched, error)
+// averager is what the all-reduce and the pair exchange have in common.
+type averager interface {
+	trainer.Averager
+	FetchState(ctx context.Context, want exchange.Want) (exchange.Fetched, error)
+	Over(round uint64, tokens float64) bool
+	Awaited(round uint64) bool
 	Close() error
 }
 
-// exchange plugs gossip into the trainer.
-type exchange struct {
-	gossiper
-	over              func(round uint64, tokens float64) bool // the trainer's Over hook
-	awaited           func(round uint64) bool                 // and its Awaited
+// peers is the averager of the run's strategy, whose exchanges are counted and logged.
+type peers struct {
+	averager
 	late              lateWatch
-	codec, stateCodec string             // of pseudo-gradients and of weights
-	own               func() gossip.Want // what this worker holds; set with the trainer
-	planned           int                // workers
+	codec, stateCodec string               // of pseudo-gradients and of weights
+	own               func() exchange.Want // what this worker holds; set with the trainer
+	planned           int                  // workers
 	meters            *meters
 	log               *slog.Logger
 }
 
-// newExchange makes the averager of the run's strategy. share has the trainer's state for
+// newPeers makes the averager of the run's strategy. share has the trainer's state for
 // joiners; what an interrupted fetch has got is kept in dir. report takes the exchange's events.
-func newExchange(cfg *config.Config, m mesh.Mesh, worker int, share *sharer, dir string, report func(any), meters *meters, log *slog.Logger) (*exchange, error) {
+func newPeers(cfg *config.Config, m mesh.Mesh, worker int, share *sharer, dir string, report func(any), meters *meters, log *slog.Logger) (*peers, error) {
 	c, state, err := codecsOf(cfg)
 	if err != nil {
 		return nil, err
 	}
 	g := gossip.Config{
 		Mesh: m, Worker: worker, Codec: c, StateCodec: state,
-		Deadline: cfg.Sync.Deadline.Std(), Grace: cfg.Sync.Grace.Std(), GraceMin: cfg.Sync.GraceMin.Std(), SlowCycle: cfg.Sync.SlowCycle,
+		Deadline: cfg.Sync.Deadline.Std(), Deadlines: deadlinesMax, Grace: cfg.Sync.Grace.Std(), GraceMin: cfg.Sync.GraceMin.Std(), SlowCycle: cfg.Sync.SlowCycle,
 		Detection: meshTimes(cfg.Mesh).Detection(),
 		MaxState:  64 + 4*4*int64(modelConfig(cfg).Parameters()) + 1<<16, // four vectors and their names
 		Seed:      cfg.Run.Seed, MaxLag: cfg.Sync.MaxLag, Logger: log,
@@ -70,43 +71,26 @@ func newExchange(cfg *config.Config, m mesh.Mesh, worker int, share *sharer, dir
 	if cfg.Sync.Quorum == config.Majority {
 		g.Quorum = cfg.Run.Workers
 	}
-	x := &exchange{codec: c.Name(), stateCodec: state.Name(), planned: cfg.Run.Workers, meters: meters, log: log}
+	x := &peers{codec: c.Name(), stateCodec: state.Name(), planned: cfg.Run.Workers, meters: meters, log: log}
 	x.late = lateWatch{worker: worker, meters: meters, log: log, report: report}
 	if cfg.Sync.Strategy == config.NoLoCo {
-		var pairs *gossip.Pairs
-		pairs, err = gossip.NewPairs(g)
-		x.gossiper, x.over = pairs, func(round uint64, _ float64) bool { return pairs.Over(round) }
+		x.averager, err = gossip.NewPairs(g)
 	} else {
-		var all *gossip.AllReduce
-		all, err = gossip.NewAllReduce(g)
-		x.gossiper, x.over, x.awaited = all, all.Over, all.Awaited
+		x.averager, err = gossip.NewAllReduce(g)
 	}
 	return x, err
 }
 
-// Average is the trainer's way to the others.
-func (x *exchange) Average(ctx context.Context, round uint64, part trainer.Part, vec trainer.Vector, weight float64, from trainer.Base) (trainer.Outcome, error) {
-	g, codec := gossip.Delta, x.codec
-	if part == trainer.Slow {
-		g, codec = gossip.Slow, x.stateCodec
+// Average is the averager's, counted and logged.
+func (x *peers) Average(ctx context.Context, round uint64, part exchange.Part, vec exchange.Vector, weight float64, from exchange.Base) (exchange.Outcome, error) {
+	codec := x.codec
+	if part == exchange.Slow {
+		codec = x.stateCodec
 	}
-	out, err := x.gossiper.Average(ctx, round, g, gossip.Vector(vec), weight, gossip.Base(from))
-	for n := 1; errors.Is(err, gossip.ErrDeadline) && n < deadlinesMax && ctx.Err() == nil; n++ {
-		// Most of the others are alive and not ready: slower, not lost. Going on without
-		// them would fork the run.
-		x.log.Warn("still waiting for the others", "round", round+1, "deadlines", n, "error", err)
-		before := out
-		out, err = x.gossiper.Average(ctx, round, g, gossip.Vector(vec), weight, gossip.Base(from))
-		out.BytesSent += before.BytesSent
-		out.BytesReceived += before.BytesReceived
-		out.Attempts += before.Attempts
-		out.Rejected = append(before.Rejected, out.Rejected...)
-		s := before.Seconds
-		out.Seconds.Wait += s.Wait + s.Encode + s.Transfer + s.Decode
-	}
+	out, err := x.averager.Average(ctx, round, part, vec, weight, from)
 	x.meters.bytes.WithLabelValues("sent", codec, "direct").Add(float64(out.BytesSent))
 	x.meters.bytes.WithLabelValues("received", codec, "direct").Add(float64(out.BytesReceived))
-	if err == nil && part == trainer.Delta && len(out.Members) == 1 && x.planned > 1 {
+	if err == nil && part == exchange.Delta && len(out.Members) == 1 && x.planned > 1 {
 		x.log.Warn("nobody else was in the mean of this round", "round", round+1)
 	}
 	if out.Torn {
@@ -117,18 +101,10 @@ func (x *exchange) Average(ctx context.Context, round uint64, part trainer.Part,
 		x.meters.rejected.Inc()
 		x.log.Warn("left out of a round", "round", round+1, "who", r)
 	}
-	if err == nil && !out.Behind && part == trainer.Delta {
+	if err == nil && !out.Behind && part == exchange.Delta {
 		x.late.see(round+1, out.Late)
 	}
-	var mean []trainer.Term
-	for _, term := range out.Mean {
-		mean = append(mean, trainer.Term(term))
-	}
-	return trainer.Outcome{
-		Mean: mean, Members: out.Members, Tokens: out.Tokens, Former: out.Former, Behind: out.Behind, Why: out.Why, Attempts: out.Attempts,
-		BytesSent: out.BytesSent, BytesReceived: out.BytesReceived,
-		Seconds: trainer.ExchangeSeconds(out.Seconds),
-	}, err
+	return out, err
 }
 
 // stateRoot is the digest of a state by the sums of its vectors.
@@ -140,10 +116,10 @@ func stateRoot(round uint64, sums map[string][32]byte) [32]byte {
 }
 
 // fetch is the trainer's Fetch hook: it gets the others' state.
-func (x *exchange) fetch(ctx context.Context) (*trainer.Snapshot, error) {
+func (x *peers) fetch(ctx context.Context) (*trainer.Snapshot, error) {
 	began := time.Now()
 	st, err := x.FetchState(ctx, x.own())
-	if errors.Is(err, gossip.ErrNobody) {
+	if errors.Is(err, exchange.ErrNobody) {
 		return nil, trainer.ErrNobody
 	}
 	if err != nil {
@@ -186,9 +162,9 @@ func (x *exchange) fetch(ctx context.Context) (*trainer.Snapshot, error) {
 }
 
 // wants says what a fetch is for: the moments only where this worker has none of its own.
-func (w *worker) wants() gossip.Want {
+func (w *worker) wants() exchange.Want {
 	h := w.trainer.Head()
-	want := gossip.Want{Own: gossip.Mark{Round: h.Round, Digest: h.Digest}, Length: w.spec.parameters()}
+	want := exchange.Want{Own: exchange.Mark{Round: h.Round, Digest: h.Digest}, Length: w.spec.parameters()}
 	if c := w.spec.cfg.Sync; c.JoinMoments == config.FetchMoments && c.Strategy != config.DDP && w.trainer.Updates() == 0 {
 		want.Moments = true
 	}
@@ -202,45 +178,45 @@ type sharer struct {
 }
 
 // head says where the trainer stands.
-func (s *sharer) head() (gossip.Head, bool) {
+func (s *sharer) head() (exchange.Head, bool) {
 	t := s.trainer.Load()
 	if t == nil {
-		return gossip.Head{}, false
+		return exchange.Head{}, false
 	}
 	h := t.Head()
-	head := gossip.Head{Round: h.Round, Step: h.Step, Since: h.Since, Digest: h.Digest, Tokens: h.RunTokens}
+	head := exchange.Head{Mark: exchange.Mark{Round: h.Round, Digest: h.Digest}, Step: h.Step, Since: h.Since, Tokens: h.RunTokens}
 	for _, m := range h.Past {
-		head.Past = append(head.Past, gossip.Mark{Round: m.Round, Digest: m.Digest})
+		head.Past = append(head.Past, exchange.Mark{Round: m.Round, Digest: m.Digest})
 	}
 	return head, true
 }
 
-func (s *sharer) share() (gossip.State, error) {
+func (s *sharer) share() (exchange.State, error) {
 	return s.capture(func(ctx context.Context, t *trainer.Trainer, snap *trainer.Snapshot) (err error) {
 		snap.Digest, err = t.CaptureShared(ctx, snap)
 		return err
 	})
 }
 
-func (s *sharer) moments() (gossip.State, error) {
+func (s *sharer) moments() (exchange.State, error) {
 	return s.capture(func(ctx context.Context, t *trainer.Trainer, snap *trainer.Snapshot) error {
 		return t.CaptureMoments(ctx, snap)
 	})
 }
 
-func (s *sharer) capture(f func(context.Context, *trainer.Trainer, *trainer.Snapshot) error) (gossip.State, error) {
+func (s *sharer) capture(f func(context.Context, *trainer.Trainer, *trainer.Snapshot) error) (exchange.State, error) {
 	t := s.trainer.Load()
 	if t == nil {
-		return gossip.State{}, errors.New("this worker does not hold the run's state yet")
+		return exchange.State{}, errors.New("this worker does not hold the run's state yet")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.wait)
 	defer cancel()
 	var snap trainer.Snapshot
 	if err := f(ctx, t, &snap); err != nil {
-		return gossip.State{}, err
+		return exchange.State{}, err
 	}
-	st := gossip.State{Round: snap.Round, Digest: snap.Digest, Tokens: snap.RunTokens, Updates: snap.Updates}
-	for _, v := range []gossip.NamedVector{{Name: sharedSlow, Data: snap.Slow}, {Name: sharedMomentum, Data: snap.Momentum}, {Name: sharedM, Data: snap.M}, {Name: sharedV, Data: snap.V}} {
+	st := exchange.State{Mark: exchange.Mark{Round: snap.Round, Digest: snap.Digest}, Tokens: snap.RunTokens, Updates: snap.Updates}
+	for _, v := range []exchange.Named{{Name: sharedSlow, Data: snap.Slow}, {Name: sharedMomentum, Data: snap.Momentum}, {Name: sharedM, Data: snap.M}, {Name: sharedV, Data: snap.V}} {
 		if len(v.Data) > 0 {
 			st.Vectors = append(st.Vectors, v)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"loco/gossip"
 	"loco/gossip/codec"
+	"loco/gossip/exchange"
 	"loco/mesh"
 	"loco/mesh/p2p"
 	"loco/trainer"
@@ -112,7 +113,7 @@ func BenchmarkStepWhileServing(b *testing.B) {
 			go func() {
 				defer close(fetching)
 				for c.serve && ctx.Err() == nil {
-					if _, err := v.fetch.FetchState(ctx, gossip.Want{}); err != nil && ctx.Err() == nil {
+					if _, err := v.fetch.FetchState(ctx, exchange.Want{}); err != nil && ctx.Err() == nil {
 						b.Error(err)
 					}
 				}
@@ -147,7 +148,7 @@ func BenchmarkJoin(b *testing.B) {
 			v := newServed(b, sources, 10_000_000)
 			var bytes int64
 			for b.Loop() {
-				f, err := v.fetch.FetchState(b.Context(), gossip.Want{})
+				f, err := v.fetch.FetchState(b.Context(), exchange.Want{})
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"loco/gossip/exchange"
 	"loco/kernels"
 	"loco/trainer"
 	"loco/trainer/data"
@@ -36,7 +37,7 @@ type seatOf struct {
 	worker int
 }
 
-func (s seatOf) Average(_ context.Context, _ uint64, _ trainer.Part, vec trainer.Vector, weight float64, _ trainer.Base) (trainer.Outcome, error) {
+func (s seatOf) Average(_ context.Context, _ uint64, _ exchange.Part, vec exchange.Vector, weight float64, _ exchange.Base) (exchange.Outcome, error) {
 	s.mu.Lock()
 	s.vecs[s.worker] = vec.Bytes
 	done := s.round
@@ -53,7 +54,7 @@ func (s seatOf) Average(_ context.Context, _ uint64, _ trainer.Part, vec trainer
 	}
 	s.mu.Unlock()
 	<-done
-	out := trainer.Outcome{Mean: []trainer.Term{{Bytes: s.mean, Share: 1}}, Attempts: 1, Tokens: weight * float64(s.n)}
+	out := exchange.Outcome{Mean: []exchange.Term{{Bytes: s.mean, Share: 1}}, Attempts: 1, Tokens: weight * float64(s.n)}
 	for k := range s.n {
 		out.Members = append(out.Members, k)
 	}

@@ -4,7 +4,7 @@ import (
 	"log/slog"
 	"strconv"
 
-	"loco/gossip"
+	"loco/gossip/exchange"
 )
 
 // lateEvent says that a worker began to be late in most rounds, or is not any more, as the
@@ -29,7 +29,7 @@ type lateWatch struct {
 }
 
 // see takes in who is late after a round.
-func (l *lateWatch) see(round uint64, late []gossip.Late) {
+func (l *lateWatch) see(round uint64, late []exchange.Late) {
 	now := map[int]bool{}
 	for _, w := range late {
 		now[w.Worker] = true

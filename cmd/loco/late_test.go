@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"loco/gossip"
+	"loco/gossip/exchange"
 	"loco/mesh"
 	"loco/trainer"
 	"loco/worker/config"
@@ -43,11 +43,11 @@ func TestLateWorkersAreNamedOnce(t *testing.T) {
 		}
 		return 0
 	}
-	three := gossip.Late{Worker: 3, By: 2 * time.Second}
+	three := exchange.Late{Worker: 3, By: 2 * time.Second}
 	l.see(4, nil)
-	l.see(5, []gossip.Late{three})
-	l.see(6, []gossip.Late{{Worker: 2}, three})
-	l.see(7, []gossip.Late{{Worker: 2}, three})
+	l.see(5, []exchange.Late{three})
+	l.see(6, []exchange.Late{{Worker: 2}, three})
+	l.see(7, []exchange.Late{{Worker: 2}, three})
 	if len(events) != 2 || *events[0] != (lateEvent{"late", 1, 5, 3, true, 2}) || *events[1] != (lateEvent{"late", 1, 6, 2, true, 0}) {
 		t.Fatalf("events %+v", events)
 	}
@@ -57,7 +57,7 @@ func TestLateWorkersAreNamedOnce(t *testing.T) {
 	if got := strings.Count(text.String(), "is late in most rounds"); got != 2 {
 		t.Errorf("named %d times in the log:\n%s", got, text.String())
 	}
-	l.see(8, []gossip.Late{{Worker: 2}})
+	l.see(8, []exchange.Late{{Worker: 2}})
 	if s := b.summarise(1, 1, nil); len(events) != 3 || events[2].Late || events[2].Who != 3 || !slices.Equal(s.LateWorkers, []int{2}) {
 		t.Errorf("events %+v, the summary names %v", events, s.LateWorkers)
 	}

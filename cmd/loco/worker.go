@@ -95,7 +95,7 @@ type worker struct {
 	set      data.Set
 	runID    string
 	mesh     *p2p.Mesh
-	exchange *exchange
+	exchange *peers
 	compute  *compute
 	replicas []trainer.Replica // the model, on each of its devices
 	trainer  *trainer.Trainer
@@ -242,11 +242,11 @@ func (w *worker) buildTrainer() error {
 	w.sharer = share
 	hooks := trainer.Hooks{Report: w.report}
 	if c.Sync.Strategy != config.Alone {
-		if w.exchange, err = newExchange(c, w.mesh, w.seat.number, share, w.seat.dir, w.report, w.meters, w.log); err != nil {
+		if w.exchange, err = newPeers(c, w.mesh, w.seat.number, share, w.seat.dir, w.report, w.meters, w.log); err != nil {
 			return err
 		}
 		w.closers = append(w.closers, w.exchange.Close)
-		hooks.Average, hooks.Fetch, hooks.Over, hooks.Awaited = w.exchange, w.exchange.fetch, w.exchange.over, w.exchange.awaited
+		hooks.Average, hooks.Fetch, hooks.Over, hooks.Awaited = w.exchange, w.exchange.fetch, w.exchange.Over, w.exchange.Awaited
 		w.exchange.own = w.wants
 	}
 	if w.saver, err = w.spec.newSaver(w.seat, w.runID, w.checkpointConfig()); err != nil {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+
+	"loco/gossip/exchange"
 )
 
 // Limits of what a peer may send.
@@ -22,12 +24,12 @@ const (
 )
 
 // Part says which vector of a round is averaged.
-type Part uint8
+type Part = exchange.Part
 
 // The vectors that cross the network.
 const (
-	Delta Part = iota // pseudo-gradient, or the gradient when H = 1
-	Slow              // NoLoCo's φ, known before the inner phase ends
+	Delta = exchange.Delta
+	Slow  = exchange.Slow
 )
 
 // Type numbers what a frame carries. Numbers are only ever added: peers of

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"loco/gossip/exchange"
 	"loco/mesh"
 )
 
@@ -48,12 +49,7 @@ func (p *pace) expected(most time.Duration) (median, deviation time.Duration, ok
 }
 
 // Late is a worker that is late in most rounds.
-type Late struct {
-	Worker int
-	// By is the median of its lateness, 0 where it mostly does not come at all before the
-	// round is decided.
-	By time.Duration
-}
+type Late = exchange.Late
 
 // Late names the workers that come so late in most rounds that waiting for them does not
 // pay, ascending. Each worker judges by what it has seen itself.
@@ -67,7 +63,7 @@ func (m *Rounds) Late() (late []Late) {
 		if by >= missed {
 			by = 0
 		}
-		late = append(late, Late{p.Worker, by})
+		late = append(late, Late{Worker: p.Worker, By: by})
 	}
 	slices.SortFunc(late, func(a, b Late) int { return a.Worker - b.Worker })
 	return late

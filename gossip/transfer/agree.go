@@ -81,7 +81,7 @@ func Agreed(lineage []Voice, round uint64) (digest [32]byte, ok bool) {
 func Newest(lineage []Voice) (m Mark, ok bool) {
 	for _, v := range lineage {
 		if d, agreed := Agreed(lineage, v.Round); agreed && (!ok || v.Round > m.Round) {
-			m, ok = Mark{v.Round, d}, true
+			m, ok = Mark{Round: v.Round, Digest: d}, true
 		}
 	}
 	return m, ok

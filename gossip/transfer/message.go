@@ -8,6 +8,8 @@ import (
 	"io"
 	"math"
 	"time"
+
+	"loco/gossip/exchange"
 )
 
 // Type is the type of a frame.
@@ -36,10 +38,7 @@ const (
 const Magic = magic
 
 // Mark is a state that a run was in: the one that Round starts from.
-type Mark struct {
-	Round  uint64
-	Digest [32]byte
-}
+type Mark = exchange.Mark
 
 // Ask asks a member where it stands. Coming says that the joiner is about to be ready.
 type Ask struct{ Coming bool }
@@ -158,7 +157,7 @@ func ParseAnswer(p []byte) (a Answer, err error) {
 		return Answer{}, fmt.Errorf("answer of %v tokens that replays round %d on in round %d, which began %v ago", a.Tokens, a.Oldest, a.Round, a.Since)
 	}
 	for p = p[answerLen:]; len(p) > 0; p = p[markLen:] {
-		m := Mark{binary.LittleEndian.Uint64(p), [32]byte(p[8:markLen])}
+		m := Mark{Round: binary.LittleEndian.Uint64(p), Digest: [32]byte(p[8:markLen])}
 		if n := len(a.Marks); n > 0 && m.Round <= a.Marks[n-1].Round || m.Round > a.Round {
 			return Answer{}, fmt.Errorf("answer with a mark of round %d out of its order", m.Round)
 		}

@@ -34,7 +34,7 @@ func FuzzManifest(f *testing.F) {
 
 func FuzzMessages(f *testing.F) {
 	f.Add(AppendFrame(nil, TypeAsk, Ask{Coming: true}.Append(nil)))
-	f.Add(AppendFrame(nil, TypeAnswer, Answer{Ready: true, Round: 3, Oldest: 1, Tokens: 5, Held: [32]byte{1}, Marks: []Mark{{1, [32]byte{1}}, {2, [32]byte{2}}}}.Append(nil)))
+	f.Add(AppendFrame(nil, TypeAnswer, Answer{Ready: true, Round: 3, Oldest: 1, Tokens: 5, Held: [32]byte{1}, Marks: []Mark{{Round: 1, Digest: [32]byte{1}}, {Round: 2, Digest: [32]byte{2}}}}.Append(nil)))
 	f.Add(AppendFrame(nil, TypeTake, Take{Kind: Result, Exact: true, Round: 2}.Append(nil)))
 	f.Add(AppendFrame(nil, TypeGet, Get{[32]byte{1}, 5}.Append(nil)))
 	f.Add(AppendFrame(nil, TypeRefuse, AppendRefuse(nil, "no")))
@@ -85,7 +85,7 @@ func TestGoldenBytes(t *testing.T) {
 		{"get", "08" + zeros(31) + "03000000", Get{[32]byte{8}, 3}.Append(nil)},
 		{"answer", "01" + "0300000000000000" + "4600000000000000" + "0700000000000000" + "0000000000000840" + "05" + zeros(31) + "0200000000000000" + "0100000000000000" + "06" + zeros(31) +
 			"0100" + "0200000000000000" + "04" + zeros(31),
-			Answer{true, 3, 70, 7, 3, [32]byte{5}, 2, 1, [32]byte{6}, []Mark{{2, [32]byte{4}}}}.Append(nil)},
+			Answer{true, 3, 70, 7, 3, [32]byte{5}, 2, 1, [32]byte{6}, []Mark{{Round: 2, Digest: [32]byte{4}}}}.Append(nil)},
 		{"manifest", hex.EncodeToString([]byte(magic)) + "01" + "0400000000000000" + "07" + zeros(31) + "0000000000000440" + "5000000000000000" + "00000400" + "0200" +
 			"0400" + hex.EncodeToString([]byte("slow")) + "0400040000000000" + "01" + zeros(31) + "0800" + hex.EncodeToString([]byte("momentum")) + "0800000000000000" + "02" + zeros(31) +
 			"02000000" + "03" + zeros(31) + "04" + zeros(31), sample().Append(nil)},
@@ -137,13 +137,13 @@ func TestAgree(t *testing.T) {
 		newest Mark
 		ok     bool
 	}{
-		{"all alike", []Voice{voice(0, 5, 50, 5), voice(1, 5, 50, 5), voice(2, 5, 50, 5)}, []int{0, 1, 2}, Mark{5, d(5)}, true},
-		{"some a round behind", []Voice{voice(0, 5, 50, 5), voice(1, 6, 60, 6, Mark{5, d(5)}), voice(2, 5, 50, 5)}, []int{1, 0, 2}, Mark{6, d(6)}, true},
-		{"most a round ahead", []Voice{voice(0, 5, 50, 5), voice(1, 6, 60, 6, Mark{5, d(5)}), voice(2, 6, 60, 6, Mark{5, d(5)})}, []int{1, 2, 0}, Mark{6, d(6)}, true},
-		{"wrong bits in one", []Voice{voice(0, 5, 50, 9), voice(1, 5, 50, 5), voice(2, 5, 50, 5)}, []int{1, 2}, Mark{5, d(5)}, true},
-		{"a heavier fork of fewer", []Voice{voice(0, 5, 50, 5), voice(1, 5, 50, 5), voice(2, 4, 90, 9, Mark{3, d(3)})}, []int{2}, Mark{4, d(9)}, true},
-		{"two of equal weight", []Voice{voice(0, 5, 50, 9), voice(1, 5, 50, 5)}, []int{0}, Mark{5, d(9)}, true},
-		{"three ahead, one of them with wrong bits", []Voice{voice(0, 6, 60, 9, Mark{5, d(5)}), voice(1, 6, 60, 6, Mark{5, d(5)}), voice(2, 6, 60, 6, Mark{5, d(5)}), voice(3, 5, 50, 5)}, []int{1, 2, 3}, Mark{6, d(6)}, true},
+		{"all alike", []Voice{voice(0, 5, 50, 5), voice(1, 5, 50, 5), voice(2, 5, 50, 5)}, []int{0, 1, 2}, Mark{Round: 5, Digest: d(5)}, true},
+		{"some a round behind", []Voice{voice(0, 5, 50, 5), voice(1, 6, 60, 6, Mark{Round: 5, Digest: d(5)}), voice(2, 5, 50, 5)}, []int{1, 0, 2}, Mark{Round: 6, Digest: d(6)}, true},
+		{"most a round ahead", []Voice{voice(0, 5, 50, 5), voice(1, 6, 60, 6, Mark{Round: 5, Digest: d(5)}), voice(2, 6, 60, 6, Mark{Round: 5, Digest: d(5)})}, []int{1, 2, 0}, Mark{Round: 6, Digest: d(6)}, true},
+		{"wrong bits in one", []Voice{voice(0, 5, 50, 9), voice(1, 5, 50, 5), voice(2, 5, 50, 5)}, []int{1, 2}, Mark{Round: 5, Digest: d(5)}, true},
+		{"a heavier fork of fewer", []Voice{voice(0, 5, 50, 5), voice(1, 5, 50, 5), voice(2, 4, 90, 9, Mark{Round: 3, Digest: d(3)})}, []int{2}, Mark{Round: 4, Digest: d(9)}, true},
+		{"two of equal weight", []Voice{voice(0, 5, 50, 9), voice(1, 5, 50, 5)}, []int{0}, Mark{Round: 5, Digest: d(9)}, true},
+		{"three ahead, one of them with wrong bits", []Voice{voice(0, 6, 60, 9, Mark{Round: 5, Digest: d(5)}), voice(1, 6, 60, 6, Mark{Round: 5, Digest: d(5)}), voice(2, 6, 60, 6, Mark{Round: 5, Digest: d(5)}), voice(3, 5, 50, 5)}, []int{1, 2, 3}, Mark{Round: 6, Digest: d(6)}, true},
 		{"not ready", []Voice{{ID: "x", Worker: 3}}, nil, Mark{}, false},
 	} {
 		lineage := Agree(c.voices)

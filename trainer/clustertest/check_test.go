@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"loco/gossip"
+	"loco/gossip/exchange"
 	"loco/trainer"
 )
 
@@ -44,7 +44,7 @@ type tally struct{ results, restarts, resyncs, lostRounds, unknown, carried, for
 
 // place is where a contribution or a result belongs.
 type place struct {
-	part  trainer.Part
+	part  exchange.Part
 	round uint64
 	base  [32]byte
 }
@@ -148,7 +148,7 @@ func (c *checker) resyncs(p *process, e *trainer.ResyncEvent) {
 }
 
 // contributes takes in what a worker brings to a round.
-func (c *checker) contributes(p *process, round uint64, part trainer.Part, own []byte, weight float64, from trainer.Base) {
+func (c *checker) contributes(p *process, round uint64, part exchange.Part, own []byte, weight float64, from exchange.Base) {
 	encoded := slices.Clone(own)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -164,14 +164,14 @@ func (c *checker) contributes(p *process, round uint64, part trainer.Part, own [
 		l.asked = time.Now()
 	}
 	var steps []uint64
-	if l != nil && part == trainer.Delta && c.w.params.strategy != "ddp" {
+	if l != nil && part == exchange.Delta && c.w.params.strategy != "ddp" {
 		steps = slices.Clone(l.pending)
 		if want := float64(len(steps) * stepTokens); weight != want {
 			c.failed("%s brings %v tokens to round %d, and has trained %v since what it gave last", p.name(), weight, round, want)
 		}
 	}
 	c.given[at][p.index] = append(c.given[at][p.index], contribution{bits(c.w.mean(encoded, nil)), encoded, weight, steps})
-	if l != nil && part == trainer.Delta && c.w.params.strategy == "diloco" && l.base == from.Digest && l.result != ([32]byte{}) {
+	if l != nil && part == exchange.Delta && c.w.params.strategy == "diloco" && l.base == from.Digest && l.result != ([32]byte{}) {
 		c.failed("%s begins round %d from the state that it has applied a result to", p.name(), round)
 	}
 	// What lies far back is not looked at again: worlds live long.
@@ -187,7 +187,7 @@ func (c *checker) contributes(p *process, round uint64, part trainer.Part, own [
 	}
 }
 
-func (c *checker) place(round uint64, part trainer.Part, from trainer.Base) place {
+func (c *checker) place(round uint64, part exchange.Part, from exchange.Base) place {
 	if c.w.params.strategy == "noloco" {
 		from.Digest = [32]byte{} // partners hold different states
 	}
@@ -195,7 +195,7 @@ func (c *checker) place(round uint64, part trainer.Part, from trainer.Base) plac
 }
 
 // commits checks what a worker takes as the mean of a round.
-func (c *checker) commits(p *process, round uint64, part trainer.Part, vec []float32, from trainer.Base, out gossip.Outcome) {
+func (c *checker) commits(p *process, round uint64, part exchange.Part, vec []float32, from exchange.Base, out exchange.Outcome) {
 	c.mu.Lock()
 	c.tally.results++
 	at := c.place(round, part, from)
@@ -212,7 +212,7 @@ func (c *checker) commits(p *process, round uint64, part trainer.Part, vec []flo
 }
 
 // mean checks a result of an all-reduce against what its members brought.
-func (c *checker) mean(p *process, at place, vec []float32, out gossip.Outcome) {
+func (c *checker) mean(p *process, at place, vec []float32, out exchange.Outcome) {
 	picked, ok := c.isMean(at, vec, out.Members, out.Tokens, nil, 0)
 	if !ok {
 		c.failed("%s takes as the mean of %v over %v tokens in round %d what is not", p.name(), out.Members, out.Tokens, at.round)
@@ -274,7 +274,7 @@ func (c *checker) isMean(at place, vec []float32, members []int, tokens float64,
 
 // pair checks what a worker of NoLoCo goes on with: its own vector, or the mean of it and
 // one that its partner brought to a round nearby.
-func (c *checker) pair(p *process, at place, vec []float32, out gossip.Outcome) {
+func (c *checker) pair(p *process, at place, vec []float32, out exchange.Outcome) {
 	own := c.given[at][p.index]
 	mine := own[len(own)-1]
 	if len(out.Members) == 1 && out.Members[0] == p.index {

@@ -7,16 +7,16 @@ import (
 	"testing/synctest"
 	"time"
 
-	"loco/gossip"
+	"loco/gossip/exchange"
 )
 
 // tamper spoils what worker 1 gets from its exchange before the checker sees it, or what it
 // does with it afterwards.
 type tamper struct {
-	before, after func(p *process, own []byte, weight float64, out *gossip.Outcome)
+	before, after func(p *process, own []byte, weight float64, out *exchange.Outcome)
 }
 
-func (w *world) spoil(stage func(*process, []byte, float64, *gossip.Outcome), p *process, own []byte, weight float64, out *gossip.Outcome) {
+func (w *world) spoil(stage func(*process, []byte, float64, *exchange.Outcome), p *process, own []byte, weight float64, out *exchange.Outcome) {
 	if stage != nil && p.index == 1 {
 		stage(p, own, weight, out)
 	}
@@ -25,9 +25,9 @@ func (w *world) spoil(stage func(*process, []byte, float64, *gossip.Outcome), p 
 // TestPlantedMistakes plants mistakes one at a time in one worker, and wants the checker to
 // find each within some schedules: otherwise it is worth nothing.
 func TestPlantedMistakes(t *testing.T) {
-	bit := func(_ *process, own []byte, _ float64, out *gossip.Outcome) {
+	bit := func(_ *process, own []byte, _ float64, out *exchange.Outcome) {
 		if len(out.Mean) == 0 {
-			out.Mean = []gossip.Term{{Bytes: own, Share: 1}}
+			out.Mean = []exchange.Term{{Bytes: own, Share: 1}}
 		}
 		out.Mean = slices.Clone(out.Mean)
 		out.Mean[0].Bytes = slices.Clone(out.Mean[0].Bytes)
@@ -37,19 +37,19 @@ func TestPlantedMistakes(t *testing.T) {
 		name, want string
 		plant      tamper
 	}{
-		{"its own step is applied as if averaged", "takes as the mean", tamper{before: func(_ *process, own []byte, _ float64, out *gossip.Outcome) {
-			out.Mean = []gossip.Term{{Bytes: own, Share: 1}}
+		{"its own step is applied as if averaged", "takes as the mean", tamper{before: func(_ *process, own []byte, _ float64, out *exchange.Outcome) {
+			out.Mean = []exchange.Term{{Bytes: own, Share: 1}}
 		}}},
 		{"one bit of a mean is wrong", "takes as the mean", tamper{before: bit}},
-		{"the tokens are not those of the members", "takes as the mean", tamper{before: func(_ *process, _ []byte, _ float64, out *gossip.Outcome) { out.Tokens += stepTokens }}},
-		{"a member is not named", "takes as the mean", tamper{before: func(_ *process, _ []byte, _ float64, out *gossip.Outcome) { out.Members = out.Members[1:] }}},
-		{"a worker goes on alone", "", tamper{before: func(p *process, own []byte, weight float64, out *gossip.Outcome) {
-			out.Mean = []gossip.Term{{Bytes: own, Share: 1}}
+		{"the tokens are not those of the members", "takes as the mean", tamper{before: func(_ *process, _ []byte, _ float64, out *exchange.Outcome) { out.Tokens += stepTokens }}},
+		{"a member is not named", "takes as the mean", tamper{before: func(_ *process, _ []byte, _ float64, out *exchange.Outcome) { out.Members = out.Members[1:] }}},
+		{"a worker goes on alone", "", tamper{before: func(p *process, own []byte, weight float64, out *exchange.Outcome) {
+			out.Mean = []exchange.Term{{Bytes: own, Share: 1}}
 			out.Members, out.Tokens = []int{p.index}, weight
 		}}},
 		{"a mean is applied with a wrong bit", "than others after round", tamper{after: bit}},
-		{"a result is thrown away", "", tamper{after: func(_ *process, _ []byte, _ float64, out *gossip.Outcome) { out.Behind = true }}},
-		{"an exchange takes for ever", "waited", tamper{before: func(p *process, _ []byte, _ float64, _ *gossip.Outcome) { _ = pause(p.ctx, time.Minute) }}},
+		{"a result is thrown away", "", tamper{after: func(_ *process, _ []byte, _ float64, out *exchange.Outcome) { out.Behind = true }}},
+		{"an exchange takes for ever", "waited", tamper{before: func(p *process, _ []byte, _ float64, _ *exchange.Outcome) { _ = pause(p.ctx, time.Minute) }}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for seed := uint64(1); seed <= 20; seed++ {

@@ -13,14 +13,17 @@ import (
 
 	"loco/gossip"
 	"loco/gossip/codec"
+	"loco/gossip/exchange"
 	"loco/mesh"
 	"loco/trainer"
 )
 
 // gossiper is what the all-reduce and the pair exchange have in common.
 type gossiper interface {
-	Average(ctx context.Context, round uint64, part gossip.Part, vec gossip.Vector, weight float64, from gossip.Base) (gossip.Outcome, error)
-	FetchState(ctx context.Context, want gossip.Want) (gossip.Fetched, error)
+	trainer.Averager
+	FetchState(ctx context.Context, want exchange.Want) (exchange.Fetched, error)
+	Over(round uint64, tokens float64) bool
+	Awaited(round uint64) bool
 	Close() error
 }
 
@@ -31,8 +34,6 @@ type process struct {
 	index, life int
 	mesh        mesh.Mesh
 	averager    gossiper
-	over        func(uint64, float64) bool
-	awaited     func(uint64) bool
 	trainer     *trainer.Trainer
 	learner     *toy
 	ready       atomic.Bool // holds the run's state
@@ -118,10 +119,7 @@ func (p *process) build() error {
 	if p.w.params.strategy == "noloco" {
 		p.averager, err = gossip.NewPairs(cfg)
 	} else {
-		var all *gossip.AllReduce
-		if all, err = gossip.NewAllReduce(cfg); err == nil {
-			p.averager, p.over, p.awaited = all, all.Over, all.Awaited
-		}
+		p.averager, err = gossip.NewAllReduce(cfg)
 	}
 	if err != nil {
 		return err
@@ -129,7 +127,7 @@ func (p *process) build() error {
 	context.AfterFunc(p.ctx, p.shut) // who is killed waits for nobody
 	p.learner = newToy(p.index, p.w.params.parameters, p.w.params.rate, p.step)
 	p.trainer, err = trainer.New(p.w.trainerConfig(p.index), p.learner, trainer.Hooks{
-		Average: p, Fetch: p.fetch, Over: p.over, Awaited: p.awaited, Save: p.save, Report: p.report, Now: func() time.Time { return time.Now().Add(p.skew) },
+		Average: p, Fetch: p.fetch, Over: p.averager.Over, Awaited: p.averager.Awaited, Save: p.save, Report: p.report, Now: func() time.Time { return time.Now().Add(p.skew) },
 	})
 	return err
 }
@@ -149,14 +147,14 @@ func (p *process) step() error {
 }
 
 // Average is the trainer's way to the others, as the command's.
-func (p *process) Average(ctx context.Context, round uint64, part trainer.Part, vec trainer.Vector, weight float64, from trainer.Base) (trainer.Outcome, error) {
+func (p *process) Average(ctx context.Context, round uint64, part exchange.Part, vec exchange.Vector, weight float64, from exchange.Base) (exchange.Outcome, error) {
 	p.w.check.contributes(p, round, part, vec.Bytes, weight, from)
-	var out gossip.Outcome
+	var out exchange.Outcome
 	var err error
 	attempts := 0
 	for range deadlinesMax {
 		begun := p.w.check.waits(p)
-		out, err = p.averager.Average(ctx, round, gossip.Part(part), gossip.Vector(vec), weight, gossip.Base(from))
+		out, err = p.averager.Average(ctx, round, part, vec, weight, from)
 		attempts += out.Attempts
 		if err == nil && !out.Behind {
 			p.w.spoil(p.w.plant.before, p, vec.Bytes, weight, &out)
@@ -172,22 +170,18 @@ func (p *process) Average(ctx context.Context, round uint64, part trainer.Part, 
 		p.w.spoil(p.w.plant.after, p, vec.Bytes, weight, &out)
 	}
 	p.w.tracef(p.name(), "round %d, part %d: members %v, behind %q, rejected %q, error %v", round, part, out.Members, out.Why, out.Rejected, err)
-	var mean []trainer.Term
-	for _, term := range out.Mean {
-		mean = append(mean, trainer.Term(term))
-	}
-	return trainer.Outcome{Mean: mean, Members: out.Members, Tokens: out.Tokens, Former: out.Former, Behind: out.Behind, Why: out.Why, Attempts: attempts,
-		Seconds: trainer.ExchangeSeconds(out.Seconds)}, err
+	out.Attempts = attempts
+	return out, err
 }
 
 // fetch is the trainer's Fetch hook.
 func (p *process) fetch(ctx context.Context) (*trainer.Snapshot, error) {
 	begun := time.Now()
 	h := p.trainer.Head()
-	st, err := p.averager.FetchState(ctx, gossip.Want{Own: gossip.Mark{Round: h.Round, Digest: h.Digest}, Length: p.w.params.parameters,
+	st, err := p.averager.FetchState(ctx, exchange.Want{Own: exchange.Mark{Round: h.Round, Digest: h.Digest}, Length: p.w.params.parameters,
 		Moments: p.w.params.moments && p.trainer.Updates() == 0})
 	p.w.tracef(p.name(), "fetched the state of round %d and %d results in %v: %v", st.Round, len(st.Results), time.Since(begun), err)
-	if errors.Is(err, gossip.ErrNobody) {
+	if errors.Is(err, exchange.ErrNobody) {
 		return nil, trainer.ErrNobody
 	}
 	if err != nil {
@@ -229,38 +223,38 @@ func stateRoot(round uint64, sums map[string][32]byte) [32]byte {
 }
 
 // head says where the trainer stands.
-func (p *process) head() (gossip.Head, bool) {
+func (p *process) head() (exchange.Head, bool) {
 	if !p.ready.Load() {
-		return gossip.Head{}, false
+		return exchange.Head{}, false
 	}
 	h := p.trainer.Head()
-	head := gossip.Head{Round: h.Round, Step: h.Step, Since: h.Since, Digest: h.Digest, Tokens: h.RunTokens}
+	head := exchange.Head{Mark: exchange.Mark{Round: h.Round, Digest: h.Digest}, Step: h.Step, Since: h.Since, Tokens: h.RunTokens}
 	for _, m := range h.Past {
-		head.Past = append(head.Past, gossip.Mark{Round: m.Round, Digest: m.Digest})
+		head.Past = append(head.Past, exchange.Mark{Round: m.Round, Digest: m.Digest})
 	}
 	return head, true
 }
 
 // share copies the state for a joiner.
-func (p *process) share() (gossip.State, error) {
+func (p *process) share() (exchange.State, error) {
 	return p.copyOf(func(ctx context.Context, s *trainer.Snapshot) (err error) {
 		s.Digest, err = p.trainer.CaptureShared(ctx, s)
 		return err
 	})
 }
 
-func (p *process) shareMoments() (gossip.State, error) { return p.copyOf(p.trainer.CaptureMoments) }
+func (p *process) shareMoments() (exchange.State, error) { return p.copyOf(p.trainer.CaptureMoments) }
 
-func (p *process) copyOf(capture func(context.Context, *trainer.Snapshot) error) (gossip.State, error) {
+func (p *process) copyOf(capture func(context.Context, *trainer.Snapshot) error) (exchange.State, error) {
 	if !p.ready.Load() {
-		return gossip.State{}, errors.New("this worker does not hold the run's state yet")
+		return exchange.State{}, errors.New("this worker does not hold the run's state yet")
 	}
 	ctx, cancel := context.WithTimeout(p.ctx, p.w.params.deadline)
 	defer cancel()
 	var snap trainer.Snapshot
 	err := capture(ctx, &snap)
-	st := gossip.State{Round: snap.Round, Digest: snap.Digest, Tokens: snap.RunTokens, Updates: snap.Updates}
-	for _, v := range []gossip.NamedVector{{Name: "slow", Data: snap.Slow}, {Name: "momentum", Data: snap.Momentum}, {Name: "m", Data: snap.M}, {Name: "v", Data: snap.V}} {
+	st := exchange.State{Mark: exchange.Mark{Round: snap.Round, Digest: snap.Digest}, Tokens: snap.RunTokens, Updates: snap.Updates}
+	for _, v := range []exchange.Named{{Name: "slow", Data: snap.Slow}, {Name: "momentum", Data: snap.Momentum}, {Name: "m", Data: snap.M}, {Name: "v", Data: snap.V}} {
 		if len(v.Data) > 0 {
 			st.Vectors = append(st.Vectors, v)
 		}

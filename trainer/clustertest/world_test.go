@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"loco/gossip"
 	"loco/gossip/codec"
+	"loco/gossip/exchange"
 	"loco/mesh"
 	"loco/mesh/sim"
 	"loco/trainer"
@@ -163,9 +163,9 @@ func (w *world) codec() codec.Codec {
 }
 
 // mean is the sum of terms, or what own stands for where there are none.
-func (w *world) mean(own []byte, terms []gossip.Term) []float32 {
+func (w *world) mean(own []byte, terms []exchange.Term) []float32 {
 	if len(terms) == 0 {
-		terms = []gossip.Term{{Bytes: own, Share: 1}}
+		terms = []exchange.Term{{Bytes: own, Share: 1}}
 	}
 	sum := make([]float32, w.params.parameters)
 	for _, term := range terms {
