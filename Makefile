@@ -1,10 +1,14 @@
-.PHONY: test race fuzz fuzz-one mutants bench asm lint emulate e2e chaos cuda cuda-header cuda-test cuda-ptx gpu-check
+.PHONY: test race planted fuzz fuzz-one mutants bench asm lint emulate e2e chaos cuda cuda-header cuda-test cuda-ptx gpu-check
 
 test:
 	go test ./...
 
 race:
 	go test -race ./...
+
+# Builds each planted mistake, and runs the schedule that finds it.
+planted:
+	go test -count 1 -timeout 30m -run MutantsAreFound ./gossip/protosim ./mesh/swim -mutants
 
 # Every fuzz target for a short while; TIME=5m searches longer.
 TIME ?= 10s

@@ -60,6 +60,9 @@ var allowed = map[string][]string{
 	"cmd/loco/compare":      {"loco/checkpoint/atomicfile", "loco/worker/config", "github.com/pelletier/go-toml/v2/...", "gonum.org/v1/plot/..."},
 	"tools/mutants":         {}, // for developers: nothing imports it
 	"cmd/loco":              {"loco/...", "github.com/alecthomas/kong", "github.com/prometheus/client_golang/...", "github.com/vbauerster/mpb/v8/...", "golang.org/x/..."},
+
+	// Only tests import it: it builds the mutants of a package.
+	"gossip/protosim/planted": {},
 }
 
 // Pure packages are given round, seed and time as arguments, so that a run replays.

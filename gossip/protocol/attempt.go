@@ -89,13 +89,6 @@ func (m *Rounds) begin() {
 	for _, g := range p.Members {
 		p.Total += g.Weight
 	}
-	if m.bug == bugDivisor {
-		if m.tries == 1 {
-			m.oldTotal = p.Total
-		}
-		p.Total = m.oldTotal
-	}
-	p.bug = m.bug
 	m.out = append(m.out, Action{Begin: &p})
 }
 
@@ -152,9 +145,7 @@ func (m *Rounds) report(now time.Time, hash [32]byte) {
 	a := m.attempt
 	a.complete, a.completed = true, now
 	if a.coordinator != m.Self {
-		if m.bug != bugLostDone || m.tries > 1 {
-			m.send(a.coordinator, a.number, done{hash})
-		}
+		m.send(a.coordinator, a.number, done{hash})
 		return
 	}
 	a.dones[m.Self] = hash
@@ -168,7 +159,7 @@ func (m *Rounds) checkDone(now time.Time) {
 		return // a Done may be older than what its sender has decided since: see notice
 	}
 	a := m.attempt
-	if n := len(a.dones); n < len(a.group.members) && (m.bug != bugEarlyCommit || n < len(a.group.members)-1) {
+	if len(a.dones) < len(a.group.members) {
 		return
 	}
 	votes, best := map[[32]byte]int{}, a.dones[m.Self]
@@ -180,7 +171,7 @@ func (m *Rounds) checkDone(now time.Time) {
 			best = a.dones[p.ID]
 		}
 	}
-	if len(votes) > 1 && m.bug != bugResultHash && m.bug != bugEarlyCommit {
+	if len(votes) > 1 {
 		for _, p := range a.group.members {
 			if a.dones[p.ID] != best && p.ID != m.Self {
 				m.reported[p.ID] = "holds another result"
@@ -262,13 +253,6 @@ func (m *Rounds) Blame(now time.Time, who mesh.ID, why string) {
 func (m *Rounds) abandon(now time.Time) {
 	m.out = append(m.out, Action{Stop: true})
 	m.attempt = nil
-	if m.bug == bugForgetHave {
-		m.have = held{}
-	}
-	if m.bug == bugUnaveraged {
-		m.finish(Finish{Result: &Result{Round: m.own.round, Attempt: m.own.last, Tokens: m.own.weight, Workers: []int{m.Worker}}})
-		return
-	}
 	m.halfAt, m.closedAt, m.abandonedAt = time.Time{}, time.Time{}, now
 	m.announce(now)
 	m.tryClose(now)

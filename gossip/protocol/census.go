@@ -36,7 +36,7 @@ func (m *Rounds) census() (in, others []announced, missing []mesh.ID) {
 		}
 		counted[id] = true
 		switch {
-		case p.digest == m.own.digest && p.length == m.own.length || m.bug == bugDigest:
+		case p.digest == m.own.digest && p.length == m.own.length:
 			in = append(in, p)
 		case p.tokens == m.own.tokens:
 			others = append(others, p)
@@ -111,7 +111,7 @@ func (m *Rounds) patient(now time.Time, in, others []announced, missing []mesh.I
 // quorate says that the group may decide a round: it has more than half of the planned
 // workers, who remember all that they have promised, or all of the planned.
 func (m *Rounds) quorate(voters, all int) bool {
-	return m.Quorum == 0 || 2*voters > m.Quorum || all >= m.Quorum || m.bug == bugQuorum
+	return m.Quorum == 0 || 2*voters > m.Quorum || all >= m.Quorum
 }
 
 // few says that a group of n is no more than half of the live while somebody who is left out
@@ -127,7 +127,7 @@ func (m *Rounds) few(now time.Time, n int) bool {
 		heard := now.Sub(m.heard[id]) < 2*m.Grace || now.Sub(m.abandonedAt) < m.Grace
 		askable = askable || heard && m.excluded(id) && m.strikes[id] < strikesMax
 	}
-	return askable && 2*n <= live && m.bug != bugFew
+	return askable && 2*n <= live
 }
 
 // tryClose closes the group, or gives its coordinator its turn, once everybody live
@@ -164,7 +164,7 @@ func (m *Rounds) tryClose(now time.Time) {
 		}
 		voters := 0
 		for _, p := range in {
-			if p.voter || p.id == m.Self && m.remembers() {
+			if p.voter || p.id == m.Self && m.voter {
 				voters++
 			}
 		}
@@ -230,14 +230,14 @@ func (m *Rounds) close(now time.Time, in, others []announced) {
 	try, _ := attemptParts(m.own.last)
 	for i, p := range in {
 		if p.id == m.Self {
-			in[i].have, in[i].voter = m.have, m.remembers()
+			in[i].have, in[i].voter = m.have, m.voter
 		}
 	}
 	in = in[:min(len(in), MembersMax)]
 	m.void(in)
 	g.drop = m.dropped
 	for _, p := range in {
-		if p.have.attempt > g.adopt.attempt && !slices.Contains(g.drop, p.have.attempt) && m.bug != bugAdopt {
+		if p.have.attempt > g.adopt.attempt && !slices.Contains(g.drop, p.have.attempt) {
 			g.adopt, g.source = p.have, p.worker
 		}
 		t, _ := attemptParts(p.last)
@@ -247,7 +247,7 @@ func (m *Rounds) close(now time.Time, in, others []announced) {
 		has := g.adopt.attempt != 0 && p.have.attempt == g.adopt.attempt && p.have.hash == g.adopt.hash
 		g.members = append(g.members, GroupMember{Worker: p.worker, ID: p.id, Weight: p.weight, has: has, voter: p.voter})
 	}
-	number := attemptNumber(try+1, m.Worker, m.nonce())
+	number := attemptNumber(try+1, m.Worker, m.Nonce)
 	for _, p := range g.members {
 		if p.ID != m.Self {
 			m.send(p.ID, number, g)
@@ -266,21 +266,11 @@ func (m *Rounds) void(in []announced) {
 	}
 	for _, p := range in {
 		h, seen := hashes[p.have.attempt]
-		if p.have.attempt != 0 && seen && h != p.have.hash && m.bug != bugResultHash {
+		if p.have.attempt != 0 && seen && h != p.have.hash {
 			m.drop(p.have.attempt)
 		}
 		hashes[p.have.attempt] = p.have.hash
 	}
-}
-
-// remembers says that this process knows all that it has ever promised.
-func (m *Rounds) remembers() bool { return m.voter || m.bug == bugAmnesia }
-
-func (m *Rounds) nonce() uint32 {
-	if m.bug == bugSameNumber {
-		return 0
-	}
-	return m.Nonce
 }
 
 // noteLate remembers who is live, had not said that it is ready, and was not waited

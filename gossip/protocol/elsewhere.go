@@ -25,7 +25,7 @@ func (e *elsewhere) over(r announced) {
 
 // sayElsewhere tells a worker that waits of the attempt that this one coordinates without it.
 func (m *Rounds) sayElsewhere(to mesh.ID) {
-	if a := m.attempt; a.coordinator == m.Self && m.bug != bugElsewhere {
+	if a := m.attempt; a.coordinator == m.Self {
 		m.send(to, a.number, a.group)
 	}
 }
@@ -45,7 +45,7 @@ func (m *Rounds) awaitsElsewhere(now time.Time) bool {
 	if m.elsewhere.number > 0 {
 		return now.Sub(m.elsewhere.at) < m.Grace
 	}
-	return m.tries == 0 && now.Sub(m.started) < m.Grace/2 && m.cameLate() && m.bug != bugHasty
+	return m.tries == 0 && now.Sub(m.started) < m.Grace/2 && m.cameLate()
 }
 
 // cameLate says that half of the live had been ready for Grace when this worker was.

@@ -17,7 +17,6 @@ type Plan struct {
 	Source  mesh.ID // whose complete result is downloaded; "": reduce
 	Length  int     // values
 	Total   float64 // the divisor: Σ of the members' weights
-	bug     bug
 }
 
 // Ledger keeps account of the chunks of one attempt: who has contributed to each chunk of
@@ -71,7 +70,7 @@ func (l *Ledger) Share(j int) float32 { return float32(l.Members[j].Weight / l.T
 
 // For says that a data frame is of this attempt.
 func (l *Ledger) For(h Header) bool {
-	return l.Round == h.Round && (l.Number == h.Attempt || l.bug == bugStaleAttempt)
+	return l.Round == h.Round && l.Number == h.Attempt
 }
 
 // Take says what to do with a data frame.
@@ -115,7 +114,7 @@ func (l *Ledger) Accept(now time.Time, from mesh.ID, h Header) (Take, error) {
 // Contribute files that member j's values of a chunk of the own shard are here. fresh is
 // false where they were already; full says that the chunk can be reduced.
 func (l *Ledger) Contribute(j, chunk int) (fresh, full bool) {
-	if l.got[chunk][j] && (l.bug != bugDoubleCount || l.left[chunk] == 0) {
+	if l.got[chunk][j] {
 		return false, false
 	}
 	l.got[chunk][j] = true
@@ -131,9 +130,6 @@ func (l *Ledger) Arrived(shard, chunk int) (complete bool) {
 	}
 	l.have[shard][chunk] = true
 	l.missing--
-	if l.bug == bugEarlyDone {
-		return l.missing == 1 || l.missing == 0 && len(l.have) == 1
-	}
 	return l.missing == 0
 }
 

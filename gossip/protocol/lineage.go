@@ -22,7 +22,7 @@ type place struct {
 func (m *Rounds) outweighed() (mesh.ID, string) {
 	for _, id := range sortedKeys(m.readys) {
 		p := m.readys[id]
-		if p.round <= m.own.round && p.digest != m.own.digest && p.tokens > m.own.tokens && !m.gone(id) && m.bug != bugHeal {
+		if p.round <= m.own.round && p.digest != m.own.digest && p.tokens > m.own.tokens && !m.gone(id) {
 			return id, fmt.Sprintf("worker %d starts round %d from a state of %.0f tokens, this one of %.0f", p.worker, p.round, p.tokens, m.own.tokens)
 		}
 	}

@@ -26,7 +26,6 @@ type PairingConfig struct {
 // partner first.
 type Pairing struct {
 	PairingConfig
-	bug bug
 
 	members   map[mesh.ID]mesh.Member
 	live      []mesh.ID // other workers that may average, ascending by worker
@@ -112,7 +111,6 @@ type Exchange struct {
 	PeerWorker int
 	Number     uint64
 	Own, Other float64 // weights
-	bug        bug
 }
 
 // PairFinish ends a seek: with the exchange at hand applied, alone, or behind.
@@ -262,7 +260,7 @@ func (m *Pairing) View(now time.Time, members []mesh.Member) {
 // that is in doubt needs no more data.
 func (m *Pairing) Fail(now time.Time, part Part, number uint64, why string) {
 	s := m.seeks[part]
-	if s == nil || s.number != number || s.peer == "" || s.mine && m.bug != bugPairDoubt {
+	if s == nil || s.number != number || s.peer == "" || s.mine {
 		return
 	}
 	if why != "" {
@@ -281,7 +279,7 @@ func (m *Pairing) Tick(now time.Time) {
 	for _, s := range m.seeks {
 		switch {
 		case s == nil:
-		case now.Sub(s.started) >= m.Deadline && m.bug != bugPairLate:
+		case now.Sub(s.started) >= m.Deadline:
 			if s.peer != "" {
 				m.send(s, s.peer, s.number, refuse{"is out of time"})
 			}
@@ -353,7 +351,7 @@ func (m *Pairing) Receive(now time.Time, from mesh.ID, env Envelope, msg Message
 func (m *Pairing) finish(now time.Time, s *seek, f PairFinish) {
 	applied := f.Partner >= 0
 	if s.exchange {
-		f.Torn = !applied && s.mine && m.bug != bugPairSilent
+		f.Torn = !applied && s.mine
 		m.end(now, s, applied)
 		if applied {
 			m.taken = append(m.taken, taking{s.peer, s.part, s.peerRound})

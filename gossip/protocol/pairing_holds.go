@@ -37,7 +37,7 @@ func (m *Pairing) Complete(now time.Time, part Part, number uint64) {
 	}
 	s.mine, s.saidAt = true, now
 	m.send(s, s.peer, s.number, holds{asks: !s.theirs})
-	if s.theirs || m.bug == bugPairAtOnce {
+	if s.theirs {
 		m.finish(now, s, PairFinish{Partner: s.peerWorker})
 		return
 	}
@@ -60,7 +60,7 @@ func (m *Pairing) onHolds(now time.Time, s *seek, from mesh.ID, env Envelope, ms
 	switch e, ok := m.ended[proposal{from, env.Part}]; {
 	case !ok || e.number != env.Attempt:
 		m.reply(from, env, forgot{})
-	case e.applied && m.bug != bugPairEnded:
+	case e.applied:
 		m.reply(from, env, holds{})
 	default:
 		m.reply(from, env, refuse{"did not average that exchange"})
@@ -75,7 +75,7 @@ func (m *Pairing) remind(now time.Time, s *seek) {
 		m.finish(now, s, PairFinish{Partner: -1})
 		return
 	}
-	if now.Sub(s.saidAt) >= m.Grace/2 && m.bug != bugPairMute {
+	if now.Sub(s.saidAt) >= m.Grace/2 {
 		s.saidAt = now
 		m.send(s, s.peer, s.number, holds{asks: true})
 	}
@@ -84,8 +84,6 @@ func (m *Pairing) remind(now time.Time, s *seek) {
 // watchDoubt notes since when the partner is away.
 func (m *Pairing) watchDoubt(now time.Time, s *seek) {
 	switch {
-	case m.bug == bugPairDoubt && m.absent(s.peer):
-		m.Fail(now, s.part, s.number, "")
 	case !m.absent(s.peer):
 		s.goneAt = time.Time{}
 	case s.goneAt.IsZero():
@@ -109,19 +107,16 @@ func (m *Pairing) end(now time.Time, s *seek, applied bool) {
 // settled says that an exchange has ended here, and is not to begin again.
 func (m *Pairing) settled(from mesh.ID, env Envelope) bool {
 	e, ok := m.ended[proposal{from, env.Part}]
-	return ok && e.number == env.Attempt && m.bug != bugPairTaken
+	return ok && e.number == env.Attempt
 }
 
 // took says that a vector of the peer's is in this worker's state already.
 func (m *Pairing) took(part Part, peer mesh.ID, round uint64) bool {
-	return m.bug != bugPairTaken && slices.Contains(m.taken, taking{peer, part, round})
+	return slices.Contains(m.taken, taking{peer, part, round})
 }
 
 // forget gives back what no peer can ask for any more.
 func (m *Pairing) forget(now time.Time, part Part, round uint64) {
-	if m.bug == bugPairKeep {
-		return
-	}
 	m.taken = slices.DeleteFunc(m.taken, func(t taking) bool { return t.part == part && t.round+m.Lag < round })
 	for key, e := range m.ended {
 		if now.Sub(e.at) > 2*m.Deadline {

@@ -52,13 +52,13 @@ func (l *PairLedger) Accept(now time.Time, h Header) (fresh bool, err error) {
 		return false, fmt.Errorf("%d values of chunk %d, want %d", h.Count, h.Chunk, s.Hi-s.Lo)
 	}
 	l.progress = now
-	return !l.have[h.Chunk] || l.bug == bugPairDouble && l.missing > 0, nil
+	return !l.have[h.Chunk], nil
 }
 
 // Arrived files that a chunk of the partner's is here. complete is true once, when
 // nothing of the exchange is missing any more.
 func (l *PairLedger) Arrived(chunk int) (complete bool) {
-	if l.have[chunk] && l.bug != bugPairDouble {
+	if l.have[chunk] {
 		return false
 	}
 	l.have[chunk] = true
@@ -73,9 +73,6 @@ func (l *PairLedger) Sent() (complete bool) {
 }
 
 func (l *PairLedger) complete() bool {
-	if l.bug == bugPairEarly {
-		return l.missing <= 1 && l.unsent == 0
-	}
 	return l.missing == 0 && l.unsent == 0
 }
 
@@ -83,8 +80,7 @@ func (l *PairLedger) complete() bool {
 // What is left of the own vector is no matter of the partner's: who takes nothing of it is
 // noticed by the writer, and a slow line of this worker's is nobody else's fault.
 func (l *PairLedger) Stalled(now time.Time, grace time.Duration) bool {
-	owed := l.missing > 0 || l.bug == bugPairUnsent && l.unsent > 0
-	return owed && now.Sub(l.progress) >= grace
+	return l.missing > 0 && now.Sub(l.progress) >= grace
 }
 
 // Halves is the mean's formula, the lower worker first:
@@ -92,12 +88,6 @@ func (l *PairLedger) Stalled(now time.Time, grace time.Duration) bool {
 //	float32(w₁/(w₁+w₂))·x₁ + float32(w₂/(w₁+w₂))·x₂
 func (l *PairLedger) Halves() [2]Half {
 	own, other := Half{true, float32(l.Own / (l.Own + l.Other))}, Half{false, float32(l.Other / (l.Own + l.Other))}
-	switch l.bug {
-	case bugPairSwapped:
-		own.Share, other.Share = other.Share, own.Share
-	case bugPairOwn:
-		other.Own = true
-	}
 	if l.worker > l.PeerWorker {
 		return [2]Half{other, own}
 	}

@@ -106,7 +106,7 @@ func (m *Pairing) ask(now time.Time, s *seek, to mesh.ID) {
 
 // suits says whether an offer or a call can be taken up.
 func (m *Pairing) suits(s *seek, from mesh.ID, p proposed) bool {
-	near := p.env.Round+m.Lag >= s.round && p.env.Round <= s.round+m.Lag || m.bug == bugPairLag
+	near := p.env.Round+m.Lag >= s.round && p.env.Round <= s.round+m.Lag
 	return near && s.rejected[from] == "" && !m.absent(from) && p.length == s.own.length && p.env.Worker != m.Worker &&
 		!m.took(s.part, from, p.env.Round) && !m.settled(from, p.env)
 }
@@ -128,7 +128,7 @@ func (m *Pairing) engage(now time.Time, s *seek, peer mesh.ID, p proposed) {
 	s.tries++
 	m.out = append(m.out, PairAction{Begin: &Exchange{
 		Part: s.part, Round: s.round, PeerRound: p.env.Round, Peer: peer, PeerWorker: p.env.Worker,
-		Number: s.number, Own: s.own.weight, Other: p.weight, bug: m.bug,
+		Number: s.number, Own: s.own.weight, Other: p.weight,
 	}})
 	for _, key := range m.sources(m.offers, s.part) {
 		if other := m.offers[key]; other.env.Round <= s.round {
@@ -304,7 +304,7 @@ func (m *Pairing) repeated(from mesh.ID, env Envelope) bool {
 	w := m.heard[from]
 	last := w.offers[env.Part]
 	if last != 0 && last&process == env.Attempt&process && int16(env.Attempt>>48-last>>48) <= 0 {
-		return m.bug != bugPairTaken
+		return true
 	}
 	w.offers[env.Part] = env.Attempt
 	m.heard[from] = w
@@ -337,7 +337,7 @@ func (m *Pairing) onRefuse(now time.Time, s *seek, from mesh.ID, env Envelope) {
 	case env.Attempt == 0:
 		s.declined[from] = true
 		m.checkAlone(now, s)
-	case s.peer == from && s.number == env.Attempt && m.bug != bugPairRefuse:
+	case s.peer == from && s.number == env.Attempt:
 		s.declined[from] = true
 		m.goLonely(now, s)
 	}

@@ -25,9 +25,7 @@ func (m *Rounds) remind() {
 	case a.coordinator == m.Self:
 		m.sayGroup(false)
 	case a.complete:
-		if m.bug != bugLostDone {
-			m.send(a.coordinator, a.number, done{m.have.hash})
-		}
+		m.send(a.coordinator, a.number, done{m.have.hash})
 	default:
 		// The coordinator may have gone on without this worker, if that stood still.
 		m.send(a.coordinator, a.number, want{})
@@ -64,9 +62,6 @@ func (m *Rounds) awaits(now time.Time, id mesh.ID, atLeast, atMost time.Duration
 	a := m.attempt
 	if now.Sub(a.begun) < m.Deadline/2 {
 		return true
-	}
-	if m.bug == bugImpatient {
-		return false
 	}
 	if a.group.adopt.attempt != 0 {
 		atMost = m.Deadline // few hold what is adopted, so another attempt is no shorter

@@ -90,7 +90,7 @@ func (m *Rounds) onWithdraw(now time.Time, from mesh.ID, env Envelope) {
 	if a := m.attempt; a != nil && !a.fetch && a.has(from) {
 		// It had not heard of the group. That is no fault: it may come back, or leave.
 		m.broadcast(a.number, failed{"", "a member withdrew"})
-		if now.Sub(m.started) >= m.Deadline/2 && m.bug != bugPhases {
+		if now.Sub(m.started) >= m.Deadline/2 {
 			// Its deadline came amid the attempt, and this worker's may come amid the next, and so on:
 			// where both begin anew they have all of it for one.
 			m.giveUp(fmt.Sprintf("%s gave the attempt up, and half of the deadline is over", m.name(from)))
@@ -123,7 +123,7 @@ func (m *Rounds) onGroup(now time.Time, from mesh.ID, env Envelope, g group) {
 		m.strike(from, fmt.Sprintf("begins try %d of a round, at most %d are made", try, triesMax))
 		return
 	}
-	if g.digest != m.own.digest && m.bug != bugDigest {
+	if g.digest != m.own.digest {
 		m.send(from, 0, m.own.ready) // so that it learns where this worker stands
 		return
 	}
@@ -133,9 +133,9 @@ func (m *Rounds) onGroup(now time.Time, from mesh.ID, env Envelope, g group) {
 		return
 	}
 	held := m.have.attempt != 0 && !slices.Contains(g.drop, m.have.attempt)
-	if (env.Attempt <= m.own.last || held && g.adopt.attempt < m.have.attempt) && m.bug != bugAdopt {
+	if env.Attempt <= m.own.last || held && g.adopt.attempt < m.have.attempt {
 		// The coordinator does not know yet where this worker stands.
-		m.own.have, m.own.voter, m.own.drop = m.have, m.remembers(), m.dropped
+		m.own.have, m.own.voter, m.own.drop = m.have, m.voter, m.dropped
 		m.send(from, 0, m.own.ready)
 		return
 	}

@@ -58,8 +58,6 @@ type Start struct {
 // or attempt is the one it works on. have is only replaced by a newer attempt's.
 type Rounds struct {
 	RoundsConfig
-	bug bug
-
 	members  map[mesh.ID]mesh.Member // the last view; who is in spoken is suspect there
 	spoken   map[mesh.ID]bool        // dead by the mesh's view, and heard since it has said so
 	readys   map[mesh.ID]announced   // newest of each peer
@@ -102,7 +100,6 @@ type Rounds struct {
 	have        held
 	dropped     []uint64 // attempts whose results are void
 	joined      []uint64 // attempts of the round that have this process's own vector
-	oldTotal    float64  // of bugDivisor
 
 	serving map[mesh.ID]Serve // results on their way
 	waiting []Serve           // for their turn
@@ -247,7 +244,7 @@ func (m *Rounds) Close(err error) {
 
 // announce sends this worker's Ready to everybody.
 func (m *Rounds) announce(now time.Time) {
-	m.own.have, m.own.voter, m.own.drop = m.have, m.remembers(), m.dropped
+	m.own.have, m.own.voter, m.own.drop = m.have, m.voter, m.dropped
 	m.resendAt = now.Add(m.Grace / 2)
 	m.broadcast(0, m.own.ready)
 	if now.Before(m.hold) {
@@ -348,7 +345,7 @@ func (m *Rounds) Tick(now time.Time) {
 	if !m.active {
 		return
 	}
-	if now.Sub(m.started) >= m.Deadline && m.bug != bugDeadline {
+	if now.Sub(m.started) >= m.Deadline {
 		m.giveUp(m.waitingFor())
 		return
 	}
@@ -385,7 +382,7 @@ func (m *Rounds) notice(now time.Time) {
 	if m.lastTick.IsZero() {
 		m.lastTick = now
 	}
-	if now.Sub(m.lastTick) >= m.Detection/2 && m.bug != bugStall {
+	if now.Sub(m.lastTick) >= m.Detection/2 {
 		m.lastTick, m.hold = now, now.Add(m.Grace)
 		m.halfAt, m.closedAt = time.Time{}, time.Time{}
 		if a := m.attempt; m.active && a != nil && !a.fetch && a.coordinator == m.Self {

@@ -34,9 +34,6 @@ func newPairProc(v *node, s *state, fresh bool) *pairProc {
 	p.proc = newProc(v, p)
 	p.m = protocol.NewPairing(protocol.PairingConfig{Self: v.id, Worker: v.index, Seed: w.opts.Seed, Lag: w.params.lag,
 		Deadline: w.params.deadline, Grace: w.params.grace, Nonce: w.rng.Uint32()})
-	if w.opts.TamperPair != nil {
-		w.opts.TamperPair(p.m)
-	}
 	p.m.View(v.clock(), v.members())
 	if p.enter(s, fresh); fresh {
 		v.later(0, func() { p.train(0) })

@@ -40,9 +40,6 @@ func newRoundProc(v *node, s *state, fresh bool) *roundProc {
 	if w.unequal != nil {
 		p.unequal = &unequal{Unequal: w.unequal}
 	}
-	if w.opts.Tamper != nil {
-		w.opts.Tamper(p.m)
-	}
 	p.m.View(v.clock(), v.members())
 	if p.enter(s, fresh); fresh {
 		p.train(0)
@@ -250,9 +247,6 @@ func (p *roundProc) resync() {
 		}
 		fork := p.fork(p.theirs)
 		rounds, tokens := p.state.round-fork.round, p.given-fork.tokens
-		if w := p.v.w; w.opts.uncounted {
-			rounds, tokens = 0, 0
-		}
 		p.v.w.check.lost(p, s, rounds, tokens)
 		p.follow(fork, s, p.theirs)
 		if p.unequal != nil {

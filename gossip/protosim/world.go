@@ -9,7 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"loco/gossip/protocol"
 	"loco/mesh"
 )
 
@@ -17,13 +16,7 @@ import (
 type Options struct {
 	Seed  uint64
 	Trace io.Writer // one line an event; nil: none
-	// Tamper changes a state machine before it starts: tests plant bugs.
-	Tamper func(*protocol.Rounds)
-	// Pairs runs the pair exchange instead of the all-reduce; TamperPair is its Tamper.
-	Pairs      bool
-	TamperPair func(*protocol.Pairing)
-
-	uncounted bool // a mistake that tests plant in the workers: what they lose is not counted
+	Pairs bool      // the pair exchange instead of the all-reduce
 
 	scale *scale // a world of many, to measure; nil: one to look for mistakes in
 }

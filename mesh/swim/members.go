@@ -37,7 +37,6 @@ type Members struct {
 	rumors []told
 
 	out       Output
-	bug       bug
 	refutals  uint64
 	suspicion uint64
 }
@@ -352,14 +351,14 @@ func (m *Members) Tick(now time.Duration) {
 			m.age(r, now)
 		}
 	}
-	m.rumors = slices.DeleteFunc(m.rumors, func(t told) bool { return now >= t.until && m.bug != bugForever })
+	m.rumors = slices.DeleteFunc(m.rumors, func(t told) bool { return now >= t.until })
 	m.forget(func(r *record) bool { return r != m.self && !r.live() && now-r.ended >= m.cfg.Forget })
 }
 
 // stoodStill forgives the others the time in which this process did not run.
 func (m *Members) stoodStill(now time.Duration) {
 	gap := now - m.ticked
-	if gap <= m.cfg.ProbeEvery || m.bug == bugStall {
+	if gap <= m.cfg.ProbeEvery {
 		return
 	}
 	for _, r := range m.all {
@@ -381,7 +380,7 @@ func (m *Members) age(r *record, now time.Duration) {
 	silent := now - r.heard
 	dead := silent >= m.cfg.DeadAfter ||
 		r.refused >= 0 && now-r.refused >= m.cfg.DeadAfterRefused ||
-		r.accusers >= 0 && now-r.accusers >= m.patience(r) && m.bug != bugPatience
+		r.accusers >= 0 && now-r.accusers >= m.patience(r)
 	switch {
 	case dead:
 		refused := r.refused >= 0

@@ -94,7 +94,7 @@ func (m *Members) answered(r *record, g Message, now time.Duration) {
 				m.lives(r, now, true)
 			}
 			m.probes = slices.Delete(m.probes, i, i+1)
-		case g.Kind == Vouched && p.asked && m.bug != bugVouched:
+		case g.Kind == Vouched && p.asked:
 			if of := m.other(p.of); of != nil && of.live() {
 				m.lives(of, now, false)
 			}
@@ -153,10 +153,7 @@ func (m *Members) trip(r *record) time.Duration {
 	if r.trips != nil {
 		limit, ok = r.trips.limit(0)
 	}
-	switch {
-	case m.bug == bugTrips:
-		return m.cfg.ProbeEvery / 10
-	case !ok:
+	if !ok {
 		return m.cfg.ProbeEvery / 2
 	}
 	return min(max(limit, m.cfg.ProbeEvery/10), m.cfg.ProbeEvery/2)

@@ -35,9 +35,6 @@ func (m *Members) pick(to *record) (picked []Rumor) {
 	if m.accused(to) {
 		picked = append(picked, Rumor{to.said, to.id, to.saidOf})
 	}
-	if m.bug == bugSpread {
-		return picked
-	}
 	for i := range m.rumors {
 		if len(picked) == maxRumors {
 			break
@@ -47,10 +44,8 @@ func (m *Members) pick(to *record) (picked []Rumor) {
 			t.times++
 		}
 	}
-	if m.bug != bugForever {
-		limit := m.retells()
-		m.rumors = slices.DeleteFunc(m.rumors, func(t told) bool { return t.times >= limit })
-	}
+	limit := m.retells()
+	m.rumors = slices.DeleteFunc(m.rumors, func(t told) bool { return t.times >= limit })
 	slices.SortStableFunc(m.rumors, func(a, b told) int { return a.times - b.times })
 	return picked
 }
@@ -87,7 +82,7 @@ func (m *Members) hearsay(g Rumor, now time.Duration) {
 		m.refuted(r, g, now)
 		return
 	}
-	older := g.Incarnation.Before(r.beat.Incarnation) && m.bug != bugStale
+	older := g.Incarnation.Before(r.beat.Incarnation)
 	known := g.Say <= r.said && !r.saidOf.Before(g.Incarnation)
 	if older || known || !r.live() {
 		return
@@ -133,9 +128,7 @@ func (m *Members) refuted(r *record, g Rumor, now time.Duration) {
 
 // recall has a dead member that lives dialed.
 func (m *Members) recall(r *record) {
-	if m.bug != bugRecall {
-		m.out.Dial = append(m.out.Dial, r.id)
-	}
+	m.out.Dial = append(m.out.Dial, r.id)
 }
 
 // refute answers what is said of this member itself, by an incarnation above the
@@ -143,7 +136,7 @@ func (m *Members) recall(r *record) {
 func (m *Members) refute(g Rumor) {
 	own := &m.self.beat.Incarnation
 	if m.self.state == mesh.Left || g.Say != SaySuspect && g.Say != SayDead ||
-		g.Incarnation.Life != own.Life || g.Incarnation.Before(*own) || m.bug == bugRefute {
+		g.Incarnation.Life != own.Life || g.Incarnation.Before(*own) {
 		return
 	}
 	own.Refuted = g.Incarnation.Refuted + 1

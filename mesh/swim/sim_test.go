@@ -32,7 +32,6 @@ type plan struct {
 	cuts     []fault // from a to b, one way
 	end      time.Duration
 	settle   time.Duration // after the last fault, until the views must be right
-	bug      bug
 	trace    func(format string, args ...any)
 	noGossip bool // no heartbeat arrives
 
@@ -229,7 +228,6 @@ func (n *node) start() {
 	c.Seed = n.w.seed + uint64(n.i)*7919
 	beat := Heartbeat{Status: mesh.Status{Worker: n.i, Ready: true}, Incarnation: Incarnation{Life: 1}}
 	n.core = New(c, nodeID(n.i), beat)
-	n.core.bug = n.w.bug
 	n.core.ticked = n.w.now // its own clock starts with the world's, for the reader's sake
 	n.core.next += n.w.now
 	n.w.in(time.Duration(n.w.rng.Int64N(int64(n.w.tick))), n.tick)

@@ -1,0 +1,25 @@
+package swim
+
+import (
+	"testing"
+
+	"loco/gossip/protosim/planted"
+)
+
+const mutants = "testdata/mutants"
+
+// The mistakes that the checker has to find are there to be planted, and docs/protocol.md has them
+// in its table.
+func TestMutantsApply(t *testing.T) { planted.Check(t, mutants, "docs/protocol.md") }
+
+// TestMutantsAreFound shows that the checker finds each within 200 schedules.
+func TestMutantsAreFound(t *testing.T) { planted.Find(t, mutants, 200) }
+
+func TestHunt(t *testing.T) {
+	planted.Hunt(t, map[string]func(*testing.T, uint64) error{
+		"members": func(_ *testing.T, seed uint64) error {
+			_, err := run(randomPlan(seed))
+			return err
+		},
+	})
+}
