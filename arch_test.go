@@ -59,10 +59,19 @@ var allowed = map[string][]string{
 	"worker/config":         {"loco/optim", "github.com/pelletier/go-toml/v2/..."},
 	"cmd/loco/compare":      {"loco/checkpoint/atomicfile", "loco/worker/config", "github.com/pelletier/go-toml/v2/...", "gonum.org/v1/plot/..."},
 	"tools/mutants":         {}, // for developers: nothing imports it
-	"cmd/loco":              {"loco/...", "github.com/alecthomas/kong", "github.com/prometheus/client_golang/...", "github.com/vbauerster/mpb/v8/...", "golang.org/x/..."},
 
 	// Only tests import it: it builds the mutants of a package.
 	"gossip/protosim/planted": {},
+	// One worker as a process: where everything but the commands meets.
+	"worker/process": {
+		"loco/worker/config", "loco/trainer", "loco/trainer/data", "loco/trainer/model", "loco/optim", "loco/checkpoint", "loco/checkpoint/atomicfile",
+		"loco/gossip", "loco/gossip/codec", "loco/gossip/exchange", "loco/mesh", "loco/mesh/p2p", "loco/kernels", "loco/kernels/cuda", "loco/kernels/cuda/driver",
+		"github.com/prometheus/client_golang/...", "golang.org/x/sys/windows",
+	},
+	"cmd/loco": {
+		"loco/cmd/loco/bench", "loco/cmd/loco/compare", "loco/worker/config", "loco/worker/process", "loco/trainer", "loco/trainer/data", "loco/checkpoint", "loco/kernels", "loco/gossip/protosim",
+		"github.com/alecthomas/kong", "github.com/vbauerster/mpb/v8/...", "golang.org/x/term",
+	},
 }
 
 // Pure packages are given round, seed and time as arguments, so that a run replays.

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"loco/cmd/loco/bench"
+	"loco/worker/process"
 )
 
 func TestBenchKernelsPrintsJSON(t *testing.T) {
@@ -57,7 +58,7 @@ func TestBenchKernelsRefusesFlags(t *testing.T) {
 		c := good
 		change(&c)
 		err := c.run(t.Context(), &bytes.Buffer{})
-		var usage usageError
+		var usage *process.UsageError
 		if !errors.As(err, &usage) || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: the error is %v, want one of usage that names it", name, err)
 		}

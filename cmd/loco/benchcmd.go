@@ -11,6 +11,7 @@ import (
 	"loco/cmd/loco/bench"
 	"loco/kernels"
 	"loco/trainer"
+	"loco/worker/process"
 )
 
 type benchCmd struct {
@@ -53,13 +54,13 @@ func (c *benchKernels) Run(ctx interrupt) error { return c.run(ctx, os.Stdout) }
 func (c *benchKernels) run(ctx context.Context, w io.Writer) error {
 	switch {
 	case !(c.Seconds >= benchSecondsMin && c.Seconds <= benchSecondsMax): // NaN, too
-		return usageError{fmt.Errorf("--seconds %v: allowed are %v to %v", c.Seconds, benchSecondsMin, benchSecondsMax)}
+		return process.Usage(fmt.Errorf("--seconds %v: allowed are %v to %v", c.Seconds, benchSecondsMin, benchSecondsMax))
 	case c.Parameters < 1 || c.Parameters > benchParametersMax:
-		return usageError{fmt.Errorf("--parameters %d: allowed are 1 to %d", c.Parameters, benchParametersMax)}
+		return process.Usage(fmt.Errorf("--parameters %d: allowed are 1 to %d", c.Parameters, benchParametersMax))
 	}
 	d, err := kernels.NewCPU(c.Threads, kernels.Precision(c.Precision))
 	if err != nil {
-		return usageError{fmt.Errorf("--threads %d --precision %s: %w", c.Threads, c.Precision, err)}
+		return process.Usage(fmt.Errorf("--threads %d --precision %s: %w", c.Threads, c.Precision, err))
 	}
 	defer d.Close()
 	var head func(bench.Machine)
@@ -78,7 +79,7 @@ func (c *benchKernels) run(ctx context.Context, w io.Writer) error {
 	case errors.Is(err, context.Canceled):
 		return trainer.ErrStopped
 	case errors.Is(err, bench.ErrNoCase):
-		return usageError{fmt.Errorf("--only: %w", err)}
+		return process.Usage(fmt.Errorf("--only: %w", err))
 	case err != nil:
 		return err
 	}

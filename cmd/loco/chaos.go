@@ -9,6 +9,7 @@ import (
 
 	"loco/gossip/protosim"
 	"loco/worker/config"
+	"loco/worker/process"
 )
 
 // chaosCmd runs schedules until its time is over or an invariant fails.
@@ -34,12 +35,12 @@ Example:  loco bench chaos --seconds 60
 func (c *chaosCmd) Run() error {
 	if c.Replay != 0 {
 		if c.Strategy == chaosBoth {
-			return usageError{fmt.Errorf("--replay %d is of one strategy: add --strategy %s or --strategy %s", c.Replay, config.DiLoCo, config.NoLoCo)}
+			return process.Usage(fmt.Errorf("--replay %d is of one strategy: add --strategy %s or --strategy %s", c.Replay, config.DiLoCo, config.NoLoCo))
 		}
 		return replay(os.Stdout, c.Strategy, c.Replay)
 	}
 	if !(c.Seconds > 0) {
-		return usageError{fmt.Errorf("--seconds is %v, want a positive number", c.Seconds)}
+		return process.Usage(fmt.Errorf("--seconds is %v, want a positive number", c.Seconds))
 	}
 	seed := c.Seed
 	if seed == 0 {

@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"sync"
 	"time"
+
+	"loco/worker/process"
 )
 
 // child is one worker process of a local run.
@@ -50,9 +52,9 @@ func startChild(ctx context.Context, number int, args []string, events chan<- an
 	}
 	go func() {
 		lines := bufio.NewScanner(out)
-		lines.Buffer(nil, recordLineMax)
+		lines.Buffer(nil, process.LineMax)
 		for lines.Scan() {
-			e, err := parseEvent(lines.Bytes())
+			e, err := process.ParseEvent(lines.Bytes())
 			if err != nil {
 				fmt.Fprintf(c.cmd.Stderr, "%v\n", err)
 			} else if e != nil {

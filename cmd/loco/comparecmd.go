@@ -11,6 +11,7 @@ import (
 	"loco/cmd/loco/compare"
 	"loco/trainer/data"
 	"loco/worker/config"
+	"loco/worker/process"
 )
 
 type compareCmd struct {
@@ -92,7 +93,7 @@ func dataDigest(ctx context.Context, cfg *config.Config, dir string, known map[c
 	if d, ok := known[cfg.Data]; ok {
 		return d, nil
 	}
-	set, err := data.Prepare(ctx, dataOptions(cfg, filepath.Join(dir, "data")))
+	set, err := data.Prepare(ctx, process.DataOptions(cfg, filepath.Join(dir, "data")))
 	if err != nil {
 		return "", err
 	}

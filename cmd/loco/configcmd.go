@@ -5,9 +5,8 @@ import (
 	"fmt"
 	"os"
 
-	"loco/gossip"
-	"loco/trainer"
 	"loco/worker/config"
+	"loco/worker/process"
 )
 
 type configCmd struct {
@@ -27,7 +26,7 @@ func (configShow) Help() string {
 
 func (c *configShow) Run() error {
 	if c.Devices {
-		return showDevices(os.Stdout)
+		return process.ShowDevices(os.Stdout)
 	}
 	cfg, err := c.load()
 	if err != nil {
@@ -48,7 +47,7 @@ func (c *configCheck) Run() error {
 	if err != nil {
 		return err
 	}
-	n, err := needsOf(&cfg)
+	n, err := process.NeedsOf(&cfg)
 	if err != nil {
 		return err
 	}
@@ -56,7 +55,7 @@ func (c *configCheck) Run() error {
 		return json.NewEncoder(os.Stdout).Encode(n)
 	}
 	fmt.Println("The configuration is valid.")
-	n.print()
+	printNeeds(n)
 	return nil
 }
 
@@ -74,71 +73,22 @@ func (c *configPreset) Run() error {
 	if err != nil {
 		return err
 	}
-	n, err := needsOf(&cfg)
+	n, err := process.NeedsOf(&cfg)
 	if err != nil {
 		return err
 	}
 	if c.JSON {
 		return json.NewEncoder(os.Stdout).Encode(n)
 	}
-	n.print()
+	printNeeds(n)
 	fmt.Println()
 	return config.EncodePreset(os.Stdout, c.Name)
 }
 
-// needs is what a run asks of each worker.
-type needs struct {
-	Parameters     int     `json:"parameters"`
-	Tokens         uint64  `json:"tokens"` // of the whole run
-	FLOPs          float64 `json:"flops"`  // of the whole run
-	MemoryDevice   int64   `json:"memory_device_bytes"`
-	MemoryHost     int64   `json:"memory_host_bytes"` // φ, outer momentum, exchange and snapshot
-	BytesPerRound  int64   `json:"bytes_per_round"`   // sent by one worker
-	RoundsExchange uint64  `json:"rounds"`
-	Checkpoint     int64   `json:"checkpoint_bytes"`
-}
-
-func needsOf(cfg *config.Config) (n needs, err error) {
-	m := modelConfig(cfg)
-	if err := m.Validate(); err != nil {
-		return n, usageError{err}
-	}
-	p := int64(m.Parameters())
-	n.Parameters = int(p)
-	n.Tokens = cfg.TotalTokens()
-	n.FLOPs = m.FLOPsPerToken(m.Context) * float64(n.Tokens)
-	n.MemoryDevice = m.Memory(cfg.MicroBatch()).Total()
-	n.RoundsExchange = trainerRounds(cfg)
-	n.Checkpoint = 4 * p * 4 // φ, momentum, m, v
-	outer := trainer.Config{Strategy: cfg.Sync.Strategy, SlowCycle: uint64(cfg.Sync.SlowCycle)}
-	n.MemoryHost = 4 * p * int64(5+1+outer.OuterVectors()) // a snapshot, Δ, the outer state
-	c, state, err := codecsOf(cfg)
-	if err != nil {
-		return n, err
-	}
-	n.MemoryHost += 2 * int64(c.EncodedLen(int(p))) // this worker's and the mean
-	switch cfg.Sync.Strategy {
-	case config.DiLoCo, config.DDP:
-		n.BytesPerRound = gossip.BytesPerRound(c, int(p), cfg.Run.Workers)
-	case config.NoLoCo:
-		n.BytesPerRound = gossip.PairBytes(c, int(p))
-		if !fastOnly(cfg) {
-			n.BytesPerRound += gossip.PairBytes(state, int(p))
-		}
-	}
-	return n, nil
-}
-
-// fastOnly says whether NoLoCo's β = γ form is used, in which only θ crosses. θ is no
-// small difference, so only an exact codec will do.
-func fastOnly(cfg *config.Config) bool {
-	return cfg.Sync.Strategy == config.NoLoCo && cfg.Sync.Beta == cfg.Sync.Gamma && cfg.Sync.Codec == "fp32"
-}
-
-func (n needs) print() {
-	fmt.Printf("# %s parameters; %s tokens in %d exchanges; %s floating-point operations\n", formatCount(float64(n.Parameters)), formatCount(float64(n.Tokens)), n.RoundsExchange, formatFLOPs(n.FLOPs))
-	fmt.Printf("# a worker needs %s on its device, %s on the host, %s for a checkpoint\n", formatBytes(uint64(n.MemoryDevice)), formatBytes(uint64(n.MemoryHost)), formatBytes(uint64(n.Checkpoint)))
-	fmt.Printf("# and sends %s in a round\n", formatBytes(uint64(n.BytesPerRound)))
+func printNeeds(n process.Needs) {
+	fmt.Printf("# %s parameters; %s tokens in %d exchanges; %s floating-point operations\n", process.FormatCount(float64(n.Parameters)), process.FormatCount(float64(n.Tokens)), n.RoundsExchange, formatFLOPs(n.FLOPs))
+	fmt.Printf("# a worker needs %s on its device, %s on the host, %s for a checkpoint\n", process.FormatBytes(uint64(n.MemoryDevice)), process.FormatBytes(uint64(n.MemoryHost)), process.FormatBytes(uint64(n.Checkpoint)))
+	fmt.Printf("# and sends %s in a round\n", process.FormatBytes(uint64(n.BytesPerRound)))
 }
 
 func formatFLOPs(x float64) string { return fmt.Sprintf("%.2g", x) }

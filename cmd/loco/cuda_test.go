@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"loco/kernels/cuda/emulator"
+	"loco/worker/process"
 )
 
 var requireEmulator = flag.Bool("require-emulator", false, "fail where the stand-in for CUDA's driver cannot be built, instead of skipping")
@@ -142,7 +143,7 @@ func TestCUDA(t *testing.T) {
 		args := append([]string{"run", "--json", "--dir", dir}, small(t, "run.workers=2", "run.rounds=3", "sync.inner_steps=2", "inner.warmup=1", "run.eval_tokens=128")...)
 		wantWords(t, gpu.with(t).loco(true, args...), `"complete": true`, `"digest_equal": true`)
 		for k, device := range []string{"cuda:0 ", "cuda:1 "} {
-			text, err := os.ReadFile(filepath.Join(dir, "worker-"+strconv.Itoa(k), logFile))
+			text, err := os.ReadFile(filepath.Join(dir, "worker-"+strconv.Itoa(k), process.LogFile))
 			if err != nil {
 				t.Fatal(err)
 			}

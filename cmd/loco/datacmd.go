@@ -10,6 +10,7 @@ import (
 
 	"loco/trainer/data"
 	"loco/worker/config"
+	"loco/worker/process"
 )
 
 // shards finds the shards that are meant, and prepares them where they do not exist.
@@ -20,7 +21,7 @@ func (c *dataInspect) shards(ctx context.Context) (paths []string, cleanup func(
 	}
 	file, dir := c.Path, ""
 	if info, err := os.Stat(c.Path); err == nil && info.IsDir() {
-		file, dir = filepath.Join(c.Path, configFile), filepath.Join(c.Path, "data")
+		file, dir = filepath.Join(c.Path, process.ConfigFile), filepath.Join(c.Path, "data")
 	}
 	cfg, err := config.Load(file, c.Set)
 	if err != nil {
@@ -32,7 +33,7 @@ func (c *dataInspect) shards(ctx context.Context) (paths []string, cleanup func(
 		}
 		cleanup = func() { os.RemoveAll(dir) }
 	}
-	set, err := data.Prepare(ctx, dataOptions(&cfg, dir))
+	set, err := data.Prepare(ctx, process.DataOptions(&cfg, dir))
 	if err != nil {
 		cleanup()
 		return nil, nil, err
@@ -63,4 +64,8 @@ func (c *dataInspect) inspect(path string) error {
 		fmt.Println("  --")
 	}
 	return nil
+}
+
+func describeData(set data.Set) string {
+	return fmt.Sprintf("%s tokens of %d files to train on, %s of %d held out", process.FormatCount(float64(set.Train.Tokens)), set.Train.Files, process.FormatCount(float64(set.Heldout.Tokens)), set.Heldout.Files)
 }

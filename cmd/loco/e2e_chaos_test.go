@@ -18,6 +18,7 @@ import (
 	"loco/checkpoint"
 	"loco/mesh/netem"
 	"loco/trainer"
+	"loco/worker/process"
 )
 
 var (
@@ -226,7 +227,7 @@ func (r *trial) checkTheSameAtTheEnd(since time.Time) {
 				if e.Round == last {
 					add(e.Round, e.Digest, w.number)
 				}
-			case *resultEvent:
+			case *process.ResultEvent:
 				add(e.Round, e.Digest, w.number)
 			}
 		}
@@ -262,14 +263,14 @@ func (r *trial) checkOneLineage() {
 // state that was taken over leads back.
 func (r *trial) checkRecords() {
 	for _, w := range r.workers {
-		path := filepath.Join(r.workerDir(w.number), fmt.Sprintf("worker-%d", w.number), recordFile)
+		path := filepath.Join(r.workerDir(w.number), fmt.Sprintf("worker-%d", w.number), process.RecordFile)
 		data, err := os.ReadFile(path)
 		if err != nil {
 			r.t.Fatal(err)
 		}
 		at, known := uint64(0), false
 		for line := range strings.Lines(string(data)) {
-			e, err := parseEvent([]byte(line))
+			e, err := process.ParseEvent([]byte(line))
 			if err != nil {
 				r.t.Errorf("%s: %v", path, err)
 			}
@@ -324,7 +325,7 @@ func (r *trial) checkLoss(sets []string) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	bits, err := strconv.ParseUint(st.Meta[metaRunTokens], 16, 64)
+	bits, err := strconv.ParseUint(st.Meta["run_tokens_bits"], 16, 64)
 	if err != nil {
 		r.t.Fatal(err)
 	}

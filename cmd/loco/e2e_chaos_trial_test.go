@@ -18,6 +18,7 @@ import (
 
 	"loco/mesh/netem"
 	"loco/trainer"
+	"loco/worker/process"
 )
 
 const (
@@ -157,9 +158,9 @@ func (r *trial) start(k int) {
 	r.workers[k].lives = append(r.workers[k].lives, l)
 	go func() {
 		lines := bufio.NewScanner(out)
-		lines.Buffer(nil, recordLineMax)
+		lines.Buffer(nil, process.LineMax)
 		for lines.Scan() {
-			if e, err := parseEvent(lines.Bytes()); err == nil && e != nil {
+			if e, err := process.ParseEvent(lines.Bytes()); err == nil && e != nil {
 				r.news <- news{l, stamped{time.Now(), e}}
 			}
 		}
@@ -201,7 +202,7 @@ func (r *trial) await(what string, done func() bool) {
 func (r *trial) take(n news) {
 	w := r.workers[n.life.worker]
 	switch e := n.e.(type) {
-	case *addressEvent:
+	case *process.AddressEvent:
 		w.addrs = e.Addrs
 	case *trainer.ResyncEvent:
 		r.logf("worker %d takes over round %d at its round %d: %s; lost %d rounds, %d steps", e.Worker, e.Round, e.FromRound, e.Why, e.LostRounds, e.LostSteps)
@@ -352,7 +353,7 @@ func (r *trial) state() string {
 			fmt.Fprintf(&b, ", round %d of %v", e.Round, e.Members)
 		}
 		b.WriteString("\n")
-		if log, err := os.ReadFile(filepath.Join(r.workerDir(w.number), fmt.Sprintf("worker-%d", w.number), logFile)); err == nil {
+		if log, err := os.ReadFile(filepath.Join(r.workerDir(w.number), fmt.Sprintf("worker-%d", w.number), process.LogFile)); err == nil {
 			b.WriteString(tail(string(log)))
 		}
 	}

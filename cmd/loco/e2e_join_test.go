@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"loco/trainer"
+	"loco/worker/process"
 )
 
 // A worker that never took part joins in the middle, under every strategy and with the
@@ -45,7 +46,7 @@ func TestE2EJoinInTheMiddle(t *testing.T) {
 			if len(last) != 1 && strategy != "noloco" {
 				t.Errorf("%d digests at the end, want 1", len(last))
 			}
-			log, err := os.ReadFile(filepath.Join(dir, "worker-3", logFile))
+			log, err := os.ReadFile(filepath.Join(dir, "worker-3", process.LogFile))
 			if err != nil || !strings.Contains(string(log), "fetched the run's state") {
 				t.Errorf("no word of the fetch in the log: %v", err)
 			}

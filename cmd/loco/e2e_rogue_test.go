@@ -22,12 +22,13 @@ import (
 	"loco/mesh/p2p"
 	"loco/trainer"
 	"loco/worker/config"
+	"loco/worker/process"
 )
 
 // rogue is a member of a run that does not play by the protocol.
 type rogue struct {
 	mesh  *p2p.Mesh
-	spec  *spec
+	spec  *process.Spec
 	peers []mesh.ID
 }
 
@@ -38,17 +39,17 @@ func newRogue(t *testing.T, toml string, addrs []string) *rogue {
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec, err := newSpec(&cfg, t.TempDir())
+	spec, err := process.NewSpec(&cfg, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, err := spec.prepareData(t.Context())
+	set, err := spec.PrepareData(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := p2p.Default()
 	c.Worker, c.Bootstrap = 2, addrs
-	c.RunID, c.Canonical = spec.runID(set), spec.canonical(set)
+	c.RunID, c.Canonical = spec.RunID(set), spec.Canonical(set)
 	c.Heartbeat = cfg.Mesh.Heartbeat.Std()
 	m, err := p2p.New(t.Context(), c)
 	if err != nil {
@@ -112,12 +113,12 @@ func (r *rogue) average(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { a.Close() })
-	nan := bytes.Repeat(binary.LittleEndian.AppendUint32(nil, math.Float32bits(float32(math.NaN()))), r.spec.parameters())
+	nan := bytes.Repeat(binary.LittleEndian.AppendUint32(nil, math.Float32bits(float32(math.NaN()))), r.spec.Parameters())
 	go func() {
 		for t.Context().Err() == nil {
 			if st, err := a.FetchState(t.Context(), exchange.Want{}); err == nil {
 				m := st.Past[len(st.Past)-1]
-				a.Average(t.Context(), m.Round, exchange.Delta, exchange.Vector{Values: r.spec.parameters(), Bytes: nan}, 100, exchange.Base{Digest: m.Digest})
+				a.Average(t.Context(), m.Round, exchange.Delta, exchange.Vector{Values: r.spec.Parameters(), Bytes: nan}, 100, exchange.Base{Digest: m.Digest})
 			}
 		}
 	}()
@@ -170,7 +171,7 @@ func TestE2EBadPeersAreNamedAndLeftOut(t *testing.T) {
 
 func logged(t *testing.T, dir, id, text string) bool {
 	t.Helper()
-	paths, err := filepath.Glob(filepath.Join(dir, "worker-*", logFile))
+	paths, err := filepath.Glob(filepath.Join(dir, "worker-*", process.LogFile))
 	if err != nil {
 		t.Fatal(err)
 	}

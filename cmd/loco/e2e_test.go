@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -24,6 +25,7 @@ import (
 	"loco/gossip"
 	"loco/gossip/codec"
 	"loco/trainer"
+	"loco/worker/process"
 )
 
 var endToEnd = flag.Bool("e2e", false, "run the end-to-end tests: real processes, minutes")
@@ -112,8 +114,8 @@ func loco(t *testing.T, wantExit int, args ...string) string {
 	return p.stdout.String()
 }
 
-// process is one running command of a test.
-type process struct {
+// running is one running command of a test.
+type running struct {
 	t              *testing.T
 	args           []string
 	cmd            *exec.Cmd
@@ -122,9 +124,9 @@ type process struct {
 	ended          chan struct{}
 }
 
-func startLoco(t *testing.T, args ...string) *process {
+func startLoco(t *testing.T, args ...string) *running {
 	t.Helper()
-	p := &process{t: t, args: args, lines: make(chan string, 100000), ended: make(chan struct{})}
+	p := &running{t: t, args: args, lines: make(chan string, 100000), ended: make(chan struct{})}
 	p.cmd = exec.CommandContext(t.Context(), needE2E(t), args...)
 	p.cmd.Stderr = &p.stderr
 	p.cmd.Env = append(os.Environ(), "GOMAXPROCS=2")
@@ -153,7 +155,7 @@ func startLoco(t *testing.T, args ...string) *process {
 	return p
 }
 
-func (p *process) wait(wantExit int) {
+func (p *running) wait(wantExit int) {
 	p.t.Helper()
 	select {
 	case <-p.ended:
@@ -168,7 +170,7 @@ func (p *process) wait(wantExit int) {
 }
 
 // event waits for an event of a worker that prints JSON lines and satisfies want.
-func (p *process) event(what string, want func(any) bool) any {
+func (p *running) event(what string, want func(any) bool) any {
 	p.t.Helper()
 	deadline := time.After(e2eDeadline)
 	for {
@@ -177,7 +179,7 @@ func (p *process) event(what string, want func(any) bool) any {
 			if !ok {
 				p.t.Fatalf("loco %s ended before %s\n%s\n%s", strings.Join(p.args, " "), what, tail(p.stdout.String()), tail(p.stderr.String()))
 			}
-			if e, err := parseEvent([]byte(line)); err == nil && e != nil && want(e) {
+			if e, err := process.ParseEvent([]byte(line)); err == nil && e != nil && want(e) {
 				return e
 			}
 		case <-deadline:
@@ -200,13 +202,13 @@ func summaryOf(t *testing.T, dir string) *summary {
 // roundsOf reads a worker's record.
 func roundsOf(t *testing.T, dir string, worker int) []trainer.RoundEvent {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("worker-%d", worker), recordFile))
+	data, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("worker-%d", worker), process.RecordFile))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var rounds []trainer.RoundEvent
 	for line := range strings.Lines(string(data)) {
-		e, err := parseEvent([]byte(line))
+		e, err := process.ParseEvent([]byte(line))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -385,7 +387,7 @@ func workerPID(t *testing.T, dir string, worker int) int {
 }
 
 // line waits for a line of standard output that contains text.
-func (p *process) line(text string) {
+func (p *running) line(text string) {
 	p.t.Helper()
 	deadline := time.After(e2eDeadline)
 	for {
@@ -438,7 +440,7 @@ func workerArgs(config, dir string, number int, join []string) []string {
 }
 
 // byHand starts n workers of a configuration and returns them and their addresses.
-func byHand(t *testing.T, dir string, n int, sets []string) (ps []*process, addrs []string) {
+func byHand(t *testing.T, dir string, n int, sets []string) (ps []*running, addrs []string) {
 	t.Helper()
 	toml := filepath.Join(t.TempDir(), "run.toml")
 	text := loco(t, 0, append([]string{"config", "show"}, sets...)...)
@@ -447,7 +449,7 @@ func byHand(t *testing.T, dir string, n int, sets []string) (ps []*process, addr
 	}
 	for k := range n {
 		p := startLoco(t, workerArgs(toml, dir, k, addrs)...)
-		a := p.event("address", func(e any) bool { _, ok := e.(*addressEvent); return ok }).(*addressEvent)
+		a := p.event("address", func(e any) bool { _, ok := e.(*process.AddressEvent); return ok }).(*process.AddressEvent)
 		if k == 0 {
 			addrs = a.Addrs
 		}
@@ -578,6 +580,23 @@ func sourceOf(sets []string) string {
 	return ""
 }
 
+// metricNames are the metrics that docs/metrics.md documents.
+func metricNames(t *testing.T) (all []string) {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(text), "## Prometheus")
+	for _, n := range regexp.MustCompile("`(loco_[a-z_]+)`").FindAllStringSubmatch(table, -1) {
+		all = append(all, n[1])
+	}
+	if len(all) < 20 {
+		t.Fatalf("docs/metrics.md documents %d metrics", len(all))
+	}
+	return all
+}
+
 func TestE2EMetricsHealthAndWhatIsLeft(t *testing.T) {
 	needE2E(t)
 	dir := t.TempDir()
@@ -587,7 +606,7 @@ func TestE2EMetricsHealthAndWhatIsLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := startLoco(t, workerArgs(toml, dir, 0, nil)...)
-	a := first.event("address", func(e any) bool { _, ok := e.(*addressEvent); return ok }).(*addressEvent)
+	a := first.event("address", func(e any) bool { _, ok := e.(*process.AddressEvent); return ok }).(*process.AddressEvent)
 	second := startLoco(t, workerArgs(toml, dir, 1, a.Addrs)...)
 	second.event("a round of two", func(e any) bool { r, ok := e.(*trainer.RoundEvent); return ok && r.Group == 2 && r.Round >= 2 })
 	first.event("a round of two", func(e any) bool { r, ok := e.(*trainer.RoundEvent); return ok && r.Group == 2 && r.Round >= 2 })
@@ -609,7 +628,7 @@ func TestE2EMetricsHealthAndWhatIsLeft(t *testing.T) {
 	if p := get(t, "http://"+a.Metrics+"/debug/pprof/goroutine?debug=1"); !strings.Contains(p, "goroutine profile") {
 		t.Error("no goroutine profile for this machine")
 	}
-	for _, p := range []*process{first, second} {
+	for _, p := range []*running{first, second} {
 		p.cmd.Process.Signal(os.Interrupt)
 	}
 	first.wait(0)
@@ -631,7 +650,7 @@ func TestE2EMetricsHealthAndWhatIsLeft(t *testing.T) {
 	if out := loco(t, 0, "data", "inspect", dir); !strings.Contains(out, "entropy") {
 		t.Errorf("data inspect: %s", out)
 	}
-	if out := loco(t, 0, "config", "check", filepath.Join(dir, configFile)); !strings.Contains(out, "valid") {
+	if out := loco(t, 0, "config", "check", filepath.Join(dir, process.ConfigFile)); !strings.Contains(out, "valid") {
 		t.Errorf("config check: %s", out)
 	}
 	damage(t, dir)
@@ -690,14 +709,9 @@ func TestE2EWorkersEndWithTheirSupervisor(t *testing.T) {
 	for { // the folders are locked until the workers have ended
 		free := 0
 		for k := range 2 {
-			f, err := os.OpenFile(filepath.Join(dir, fmt.Sprintf("worker-%d", k), "lock"), os.O_RDWR, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if tryLock(f) == nil {
+			if !process.Occupied(filepath.Join(dir, fmt.Sprintf("worker-%d", k))) {
 				free++
 			}
-			f.Close()
 		}
 		if free == 2 {
 			break
@@ -708,7 +722,7 @@ func TestE2EWorkersEndWithTheirSupervisor(t *testing.T) {
 		runtime.Gosched()
 	}
 	for k := range 2 { // they saved and left in order
-		data, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("worker-%d", k), recordFile))
+		data, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("worker-%d", k), process.RecordFile))
 		if err != nil || !strings.Contains(string(data), `"event":"result"`) {
 			t.Errorf("worker %d did not end in order: %v", k, err)
 		}

@@ -6,6 +6,8 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+
+	"loco/worker/process"
 )
 
 type evalCmd struct {
@@ -21,37 +23,27 @@ func (evalCmd) Help() string {
 
 func (c *evalCmd) Run(ctx interrupt) error {
 	if c.Tokens < 0 {
-		return usageError{fmt.Errorf("--tokens %d: 0 means all, and nothing is below that", c.Tokens)}
+		return process.Usage(fmt.Errorf("--tokens %d: 0 means all, and nothing is below that", c.Tokens))
 	}
-	path, err := findCheckpoint(c.Checkpoint)
+	path, err := process.FindCheckpoint(c.Checkpoint)
 	if err != nil {
 		return err
 	}
-	l, err := loadModel(path, 8)
+	l, err := process.LoadModel(path, 8)
 	if err != nil {
 		return err
 	}
-	defer l.device.Close()
-	dir := l.state.Meta[metaDataDir]
-	if _, err := os.Stat(dir); err != nil || c.Source != "" { // another machine, or other data
-		if dir, err = os.MkdirTemp("", "loco-eval-*"); err != nil {
-			return err
-		}
-		defer os.RemoveAll(dir)
-	}
-	if c.Source != "" {
-		l.spec.cfg.Data.Source = c.Source
-	}
-	loss, tokens, err := l.loss(ctx, dir, c.Tokens)
+	defer l.Close()
+	loss, tokens, err := l.HeldoutLoss(ctx, c.Source, c.Tokens)
 	if err != nil {
 		return err
 	}
 	if c.JSON {
 		return json.NewEncoder(os.Stdout).Encode(map[string]any{
-			"checkpoint": path, "round": l.state.Round, "heldout_loss": loss, "perplexity": math.Exp(loss), "tokens": tokens,
+			"checkpoint": path, "round": l.Round(), "heldout_loss": loss, "perplexity": math.Exp(loss), "tokens": tokens,
 		})
 	}
-	fmt.Printf("%s\nround %d, held-out loss %.4f nats per token, perplexity %.3f, over %d tokens\n", path, l.state.Round, loss, math.Exp(loss), tokens)
+	fmt.Printf("%s\nround %d, held-out loss %.4f nats per token, perplexity %.3f, over %d tokens\n", path, l.Round(), loss, math.Exp(loss), tokens)
 	return nil
 }
 
@@ -73,20 +65,20 @@ const generateTokensMax = 1 << 20
 func (c *generateCmd) Run(ctx interrupt) error {
 	switch {
 	case c.Tokens < 1 || c.Tokens > generateTokensMax:
-		return usageError{fmt.Errorf("--tokens %d: allowed are 1 to %d", c.Tokens, generateTokensMax)}
+		return process.Usage(fmt.Errorf("--tokens %d: allowed are 1 to %d", c.Tokens, generateTokensMax))
 	case c.Prompt == "":
-		return usageError{fmt.Errorf("--prompt is empty: give at least one character to continue")}
+		return process.Usage(fmt.Errorf("--prompt is empty: give at least one character to continue"))
 	}
-	path, err := findCheckpoint(c.Checkpoint)
+	path, err := process.FindCheckpoint(c.Checkpoint)
 	if err != nil {
 		return err
 	}
-	l, err := loadModel(path, 1)
+	l, err := process.LoadModel(path, 1)
 	if err != nil {
 		return err
 	}
-	defer l.device.Close()
-	err = l.generate(c.Prompt, c.Tokens, c.Temperature, c.TopK, c.Seed, func(s string) { os.Stdout.WriteString(s) })
+	defer l.Close()
+	err = l.Generate(c.Prompt, c.Tokens, c.Temperature, c.TopK, c.Seed, func(s string) { os.Stdout.WriteString(s) })
 	fmt.Println()
 	return err
 }
@@ -108,7 +100,7 @@ func (dataInspect) Help() string {
 
 func (c *dataInspect) Run(ctx interrupt) error {
 	if c.Samples < 0 || c.Samples > 1000 {
-		return usageError{fmt.Errorf("--samples %d: allowed are 0 to 1000", c.Samples)}
+		return process.Usage(fmt.Errorf("--samples %d: allowed are 0 to 1000", c.Samples))
 	}
 	paths, cleanup, err := c.shards(ctx)
 	if err != nil {

@@ -1,8 +1,7 @@
 // Command loco trains one model on many machines that are far apart.
 //
-// It is the only package that knows every other: it reads the configuration, starts
-// worker processes, plugs the exchange and the mesh into the trainer, and shows and
-// records what happens.
+// It holds the commands, the supervisor of a local run, and what people see. A worker
+// itself is package loco/worker/process.
 package main
 
 import (
@@ -11,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -20,6 +20,7 @@ import (
 	"loco/cmd/loco/bench"
 	"loco/trainer"
 	"loco/worker/config"
+	"loco/worker/process"
 )
 
 // Exit codes.
@@ -47,11 +48,6 @@ Each worker takes many optimizer steps alone, then exchanges a compressed
 pseudo-gradient with all others (diloco) or with one random peer (noloco).
 
 Example:  loco run`
-
-// usageError marks an error as the user's to correct: exit code 2.
-type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }
 
 func main() {
 	os.Exit(run(os.Args[1:]))
@@ -95,7 +91,7 @@ func run(args []string) int {
 type interrupt struct{ context.Context }
 
 func exitCode(err error) int {
-	var usage usageError
+	var usage *process.UsageError
 	var cfg *config.Error
 	switch {
 	case err == nil:
@@ -109,4 +105,13 @@ func exitCode(err error) int {
 		fmt.Fprintln(os.Stderr, "loco:", err)
 		return exitWork
 	}
+}
+
+func presetNames() string {
+	var names []string
+	for _, p := range config.Presets() {
+		names = append(names, p.Name)
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"loco/trainer"
+	"loco/worker/process"
 )
 
 // lineTime is the longest that plain lines stay away while rounds are done.
@@ -42,7 +43,7 @@ type display struct {
 
 func newDisplay(b *board, out *os.File) *display {
 	d := &display{board: b, out: out, began: time.Now(), spoke: time.Now(), seen: map[int]bool{}}
-	d.every = max(1, trainerRounds(b.cfg)/20)
+	d.every = max(1, b.cfg.Exchanges()/20)
 	if term.IsTerminal(int(out.Fd())) {
 		d.line.Store("waiting for the workers")
 		d.bars = mpb.New(mpb.WithOutput(out), mpb.WithWidth(40), mpb.WithRefreshRate(200*time.Millisecond))
@@ -68,7 +69,7 @@ func (d *display) show(event any) {
 		d.bar.SetCurrent(int64(d.meanStep()))
 	}
 	switch e := event.(type) {
-	case *peersEvent:
+	case *process.PeersEvent:
 		if planned := d.board.cfg.Run.Workers; d.board.only && e.Ready < planned {
 			d.println(fmt.Sprintf("%d of %d workers are ready; starting without the rest after mesh.join_timeout = %s", e.Ready, planned, d.board.cfg.Mesh.JoinTimeout))
 		}
@@ -79,13 +80,13 @@ func (d *display) show(event any) {
 		}
 	case *trainer.ResyncEvent:
 		d.println(fmt.Sprintf("worker %d took over the others' state at round %d (%s); %d inner steps were lost", e.Worker, e.Round, e.Why, e.LostSteps))
-	case *lateEvent:
+	case *process.LateEvent:
 		d.showLate(e)
 	}
 }
 
 // showLate names a late worker once, however many see it.
-func (d *display) showLate(e *lateEvent) {
+func (d *display) showLate(e *process.LateEvent) {
 	is := slices.Contains(d.board.lateWorkers(), e.Who)
 	if is == d.late[e.Who] {
 		return
@@ -148,13 +149,13 @@ func (d *display) status() string {
 	elapsed := time.Since(d.began)
 	rate := float64(tokens-min(tokens, d.first)) / elapsed.Seconds()
 	parts := []string{
-		fmt.Sprintf("round %d/%d", round, trainerRounds(d.board.cfg)),
+		fmt.Sprintf("round %d/%d", round, d.board.cfg.Exchanges()),
 		"loss " + formatLoss(d.board.loss()),
 	}
 	if loss, at := d.board.heldout(); at > 0 {
 		parts = append(parts, "held-out "+formatLoss(loss))
 	}
-	parts = append(parts, formatCount(rate)+" tok/s", plural(live, "worker"), formatBytes(sent)+" exchanged")
+	parts = append(parts, process.FormatCount(rate)+" tok/s", plural(live, "worker"), process.FormatBytes(sent)+" exchanged")
 	if left := d.left(elapsed); left > 0 {
 		parts = append(parts, formatSpan(left)+" left")
 	}
@@ -184,28 +185,6 @@ func formatLoss(x float64) string {
 		return "-"
 	}
 	return fmt.Sprintf("%.3f", x)
-}
-
-// formatCount writes 12345 as 12.3k.
-func formatCount(x float64) string {
-	for _, u := range []struct {
-		size float64
-		name string
-	}{{1e12, "T"}, {1e9, "G"}, {1e6, "M"}, {1e3, "k"}} {
-		if x >= u.size {
-			return fmt.Sprintf("%.3g%s", x/u.size, u.name)
-		}
-	}
-	return fmt.Sprintf("%.0f", x)
-}
-
-// formatBytes writes a count of bytes with a decimal unit.
-func formatBytes(n uint64) string {
-	if n < 1000 {
-		return fmt.Sprintf("%d B", n)
-	}
-	s := formatCount(float64(n))
-	return s[:len(s)-1] + " " + s[len(s)-1:] + "B"
 }
 
 // formatSpan writes a time span in whole seconds.

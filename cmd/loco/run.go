@@ -11,11 +11,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
 	"loco/trainer"
 	"loco/worker/config"
+	"loco/worker/process"
 )
 
 // stopWait bounds how long workers may take to stop cleanly when asked.
@@ -32,12 +34,12 @@ func (f configFlags) load(sets ...string) (config.Config, error) {
 	if f.Preset == "" {
 		cfg, err := config.Load(f.File, sets)
 		if errors.Is(err, fs.ErrNotExist) {
-			err = usageError{err}
+			err = process.Usage(err)
 		}
 		return cfg, err
 	}
 	if f.File != "" {
-		return config.Config{}, usageError{fmt.Errorf("%s and --preset %s: name one of them; a file may begin with preset = %q", f.File, f.Preset, f.Preset)}
+		return config.Config{}, process.Usage(fmt.Errorf("%s and --preset %s: name one of them; a file may begin with preset = %q", f.File, f.Preset, f.Preset))
 	}
 	return config.LoadPreset(f.Preset, sets)
 }
@@ -114,7 +116,7 @@ func (l *localRun) run(ctx context.Context) (*summary, error) {
 	if err != nil {
 		return nil, err
 	}
-	spec, err := newSpec(l.cfg, l.dir)
+	spec, err := process.NewSpec(l.cfg, l.dir)
 	if err != nil {
 		return nil, err
 	}
@@ -125,8 +127,8 @@ func (l *localRun) run(ctx context.Context) (*summary, error) {
 		}
 		return before, l.farewell(before)
 	}
-	fmt.Fprintf(l.out, "loco: %s, %s parameters, %d workers, %s\n", l.cfg.Sync.Strategy, formatCount(float64(spec.parameters())), l.cfg.Run.Workers, l.dir)
-	set, err := spec.prepareData(ctx)
+	fmt.Fprintf(l.out, "loco: %s, %s parameters, %d workers, %s\n", l.cfg.Sync.Strategy, process.FormatCount(float64(spec.Parameters())), l.cfg.Run.Workers, l.dir)
+	set, err := spec.PrepareData(ctx)
 	if err != nil && ctx.Err() != nil {
 		return nil, trainer.ErrStopped
 	}
@@ -147,7 +149,7 @@ func (l *localRun) prepare() (*summary, error) {
 	if err := os.MkdirAll(l.dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the run's folder: %w", err)
 	}
-	if err := claimDir(l.dir, l.cfg, true); err != nil {
+	if err := process.ClaimDir(l.dir, l.cfg, true); err != nil {
 		return nil, err
 	}
 	s, err := readSummary(l.dir)
@@ -203,7 +205,7 @@ func (l *localRun) handle(ctx context.Context, event any) error {
 	}
 	l.board.add(event)
 	l.display.show(event)
-	if e, ok := event.(*addressEvent); ok && e.Worker == 0 && l.addrs == nil && !l.stopping {
+	if e, ok := event.(*process.AddressEvent); ok && e.Worker == 0 && l.addrs == nil && !l.stopping {
 		l.addrs = e.Addrs
 		for k := 1; k < l.cfg.Run.Workers; k++ {
 			if err := l.startWorker(ctx, k); err != nil {
@@ -224,9 +226,9 @@ func (l *localRun) ended(ctx context.Context, e *exitEvent) error {
 		return nil
 	}
 	var exit *exec.ExitError
-	failure := fmt.Errorf("worker %d: %w; its log is %s", e.child.number, e.err, filepath.Join(l.dir, fmt.Sprintf("worker-%d", e.child.number), logFile))
+	failure := fmt.Errorf("worker %d: %w; its log is %s", e.child.number, e.err, filepath.Join(l.dir, fmt.Sprintf("worker-%d", e.child.number), process.LogFile))
 	if errors.As(e.err, &exit) && exit.ExitCode() == exitUsage {
-		failure = usageError{failure}
+		failure = process.Usage(failure)
 	}
 	if e.child.number == 0 && l.addrs == nil {
 		l.stopAll() // the first worker never came up: nobody to join
@@ -248,11 +250,11 @@ func (l *localRun) ended(ctx context.Context, e *exitEvent) error {
 
 // again is the command that brings a worker back into the run.
 func (l *localRun) again(number int) string {
-	return fmt.Sprintf("loco worker %s --dir %s --worker %d", filepath.Join(l.dir, configFile), l.dir, number)
+	return fmt.Sprintf("loco worker %s --dir %s --worker %d", filepath.Join(l.dir, process.ConfigFile), l.dir, number)
 }
 
 func (l *localRun) startWorker(ctx context.Context, number int) error {
-	args := []string{"worker", filepath.Join(l.dir, configFile), "--dir", l.dir, "--worker", fmt.Sprint(number), "--supervised"}
+	args := []string{"worker", filepath.Join(l.dir, process.ConfigFile), "--dir", l.dir, "--worker", fmt.Sprint(number), "--supervised"}
 	if l.cfg.Inner.Threads == 0 {
 		args = append(args, "--set", fmt.Sprintf("inner.threads=%d", shareOfCores(l.cfg.Run.Workers)))
 	}
@@ -304,9 +306,9 @@ func (l *localRun) stopAll() {
 }
 
 // finish writes the summary and says how it went.
-func (l *localRun) finish(ctx context.Context, spec *spec, seconds float64, before *summary) (*summary, error) {
+func (l *localRun) finish(ctx context.Context, spec *process.Spec, seconds float64, before *summary) (*summary, error) {
 	l.display.close()
-	s := l.board.summarise(spec.parameters(), seconds, before)
+	s := l.board.summarise(spec.Parameters(), seconds, before)
 	if s.Checkpoint == "" && l.asked {
 		fmt.Fprintln(l.out, "stopped before anything was trained")
 		return &s, nil
@@ -324,31 +326,23 @@ func (l *localRun) finish(ctx context.Context, spec *spec, seconds float64, befo
 		return nil, err
 	}
 	if !s.Complete {
-		fmt.Fprintf(l.out, "stopped at round %d of %d; checkpoint: %s\nTo go on: the same command again.\n", s.Rounds, trainerRounds(l.cfg), s.Checkpoint)
+		fmt.Fprintf(l.out, "stopped at round %d of %d; checkpoint: %s\nTo go on: the same command again.\n", s.Rounds, l.cfg.Exchanges(), s.Checkpoint)
 		return &s, nil
 	}
 	return &s, l.farewell(&s)
 }
 
 // complete evaluates the last checkpoint of a complete run that has no held-out loss.
-func (l *localRun) complete(ctx context.Context, spec *spec, s *summary) error {
+func (l *localRun) complete(ctx context.Context, spec *process.Spec, s *summary) error {
 	if !s.Complete || s.HeldoutLoss != nil {
 		return nil
 	}
-	loss, err := spec.evaluate(context.WithoutCancel(ctx), s.Checkpoint)
+	loss, err := spec.Evaluate(context.WithoutCancel(ctx), s.Checkpoint)
 	if err != nil {
 		return err
 	}
 	s.setLoss(loss)
 	return nil
-}
-
-// trainerRounds is the run's length in exchanges.
-func trainerRounds(cfg *config.Config) uint64 {
-	if cfg.Sync.Strategy == config.DDP {
-		return cfg.TotalSteps()
-	}
-	return uint64(cfg.Run.Rounds)
 }
 
 // farewell prints what a finished run is worth, and what to try next.
@@ -357,18 +351,18 @@ func (l *localRun) farewell(s *summary) error {
 		return nil
 	}
 	fmt.Fprintf(l.out, "\nheld-out loss  %.3f nats per token (perplexity %.2f), of %s\n", *s.HeldoutLoss, *s.Perplexity, s.Evaluated)
-	fmt.Fprintf(l.out, "trained        %s tokens in %s, %s tok/s, %.0f %% of the time in inner steps\n", formatCount(float64(s.Tokens)), formatSpan(time.Duration(s.Seconds*float64(time.Second))), formatCount(s.TokensPerSecond), 100*s.ComputeUtilisation)
-	fmt.Fprintf(l.out, "exchanged      %s sent in %d rounds\n", formatBytes(s.BytesSent), s.Rounds)
+	fmt.Fprintf(l.out, "trained        %s tokens in %s, %s tok/s, %.0f %% of the time in inner steps\n", process.FormatCount(float64(s.Tokens)), formatSpan(time.Duration(s.Seconds*float64(time.Second))), process.FormatCount(s.TokensPerSecond), 100*s.ComputeUtilisation)
+	fmt.Fprintf(l.out, "exchanged      %s sent in %d rounds\n", process.FormatBytes(s.BytesSent), s.Rounds)
 	switch {
 	case s.Strategy == config.NoLoCo:
 		fmt.Fprintf(l.out, "replicas       differ by a standard deviation of %.2g per parameter\n", s.ReplicaStd)
 	case s.Strategy != config.Alone && s.DigestEqual:
 		fmt.Fprintf(l.out, "replicas       identical to the bit, %s…\n", s.Digest[:16])
 	case s.Strategy != config.Alone:
-		fmt.Fprintf(l.out, "replicas       NOT identical: see the digests in %s\n", filepath.Join(l.dir, "worker-*", recordFile))
+		fmt.Fprintf(l.out, "replicas       NOT identical: see the digests in %s\n", filepath.Join(l.dir, "worker-*", process.RecordFile))
 	}
 	fmt.Fprintf(l.out, "checkpoint     %s\n", s.Checkpoint)
-	sample, err := sampleText(s.Checkpoint, "\nfunc ", 240)
+	sample, err := process.SampleText(s.Checkpoint, "\nfunc ", 240)
 	if err != nil {
 		return fmt.Errorf("generate a sample: %w", err)
 	}
@@ -379,3 +373,6 @@ func (l *localRun) farewell(s *summary) error {
 func indent(text string) string {
 	return "  | " + strings.ReplaceAll(strings.Trim(text, "\n"), "\n", "\n  | ")
 }
+
+// shareOfCores is the threads of one worker where several run on this machine.
+func shareOfCores(workers int) int { return max(1, runtime.GOMAXPROCS(0)/workers) }

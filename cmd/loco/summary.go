@@ -2,13 +2,20 @@ package main
 
 import (
 	"bufio"
+	"encoding/json"
+	"fmt"
 	"math"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"loco/trainer"
 	"loco/worker/config"
+	"loco/worker/process"
 )
+
+// summaryFile is the summary in a run's folder.
+const summaryFile = "summary.json"
 
 // summary is DIR/summary.json. Names and units are documented in docs/metrics.md;
 // scripts rely on them.
@@ -39,12 +46,12 @@ type summary struct {
 
 // workerView is what a supervisor knows of one worker from its events.
 type workerView struct {
-	address *addressEvent
+	address *process.AddressEvent
 	step    trainer.StepEvent
 	round   trainer.RoundEvent
-	peers   peersEvent
-	saved   *checkpointEvent
-	result  *resultEvent
+	peers   process.PeersEvent
+	saved   *process.CheckpointEvent
+	result  *process.ResultEvent
 	eval    *trainer.EvalEvent
 	lossSum float64 // of the steps since the last round, for a smooth display
 	lossN   int
@@ -79,10 +86,10 @@ func (b *board) worker(k int) *workerView {
 
 func (b *board) add(event any) {
 	switch e := event.(type) {
-	case *addressEvent:
+	case *process.AddressEvent:
 		w := b.worker(e.Worker)
 		w.address, w.down = e, false
-	case *peersEvent:
+	case *process.PeersEvent:
 		b.worker(e.Worker).peers = *e
 	case *trainer.StepEvent:
 		w := b.worker(e.Worker)
@@ -101,7 +108,7 @@ func (b *board) add(event any) {
 		}
 	case *trainer.ResyncEvent:
 		b.worker(e.Worker).lost += e.LostTokens
-	case *lateEvent:
+	case *process.LateEvent:
 		w := b.worker(e.Worker)
 		if w.late == nil {
 			w.late = map[int]bool{}
@@ -110,9 +117,9 @@ func (b *board) add(event any) {
 	case *trainer.EvalEvent:
 		b.worker(e.Worker).eval = e
 		b.curve = append(b.curve, *e)
-	case *checkpointEvent:
+	case *process.CheckpointEvent:
 		b.worker(e.Worker).saved = e
-	case *resultEvent:
+	case *process.ResultEvent:
 		w := b.worker(e.Worker)
 		w.result, w.tokens, w.ended = e, e.Tokens, true
 		w.inner, w.total, w.session = w.inner+e.InnerSeconds, w.total+e.Seconds, w.session+e.SessionTokens
@@ -127,9 +134,9 @@ func (b *board) addRecord(path string) error {
 	}
 	defer f.Close()
 	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, recordLineMax)
+	lines.Buffer(nil, process.LineMax)
 	for lines.Scan() {
-		if e, err := parseEvent(lines.Bytes()); err == nil { // a torn last line is no event
+		if e, err := process.ParseEvent(lines.Bytes()); err == nil { // a torn last line is no event
 			b.add(e)
 		}
 	}
@@ -259,4 +266,26 @@ func evaluated(strategy string) string {
 		return "mean over replicas, each with its own weights"
 	}
 	return "the shared weights"
+}
+
+func readSummary(dir string) (*summary, error) {
+	path := filepath.Join(dir, summaryFile)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	s := new(summary)
+	if err := json.Unmarshal(data, s); err != nil {
+		return nil, fmt.Errorf("%s: %w; delete it to have it written anew", path, err)
+	}
+	return s, nil
+}
+
+// writeJSON replaces a file by a value as indented JSON, whole or not at all.
+func writeJSON(path string, v any) error {
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return process.WriteWhole(path, append(data, '\n'))
 }

@@ -163,6 +163,14 @@ const (
 // TotalSteps is the run's inner steps per worker, rounds × H, whatever the strategy.
 func (c *Config) TotalSteps() uint64 { return uint64(c.Run.Rounds) * uint64(c.Sync.InnerSteps) }
 
+// Exchanges is the run's length in exchanges: its rounds, or for ddp its steps.
+func (c *Config) Exchanges() uint64 {
+	if c.Sync.Strategy == DDP {
+		return c.TotalSteps()
+	}
+	return uint64(c.Run.Rounds)
+}
+
 // TokensPerStep is the tokens one worker trains in one inner step.
 func (c *Config) TokensPerStep() uint64 { return uint64(c.Inner.Batch) * uint64(c.Model.Context) }
 

@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"context"
@@ -65,7 +65,7 @@ func (s seatOf) Average(_ context.Context, _ uint64, _ exchange.Part, vec exchan
 type joinRun struct {
 	t        *testing.T
 	learners []*trainer.Llama
-	spec     *spec
+	spec     *Spec
 }
 
 // session trains from snapshots to a round, and returns each worker's state, its training
@@ -121,7 +121,7 @@ func TestJoinersMomentsMeasured(t *testing.T) {
 			t.Fatal(err)
 		}
 		dir := t.TempDir()
-		set, err := data.Prepare(t.Context(), dataOptions(&cfg, dir))
+		set, err := data.Prepare(t.Context(), DataOptions(&cfg, dir))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -129,7 +129,7 @@ func TestJoinersMomentsMeasured(t *testing.T) {
 			cfg := cfg
 			cfg.Sync.JoinWarmup = warmup
 			cfg.Inner.Threads, cfg.Inner.Device = 1, config.CPU
-			s, err := newSpec(&cfg, dir)
+			s, err := NewSpec(&cfg, dir)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -181,7 +181,7 @@ func fresh(s *trainer.Snapshot) {
 }
 
 // learnerOf makes worker number k's learner.
-func learnerOf(t testing.TB, s *spec, set data.Set, k int) *trainer.Llama {
+func learnerOf(t testing.TB, s *Spec, set data.Set, k int) *trainer.Llama {
 	t.Helper()
 	compute, err := openCompute(s.cfg.Inner, k)
 	if err != nil {

@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"bufio"
@@ -12,8 +12,8 @@ import (
 	"loco/checkpoint/atomicfile"
 )
 
-// recordLineMax bounds one line of metrics.jsonl when it is read back.
-const recordLineMax = 1 << 20
+// LineMax bounds one line of metrics.jsonl when it is read back.
+const LineMax = 1 << 20
 
 // recordMode lets other users of the machine read what a run tells.
 const recordMode = 0o644
@@ -70,7 +70,7 @@ func trimRecord(path string, round uint64) error {
 func copyRecord(dst io.Writer, src io.Reader, round uint64) error {
 	w := bufio.NewWriter(dst)
 	lines := bufio.NewScanner(src)
-	lines.Buffer(nil, recordLineMax)
+	lines.Buffer(nil, LineMax)
 	for lines.Scan() {
 		var e struct {
 			Round uint64 `json:"round"`
@@ -84,17 +84,8 @@ func copyRecord(dst io.Writer, src io.Reader, round uint64) error {
 	return errors.Join(lines.Err(), w.Flush())
 }
 
-// writeJSON replaces a file by a value as indented JSON, whole or not at all.
-func writeJSON(path string, v any) error {
-	data, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return writeWhole(path, append(data, '\n'))
-}
-
-// writeWhole replaces a file, whole or not at all.
-func writeWhole(path string, data []byte) error {
+// WriteWhole replaces a file, whole or not at all.
+func WriteWhole(path string, data []byte) error {
 	if err := atomicfile.WriteFile(path, data, recordMode); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}

@@ -1,16 +1,17 @@
-package main
+package process
 
 import (
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"loco/trainer"
 )
 
 // Events that a worker prints beside the trainer's, for whoever supervises it.
 
-// addressEvent says where a worker can be reached.
-type addressEvent struct {
+// AddressEvent says where a worker can be reached.
+type AddressEvent struct {
 	Event   string   `json:"event"` // "address"
 	Worker  int      `json:"worker"`
 	Peer    string   `json:"peer"`
@@ -18,16 +19,16 @@ type addressEvent struct {
 	Metrics string   `json:"metrics,omitempty"`
 }
 
-// peersEvent says how many members a worker sees by state.
-type peersEvent struct {
+// PeersEvent says how many members a worker sees by state.
+type PeersEvent struct {
 	Event  string `json:"event"` // "peers"
 	Worker int    `json:"worker"`
 	Live   int    `json:"live"`  // alive, joining or suspect, itself included
 	Ready  int    `json:"ready"` // of those, the ones that take part in rounds
 }
 
-// checkpointEvent reports a checkpoint that is complete.
-type checkpointEvent struct {
+// CheckpointEvent reports a checkpoint that is complete.
+type CheckpointEvent struct {
 	Event   string  `json:"event"` // "checkpoint"
 	Worker  int     `json:"worker"`
 	Round   uint64  `json:"round"`
@@ -36,8 +37,8 @@ type checkpointEvent struct {
 	Seconds float64 `json:"seconds"`
 }
 
-// resultEvent is a worker's last: what it did in this process, and where it ended.
-type resultEvent struct {
+// ResultEvent is a worker's last: what it did in this process, and where it ended.
+type ResultEvent struct {
 	Event         string  `json:"event"` // "result"
 	Worker        int     `json:"worker"`
 	Complete      bool    `json:"complete"` // the run's last round is done
@@ -53,9 +54,24 @@ type resultEvent struct {
 	Checkpoint    string  `json:"checkpoint"`
 }
 
-// parseEvent decodes one line of a worker's output. It returns nil for an event that
+// DeviceEvent says what a worker computes on. It is for people: it is no line of JSON.
+type DeviceEvent struct {
+	Worker int
+	Device string
+	Why    string // it is the CPU, where a GPU was looked for
+}
+
+// TakenEvent says that a worker's number is taken by another process, and that the worker
+// tries on. It is for people: it is no line of JSON.
+type TakenEvent struct {
+	Worker   int
+	By       string        // a peer
+	Patience time.Duration // how long it tries
+}
+
+// ParseEvent decodes one line of a worker's output. It returns nil for an event that
 // this version does not know.
-func parseEvent(line []byte) (any, error) {
+func ParseEvent(line []byte) (any, error) {
 	var kind struct {
 		Event string `json:"event"`
 	}
@@ -65,13 +81,13 @@ func parseEvent(line []byte) (any, error) {
 	var e any
 	switch kind.Event {
 	case "address":
-		e = new(addressEvent)
+		e = new(AddressEvent)
 	case "peers":
-		e = new(peersEvent)
+		e = new(PeersEvent)
 	case "checkpoint":
-		e = new(checkpointEvent)
+		e = new(CheckpointEvent)
 	case "result":
-		e = new(resultEvent)
+		e = new(ResultEvent)
 	case "round":
 		e = new(trainer.RoundEvent)
 	case "eval":
@@ -79,7 +95,7 @@ func parseEvent(line []byte) (any, error) {
 	case "step":
 		e = new(trainer.StepEvent)
 	case "late":
-		e = new(lateEvent)
+		e = new(LateEvent)
 	case "resync":
 		e = new(trainer.ResyncEvent)
 	default:

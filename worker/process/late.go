@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"log/slog"
@@ -7,9 +7,9 @@ import (
 	"loco/gossip/exchange"
 )
 
-// lateEvent says that a worker began to be late in most rounds, or is not any more, as the
+// LateEvent says that a worker began to be late in most rounds, or is not any more, as the
 // worker that reports it sees it.
-type lateEvent struct {
+type LateEvent struct {
 	Event  string  `json:"event"` // "late"
 	Worker int     `json:"worker"`
 	Round  uint64  `json:"round"` // rounds completed
@@ -38,14 +38,14 @@ func (l *lateWatch) see(round uint64, late []exchange.Late) {
 		if !l.known[w.Worker] {
 			l.log.Warn("a worker is late in most rounds; it is not waited for but now and then", "who", w.Worker, "round", round, "late_seconds", by,
 				"remedy", "sync.inner_time lets it train less in a round, sync.slow_cycle contribute less often")
-			l.report(&lateEvent{Event: "late", Worker: l.worker, Round: round, Who: w.Worker, Late: true, By: by})
+			l.report(&LateEvent{Event: "late", Worker: l.worker, Round: round, Who: w.Worker, Late: true, By: by})
 		}
 	}
 	for who := range l.known {
 		if !now[who] {
 			l.meters.late.DeleteLabelValues(strconv.Itoa(who))
 			l.log.Info("a worker is in time again", "who", who, "round", round)
-			l.report(&lateEvent{Event: "late", Worker: l.worker, Round: round, Who: who})
+			l.report(&LateEvent{Event: "late", Worker: l.worker, Round: round, Who: who})
 		}
 	}
 	l.known = now

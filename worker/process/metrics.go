@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"context"
@@ -49,7 +49,7 @@ type meters struct {
 	inner                    float64
 }
 
-func newMeters(spec *spec, worker int, device string, peakFLOPs float64, view func() []mesh.Member) *meters {
+func newMeters(spec *Spec, worker int, device string, peakFLOPs float64, view func() []mesh.Member) *meters {
 	m := &meters{registry: prometheus.NewRegistry(),
 		flopsPerToken: spec.model.FLOPsPerToken(spec.cfg.Model.Context), peakFLOPs: peakFLOPs, tokensPerStep: spec.cfg.TokensPerStep()}
 	labels := prometheus.Labels{"run": spec.cfg.Run.Name, "worker": strconv.Itoa(worker)}

@@ -1,9 +1,8 @@
-package main
+package process
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"loco/mesh/p2p"
@@ -27,7 +26,8 @@ func (w *worker) enterMesh(ctx context.Context, number int) (err error) {
 			return err
 		}
 		w.log = log
-		w.compute.tell(log, w.seat.number == 0 || !w.json)
+		w.compute.tell(log)
+		w.emit(&DeviceEvent{Worker: w.seat.number, Device: w.compute.name(), Why: w.compute.why})
 		w.mesh, err = w.openMesh(ctx, given)
 		var taken *p2p.WorkerTakenError
 		if errors.As(err, &taken) && !given {
@@ -38,7 +38,7 @@ func (w *worker) enterMesh(ctx context.Context, number int) (err error) {
 		}
 		var other *p2p.ConfigError
 		if errors.As(err, &other) {
-			err = usageError{err}
+			err = Usage(err)
 		}
 		if err != nil {
 			return err
@@ -61,9 +61,7 @@ func (w *worker) openMesh(ctx context.Context, given bool) (*p2p.Mesh, error) {
 		}
 		if first {
 			w.log.Warn("the number is taken; it may be a former process of this worker", "worker", w.seat.number, "by", taken.By, "trying_for", patience)
-			if !w.json {
-				fmt.Fprintf(w.out, "worker %d is taken by %s; if that is this worker before it was started again, the others notice its end within %v: trying until then\n", w.seat.number, taken.By, patience)
-			}
+			w.emit(&TakenEvent{Worker: w.seat.number, By: string(taken.By), Patience: patience})
 		}
 		if !pause(ctx, fetchPause) {
 			return nil, err
@@ -78,7 +76,7 @@ func (w *worker) meshConfig() p2p.Config {
 	c.Listen, c.MDNS = m.Listen, m.MDNS
 	c.Bootstrap = append(w.knownAddrs(), w.join...)
 	c.RunID = w.runID
-	c.Canonical = w.spec.canonical(w.set)
+	c.Canonical = w.spec.Canonical(w.set)
 	c.Worker = w.seat.number
 	c.Logger = w.log
 	return c

@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"context"
@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"runtime"
 	"slices"
 
 	"loco/kernels"
@@ -17,7 +16,7 @@ import (
 	"loco/worker/config"
 )
 
-func (s *spec) dataDir() string {
+func (s *Spec) dataDir() string {
 	dir, err := filepath.Abs(filepath.Join(s.dir, "data"))
 	if err != nil {
 		return filepath.Join(s.dir, "data")
@@ -25,36 +24,34 @@ func (s *spec) dataDir() string {
 	return dir
 }
 
-// prepareData writes the run's token shards, or finds them written.
-func (s *spec) prepareData(ctx context.Context) (data.Set, error) {
-	set, err := data.Prepare(ctx, dataOptions(s.cfg, s.dataDir()))
+// PrepareData writes the run's token shards, or finds them written.
+func (s *Spec) PrepareData(ctx context.Context) (data.Set, error) {
+	set, err := data.Prepare(ctx, DataOptions(s.cfg, s.dataDir()))
 	if errors.Is(err, fs.ErrNotExist) {
-		err = usageError{err}
+		err = Usage(err)
 	}
 	return set, err
 }
 
-func dataOptions(cfg *config.Config, dir string) data.Options {
+// DataOptions is how a configuration's data is prepared in a folder.
+func DataOptions(cfg *config.Config, dir string) data.Options {
 	return data.Options{Source: cfg.Data.Source, Dir: dir, Heldout: cfg.Data.Heldout, MaxBytes: cfg.Data.MaxBytes}
 }
 
-func describeData(set data.Set) string {
-	return fmt.Sprintf("%s tokens of %d files to train on, %s of %d held out", formatCount(float64(set.Train.Tokens)), set.Train.Files, formatCount(float64(set.Heldout.Tokens)), set.Heldout.Files)
-}
-
-// canonical is what makes the run's identity: its configuration and its data.
-func (s *spec) canonical(set data.Set) []string {
+// Canonical is what makes the run's identity: its configuration and its data.
+func (s *Spec) Canonical(set data.Set) []string {
 	lines := append(s.cfg.Canonical(), dataLine(set))
 	slices.Sort(lines)
 	return lines
 }
 
-func (s *spec) runID(set data.Set) string { return s.cfg.RunID(dataLine(set)) }
+// RunID names the run: of its configuration and its data.
+func (s *Spec) RunID(set data.Set) string { return s.cfg.RunID(dataLine(set)) }
 
 func dataLine(set data.Set) string { return "data.digest=" + set.Digest }
 
 // newReplicas makes the model at its seeded initial weights, one on each device.
-func (s *spec) newReplicas(compute *compute) (replicas []trainer.Replica, err error) {
+func (s *Spec) newReplicas(compute *compute) (replicas []trainer.Replica, err error) {
 	initial := s.model.Init(s.cfg.Run.Seed)
 	for _, dev := range compute.devices {
 		m, err := model.New(dev, s.model, s.cfg.MicroBatch())
@@ -68,7 +65,7 @@ func (s *spec) newReplicas(compute *compute) (replicas []trainer.Replica, err er
 }
 
 // newLearner gives a worker's model its batches.
-func (s *spec) newLearner(replicas []trainer.Replica, peers kernels.Peers, set data.Set, worker int) (*trainer.Llama, error) {
+func (s *Spec) newLearner(replicas []trainer.Replica, peers kernels.Peers, set data.Set, worker int) (*trainer.Llama, error) {
 	c := s.cfg
 	train, err := set.Train.Open()
 	if err != nil {
@@ -76,7 +73,7 @@ func (s *spec) newLearner(replicas []trainer.Replica, peers kernels.Peers, set d
 	}
 	sampler, err := data.NewSampler(train, data.SamplerConfig{Seed: c.Run.Seed, Worker: worker, Workers: c.Run.Workers, Batch: c.Inner.Batch, Context: c.Model.Context})
 	if err != nil {
-		return nil, usageError{err}
+		return nil, Usage(err)
 	}
 	heldout, err := s.heldout(set, c.MicroBatch())
 	if err != nil {
@@ -85,19 +82,19 @@ func (s *spec) newLearner(replicas []trainer.Replica, peers kernels.Peers, set d
 	return trainer.NewLlama(replicas, peers, s.adamw(), sampler, c.Inner.Batch, heldout)
 }
 
-func (s *spec) heldout(set data.Set, batch int) (*data.Heldout, error) {
+func (s *Spec) heldout(set data.Set, batch int) (*data.Heldout, error) {
 	shard, err := set.Heldout.Open()
 	if err != nil {
 		return nil, err
 	}
 	h, err := data.NewHeldout(shard, batch, s.cfg.Model.Context, int64(s.cfg.Run.EvalTokens))
 	if err != nil {
-		return nil, usageError{err}
+		return nil, Usage(err)
 	}
 	return h, nil
 }
 
-func (s *spec) adamw() optim.AdamW {
+func (s *Spec) adamw() optim.AdamW {
 	in := s.cfg.Inner
 	return optim.AdamW{
 		LR: in.LR, Beta1: in.Beta1, Beta2: in.Beta2, Eps: in.Eps, WeightDecay: in.WeightDecay, Clip: in.Clip,
@@ -106,7 +103,7 @@ func (s *spec) adamw() optim.AdamW {
 	}
 }
 
-func (s *spec) trainerConfig(worker int, stopAfter uint64) trainer.Config {
+func (s *Spec) trainerConfig(worker int, stopAfter uint64) trainer.Config {
 	c := s.cfg
 	return trainer.Config{
 		Format: s.codec.Format(), StateFormat: s.stateCodec.Format(),
@@ -117,6 +114,3 @@ func (s *spec) trainerConfig(worker int, stopAfter uint64) trainer.Config {
 		EvalEvery: uint64(c.Run.EvalEvery), SaveEvery: uint64(c.Checkpoint.Every), StopAfter: stopAfter,
 	}
 }
-
-// shareOfCores is the threads of one worker where several run on this machine.
-func shareOfCores(workers int) int { return max(1, runtime.GOMAXPROCS(0)/workers) }

@@ -1,11 +1,10 @@
-package main
+package process
 
 import (
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -117,13 +116,9 @@ func openGPUs(in config.Inner, list []driver.Info, numbers []int) (*compute, err
 	return c, nil
 }
 
-// tell leaves what the worker computes on in its log, and says to a person why it is not
-// a GPU.
-func (c *compute) tell(log *slog.Logger, person bool) {
+// tell leaves what the worker computes on in its log.
+func (c *compute) tell(log *slog.Logger) {
 	log.Info("computes on", "device", c.name(), "why", c.why)
-	if c.why != "" && person {
-		fmt.Fprintf(os.Stderr, "computing on the CPU: %s\n", c.why)
-	}
 	if p, ok := c.peers.(interface{ Through() int }); ok && p.Through() > 0 {
 		log.Warn("some of these GPUs have no path between them: what crosses goes through the host's memory", "pairs", p.Through())
 	}
@@ -161,9 +156,9 @@ func (c *compute) close() (err error) {
 	return err
 }
 
-// showDevices lists every value of inner.device that this machine has, or why it has no
+// ShowDevices lists every value of inner.device that this machine has, or why it has no
 // GPU.
-func showDevices(w io.Writer) error {
+func ShowDevices(w io.Writer) error {
 	list, err := driver.Devices()
 	if err != nil {
 		fmt.Fprintf(w, "no GPU: %v\n", err)
@@ -222,18 +217,19 @@ func matrices(dev kernels.Device, m *model.Model, n int) (p, a, b kernels.Buffer
 
 // fits refuses a model that cannot be in a GPU's free memory, before anything is sent
 // there or to other workers.
-func (s *spec) fits(c *compute) error {
+func (s *Spec) fits(c *compute) error {
 	for _, gpu := range c.gpus {
 		if need := s.gpuMemory(s.model, s.cfg.MicroBatch()); need > gpu.Free {
-			return usageError{fmt.Errorf("this run needs at least %s on cuda:%d (%s), which has %s of %s free: %s",
-				formatBytes(uint64(need)), gpu.Index, gpu.Name, formatBytes(uint64(gpu.Free)), formatBytes(uint64(gpu.Total)), s.lessMemory(gpu.Free))}
+			return Usage(fmt.Errorf("this run needs at least %s on cuda:%d (%s), which has %s of %s free: %s",
+				FormatBytes(uint64(need)), gpu.Index, gpu.Name, FormatBytes(uint64(gpu.Free)), FormatBytes(uint64(gpu.Total)), s.lessMemory(gpu.Free)))
+
 		}
 	}
 	return nil
 }
 
 // gpuMemory is the least that a model needs on a GPU.
-func (s *spec) gpuMemory(m model.Config, microBatch int) int64 {
+func (s *Spec) gpuMemory(m model.Config, microBatch int) int64 {
 	need := m.Memory(microBatch)
 	if kernels.Precision(s.cfg.Inner.Precision) == kernels.FP32 {
 		return need.Total() - need.Packed
@@ -247,7 +243,7 @@ const gpuSpare = 256 << 20
 
 // rehearse takes a step of nothing on every GPU: its memory is taken, and what does not fit is
 // known, before anything is sent to other workers.
-func (s *spec) rehearse(c *compute, replicas []trainer.Replica) error {
+func (s *Spec) rehearse(c *compute, replicas []trainer.Replica) error {
 	if len(c.gpus) == 0 {
 		return nil
 	}
@@ -261,7 +257,7 @@ func (s *spec) rehearse(c *compute, replicas []trainer.Replica) error {
 }
 
 // placeOuter keeps the outer state on the first GPU if the model has left room for it.
-func (s *spec) placeOuter(t *trainer.Config, c *compute) error {
+func (s *Spec) placeOuter(t *trainer.Config, c *compute) error {
 	if len(c.gpus) == 0 {
 		return nil
 	}
@@ -270,12 +266,12 @@ func (s *spec) placeOuter(t *trainer.Config, c *compute) error {
 		return err
 	}
 	t.Host = c.host
-	t.OuterOnHost = 4*int64(s.parameters())*int64(t.OuterVectors()) > now.Free-gpuSpare
+	t.OuterOnHost = 4*int64(s.Parameters())*int64(t.OuterVectors()) > now.Free-gpuSpare
 	return nil
 }
 
 // lessMemory says which keys to change for a run to fit into free bytes.
-func (s *spec) lessMemory(free int64) string {
+func (s *Spec) lessMemory(free int64) string {
 	share := s.cfg.Inner.Batch / max(1, len(s.cfg.Inner.Devices))
 	for _, checkpointing := range []bool{s.model.Checkpoint, true} {
 		for micro := s.cfg.MicroBatch(); micro > 0; micro-- {
@@ -297,12 +293,12 @@ func (s *spec) lessMemory(free int64) string {
 }
 
 // wantLess adds to an error about memory which keys need less.
-func (s *spec) wantLess(err error) error {
+func (s *Spec) wantLess(err error) error {
 	return fmt.Errorf("%w; a smaller inner.micro_batch (now %d) or model.checkpointing = true (now %v) needs less memory", err, s.cfg.MicroBatch(), s.model.Checkpoint)
 }
 
 // explain adds to an error what a person can change.
-func (s *spec) explain(err error) error {
+func (s *Spec) explain(err error) error {
 	switch {
 	case driver.IsOutOfMemory(err):
 		return s.wantLess(err)

@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"context"
@@ -164,7 +164,7 @@ func (x *peers) fetch(ctx context.Context) (*trainer.Snapshot, error) {
 // wants says what a fetch is for: the moments only where this worker has none of its own.
 func (w *worker) wants() exchange.Want {
 	h := w.trainer.Head()
-	want := exchange.Want{Own: exchange.Mark{Round: h.Round, Digest: h.Digest}, Length: w.spec.parameters()}
+	want := exchange.Want{Own: exchange.Mark{Round: h.Round, Digest: h.Digest}, Length: w.spec.Parameters()}
 	if c := w.spec.cfg.Sync; c.JoinMoments == config.FetchMoments && c.Strategy != config.DDP && w.trainer.Updates() == 0 {
 		want.Moments = true
 	}

@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"bytes"
@@ -49,7 +49,7 @@ type saver struct {
 	buffers map[*checkpoint.State]*trainer.Snapshot
 }
 
-func (s *spec) newSaver(seat *seat, runID string, cfg checkpoint.Config) (*saver, error) {
+func (s *Spec) newSaver(seat *seat, runID string, cfg checkpoint.Config) (*saver, error) {
 	var text bytes.Buffer
 	if err := s.cfg.Encode(&text); err != nil {
 		return nil, err

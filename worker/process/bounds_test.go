@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"errors"
@@ -66,7 +66,7 @@ func TestWhatIsAllowedIsNotRefusedLater(t *testing.T) {
 // startsWith makes what a worker makes of a configuration, but for what takes memory: the last
 // worker's, whose number is the highest.
 func startsWith(t *testing.T, m mesh.Mesh, cfg *config.Config) error {
-	spec, err := newSpec(cfg, t.TempDir())
+	spec, err := NewSpec(cfg, t.TempDir())
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"context"
@@ -35,7 +35,7 @@ func (w *worker) enter(ctx context.Context) error {
 	}
 	round, step, tokens = w.trainer.Position()
 	w.status.Round, w.status.Step, w.status.Tokens, w.status.Ready = round, step, tokens, true
-	if w.record, err = openRecord(w.seat.path(recordFile), round); err != nil {
+	if w.record, err = openRecord(w.seat.path(RecordFile), round); err != nil {
 		return err
 	}
 	w.closers = append(w.closers, w.record.close)
@@ -136,7 +136,7 @@ func (w *worker) gather(ctx context.Context) {
 				ready++
 			}
 		}
-		w.emit(&peersEvent{Event: "peers", Worker: w.seat.number, Live: live, Ready: ready})
+		w.emit(&PeersEvent{Event: "peers", Worker: w.seat.number, Live: live, Ready: ready})
 		if ready >= w.spec.cfg.Run.Workers {
 			return
 		}

@@ -1,19 +1,17 @@
-package main
+// Package process is one worker as a process: a run's folder and a seat in it, the
+// configuration, data, the compute device, the libp2p mesh, checkpoints, the record, the
+// log and the metrics server, around a trainer and its exchange.
+package process
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"loco/checkpoint"
@@ -24,71 +22,28 @@ import (
 	"loco/worker/config"
 )
 
-type workerCmd struct {
-	configFlags
-	Join       []string `help:"Address of a member of the run, with /p2p/ID; the same as mesh.join. May be repeated." placeholder:"ADDR"`
-	Dir        string   `help:"Folder of the run. Default: runs/NAME-ID." type:"path"`
-	Worker     int      `help:"Number of this worker. Default: the lowest that is free." default:"-1" placeholder:"K"`
-	StopAfter  uint64   `help:"Stop cleanly after this many rounds, to go on later." placeholder:"ROUND"`
-	JSON       bool     `help:"Print events as JSON lines."`
-	Supervised bool     `hidden:"" help:"Stop when standard input closes, and print events as JSON lines."`
+// Options are what a worker's process is given beside its run.
+type Options struct {
+	Number    int      // of the worker; below 0: the lowest that is free
+	Join      []string // addresses of members to join the run through
+	StopAfter uint64   // rounds after which it stops cleanly; 0: at the run's end
+	// Emit takes every event that is for people and supervisors: the trainer's and those of
+	// events.go. It is called by one goroutine at a time.
+	Emit func(event any)
 }
 
-func (workerCmd) Help() string {
-	return `The first worker prints the address that others join it at. Each resumes from its
-own newest checkpoint, takes over the others' state when they are ahead, and
-stops cleanly at Ctrl-C.
-
-Examples:
-  loco worker run.toml
-  loco worker run.toml --join /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW...`
-}
-
-func (w *workerCmd) Run(ctx interrupt) error {
-	cfg, err := w.load()
-	if err != nil {
-		return err
-	}
-	joined := cfg // --join is for this process, and no part of the run's file
-	joined.Mesh.Join = append(slices.Clone(cfg.Mesh.Join), w.Join...)
-	if err := joined.Validate(); err != nil {
-		return err
-	}
-	dir := w.Dir
-	if dir == "" {
-		dir = defaultDir(&cfg)
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("make the run's folder: %w", err)
-	}
-	if err := claimDir(dir, &cfg, false); err != nil {
-		return err
-	}
-	spec, err := newSpec(&cfg, dir)
-	if err != nil {
-		return err
-	}
-	p := &worker{spec: spec, join: joined.Mesh.Join, stopAfter: w.StopAfter, json: w.JSON || w.Supervised, out: os.Stdout}
-	stop := ctx.Context
-	if w.Supervised {
-		signal.Ignore(syscall.SIGPIPE) // a supervisor that dies must not take the save with it
-		var cancel context.CancelFunc
-		stop, cancel = context.WithCancel(stop)
-		go func() { // the supervisor closes our input, or dies
-			io.Copy(io.Discard, os.Stdin)
-			cancel()
-		}()
-	}
-	return p.run(stop, w.Worker)
+// Run is the life of one worker of a run. stop asks for a clean end.
+func Run(stop context.Context, spec *Spec, o Options) error {
+	w := &worker{spec: spec, join: o.Join, stopAfter: o.StopAfter, sink: o.Emit}
+	return w.run(stop, o.Number)
 }
 
 // worker is one worker process, put together from every other package.
 type worker struct {
-	spec      *spec
+	spec      *Spec
 	join      []string // addresses of members, from the file and --join
 	stopAfter uint64
-	json      bool
-	out       io.Writer
+	sink      func(event any)
 
 	seat     *seat
 	log      *slog.Logger
@@ -103,7 +58,6 @@ type worker struct {
 	sharer   *sharer
 	record   *record
 	meters   *meters
-	display  *display
 	emitMu   sync.Mutex
 	status   mesh.Status
 	announce time.Time
@@ -152,12 +106,12 @@ func (w *worker) run(stop context.Context, number int) (err error) {
 
 // open brings up everything that needs no other worker, and then the mesh.
 func (w *worker) open(ctx context.Context, number int) (err error) {
-	if w.set, err = w.spec.prepareData(ctx); err != nil {
+	if w.set, err = w.spec.PrepareData(ctx); err != nil {
 		return err
 	}
-	w.runID = w.spec.runID(w.set)
+	w.runID = w.spec.RunID(w.set)
 	if w.compute, err = openCompute(w.spec.cfg.Inner, max(0, number)); err != nil {
-		return usageError{err}
+		return Usage(err)
 	}
 	w.closers = append(w.closers, w.compute.close)
 	if err := w.spec.fits(w.compute); err != nil {
@@ -168,11 +122,6 @@ func (w *worker) open(ctx context.Context, number int) (err error) {
 	}
 	if err := w.enterMesh(ctx, number); err != nil {
 		return err
-	}
-	if !w.json {
-		b := newBoard(w.spec.cfg)
-		b.only = true
-		w.display = newDisplay(b, os.Stdout)
 	}
 	w.meters = newMeters(w.spec, w.seat.number, w.compute.kind(), w.compute.peakRate(w.replicas[0].Model), func() []mesh.Member {
 		members, _ := w.mesh.View()
@@ -206,7 +155,7 @@ func meshTimes(m config.Mesh) p2p.Config {
 func (w *worker) knownAddrs() (addrs []string) {
 	paths, _ := filepath.Glob(filepath.Join(w.spec.dir, "worker-*", addressFile))
 	for _, path := range paths {
-		if dir := filepath.Dir(path); dir == w.seat.dir || !occupied(dir) {
+		if dir := filepath.Dir(path); dir == w.seat.dir || !Occupied(dir) {
 			continue // what a killed worker left would be waited for in vain
 		}
 		if text, err := os.ReadFile(path); err == nil && len(text) < 64<<10 {
@@ -219,14 +168,11 @@ func (w *worker) knownAddrs() (addrs []string) {
 // tellAddress leaves this worker's address for those who come later.
 func (w *worker) tellAddress(metrics string) {
 	addrs := w.mesh.Addrs()
-	if err := writeWhole(w.seat.path(addressFile), []byte(strings.Join(addrs, "\n")+"\n")); err != nil {
+	if err := WriteWhole(w.seat.path(addressFile), []byte(strings.Join(addrs, "\n")+"\n")); err != nil {
 		w.log.Warn("leave the address", "error", err)
 	}
 	w.closers = append(w.closers, func() error { return os.Remove(w.seat.path(addressFile)) })
-	w.emit(&addressEvent{Event: "address", Worker: w.seat.number, Peer: string(w.mesh.Self()), Addrs: addrs, Metrics: metrics})
-	if w.display != nil {
-		fmt.Fprintf(w.out, "worker %d of %q on %s, metrics on http://%s/metrics\nothers join with:\n  loco worker run.toml --join %s\n", w.seat.number, w.spec.cfg.Run.Name, w.compute.name(), metrics, addrs[0])
-	}
+	w.emit(&AddressEvent{Event: "address", Worker: w.seat.number, Peer: string(w.mesh.Self()), Addrs: addrs, Metrics: metrics})
 	w.log.Info("worker is up", "worker", w.seat.number, "run", w.runID, "peer", w.mesh.Self(), "addrs", addrs, "metrics", metrics, "data", w.set.Digest)
 }
 
@@ -258,7 +204,7 @@ func (w *worker) buildTrainer() error {
 		return err
 	}
 	if w.trainer, err = trainer.New(cfg, learner, hooks); err != nil {
-		return usageError{err}
+		return Usage(err)
 	}
 	w.log.Info("outer steps are taken on", "device", w.trainer.OuterDevice())
 	return w.resume()
@@ -281,7 +227,7 @@ func (w *worker) observeCheckpoint(e checkpoint.Event) {
 		w.meters.checkpointBytes.Set(float64(e.Bytes))
 		w.meters.checkpointRound.Set(float64(e.Round))
 		w.saved = e.Path
-		w.emit(&checkpointEvent{Event: "checkpoint", Worker: w.seat.number, Round: e.Round, Path: e.Path, Bytes: e.Bytes, Seconds: e.Seconds})
+		w.emit(&CheckpointEvent{Event: "checkpoint", Worker: w.seat.number, Round: e.Round, Path: e.Path, Bytes: e.Bytes, Seconds: e.Seconds})
 	}
 	if e.Err == nil && (e.Stage == checkpoint.Copied || e.Stage == checkpoint.Tmpfs || e.Stage == checkpoint.Durable) {
 		w.meters.checkpointSeconds.WithLabelValues(string(e.Stage)).Observe(e.Seconds)
@@ -302,7 +248,7 @@ func (w *worker) resume() error {
 		return err
 	}
 	if got := st.Meta[metaRunID]; got != w.runID {
-		return usageError{fmt.Errorf("%s is of run %.12s, this is run %.12s: the configuration or the data changed; give this run another --dir or checkpoint.dir", path, got, w.runID)}
+		return Usage(fmt.Errorf("%s is of run %.12s, this is run %.12s: the configuration or the data changed; give this run another --dir or checkpoint.dir", path, got, w.runID))
 	}
 	snap, err := snapshotOf(st, w.spec.model.Layout())
 	if err == nil {
@@ -365,14 +311,7 @@ func (w *worker) tell() {
 func (w *worker) emit(event any) {
 	w.emitMu.Lock()
 	defer w.emitMu.Unlock()
-	if w.display != nil {
-		w.display.board.add(event)
-		w.display.show(event)
-		return
-	}
-	if line, err := json.Marshal(event); err == nil {
-		w.out.Write(append(line, '\n'))
-	}
+	w.sink(event)
 }
 
 func (w *worker) health() health {
@@ -398,7 +337,7 @@ func (w *worker) health() health {
 // result is the worker's last word.
 func (w *worker) result(complete bool, seconds float64) {
 	round, step, tokens := w.trainer.Position()
-	e := &resultEvent{
+	e := &ResultEvent{
 		Event: "result", Worker: w.seat.number, Complete: complete, Round: round, Step: step, Tokens: tokens,
 		SessionTokens: tokens - w.first, Digest: w.trainer.SlowDigest(), Seconds: seconds, InnerSeconds: w.inner,
 		BytesSent: w.sent, BytesReceived: w.got, Checkpoint: w.saved,
@@ -407,33 +346,6 @@ func (w *worker) result(complete bool, seconds float64) {
 		w.log.Error("record", "error", err)
 	}
 	w.emit(e)
-	if w.display != nil {
-		w.display.close()
-		if err := w.summarise(); err != nil {
-			w.log.Error("summary", "error", err)
-		}
-		fmt.Fprintf(w.out, "worker %d ended at round %d of %d; checkpoint: %s\n", w.seat.number, round, w.trainer.Rounds(), w.saved)
-	}
-}
-
-// summarise writes the summary of what all workers of this folder have recorded.
-// Each worker that was started by hand does so at its end; the last knows most.
-func (w *worker) summarise() error {
-	b := newBoard(w.spec.cfg)
-	paths, err := filepath.Glob(filepath.Join(w.spec.dir, "worker-*", recordFile))
-	if err != nil {
-		return err
-	}
-	for _, path := range paths {
-		if err := b.addRecord(path); err != nil {
-			return err
-		}
-	}
-	seconds := 0.0
-	for _, v := range b.workers {
-		seconds = max(seconds, v.total)
-	}
-	return writeJSON(filepath.Join(w.spec.dir, summaryFile), b.summarise(w.spec.parameters(), seconds, nil))
 }
 
 // close undoes open, last first.

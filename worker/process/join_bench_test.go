@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"context"
@@ -36,11 +36,11 @@ func newServed(b *testing.B, sources int, upload int64) *served {
 		b.Fatal(err)
 	}
 	dir := b.TempDir()
-	s, err := newSpec(&cfg, dir)
+	s, err := NewSpec(&cfg, dir)
 	if err != nil {
 		b.Fatal(err)
 	}
-	set, err := data.Prepare(b.Context(), dataOptions(&cfg, dir))
+	set, err := data.Prepare(b.Context(), DataOptions(&cfg, dir))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"context"
@@ -30,7 +30,7 @@ type seat struct {
 }
 
 // takeSeat takes worker number's folder.
-func (s *spec) takeSeat(number int) (*seat, error) {
+func (s *Spec) takeSeat(number int) (*seat, error) {
 	dir := s.workerDir(number)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the worker's folder: %w", err)
@@ -57,8 +57,8 @@ func (s *spec) takeSeat(number int) (*seat, error) {
 	return &seat{number, dir, f}, nil
 }
 
-// occupied says whether a process runs in a worker's folder.
-func occupied(dir string) bool {
+// Occupied says whether a process runs in a worker's folder.
+func Occupied(dir string) bool {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR, 0)
 	if err != nil {
 		return false
@@ -68,7 +68,7 @@ func occupied(dir string) bool {
 }
 
 // takeFreeSeat takes the lowest folder from number on that no process holds.
-func (s *spec) takeFreeSeat(number int) (*seat, error) {
+func (s *Spec) takeFreeSeat(number int) (*seat, error) {
 	for ; number < workerNumberMax; number++ {
 		seat, err := s.takeSeat(number)
 		if !errors.Is(err, errTaken) {
@@ -87,7 +87,7 @@ func (s *seat) path(name string) string { return filepath.Join(s.dir, name) }
 // openLog opens the worker's log: everything as JSON to its file, warnings and
 // errors to standard error too.
 func (s *seat) openLog() (*slog.Logger, func() error, error) {
-	f, err := os.OpenFile(s.path(logFile), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	f, err := os.OpenFile(s.path(LogFile), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, nil, fmt.Errorf("open the log: %w", err)
 	}
