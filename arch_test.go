@@ -41,16 +41,17 @@ var allowed = map[string][]string{
 	"gossip/exchange": {},                                                                                                                         // the nouns that trainer and gossip share
 	"gossip/codec":    {"loco/kernels"},                                                                                                           // its loops, which have assembly
 	"gossip":          {"loco/mesh", "loco/gossip/exchange", "loco/kernels", "loco/gossip/codec", "loco/gossip/protocol", "loco/gossip/transfer"}, // kernels: the digest
-	"gossip/transfer": {"loco/mesh", "loco/gossip/exchange"},                                                                                      // a mesh's IDs
-	"gossip/protocol": {"loco/mesh", "loco/gossip/exchange", "loco/gossip/codec"},                                                                 // a mesh's members, a codec's block
+	"gossip/transfer": {"loco/mesh", "loco/mesh/wire", "loco/gossip/exchange"},                                                                    // a mesh's IDs
+	"gossip/protocol": {"loco/mesh", "loco/mesh/wire", "loco/gossip/exchange", "loco/gossip/codec"},                                               // a mesh's members, a codec's block
 	"gossip/protosim": {"loco/mesh", "loco/gossip/codec", "loco/gossip/protocol"},                                                                 // the protocol alone, in virtual time: no shell, no goroutine
 	"mesh":            {},
+	"mesh/wire":       {},
 	"mesh/meshtest":   {"loco/mesh"},
 	"mesh/sim":        {"loco/mesh"},
-	"mesh/swim":       {"loco/mesh"},
+	"mesh/swim":       {"loco/mesh", "loco/mesh/wire"},
 	"mesh/netem":      {"golang.org/x/sys/unix"}, // a test bed: only tests import it
 	"mesh/p2p": {
-		"loco/checkpoint/atomicfile", "loco/mesh", "loco/mesh/swim", "github.com/libp2p/...", "github.com/multiformats/...",
+		"loco/checkpoint/atomicfile", "loco/mesh", "loco/mesh/swim", "loco/mesh/wire", "github.com/libp2p/...", "github.com/multiformats/...",
 		"github.com/prometheus/client_golang/prometheus",
 	},
 	"mesh/p2p/p2ptest":      {"loco/mesh", "loco/mesh/sim", "github.com/libp2p/...", "github.com/multiformats/..."}, // a network for tests
@@ -82,6 +83,7 @@ var pure = map[string][]string{
 	// It is given times and never asks for one: TestProtocolAsksNoClock.
 	"gossip/protosim": {"net", "os", "context", "sync"},
 	"gossip/protocol": {"net", "os", "context", "sync", "math/rand", "math/rand/v2"},
+	"mesh/wire":       {"time", "net", "os", "context", "sync", "math/rand", "math/rand/v2"},
 	"mesh/swim":       {"net", "os", "context", "sync", "math/rand", "math/rand/v2"},
 	"gossip/transfer": {"net", "os", "context", "sync", "math/rand", "math/rand/v2"},
 	"trainer/model":   {"time", "net", "os", "math/rand", "math/rand/v2"},

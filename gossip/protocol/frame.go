@@ -21,6 +21,7 @@ const (
 	MembersMax   = 1024            // of one group
 	idMax        = 128             // bytes of a peer ID
 	whyMax       = 512             // bytes of a reason
+	memberFixed  = 4 + 8 + 1 + 2   // bytes of a group's member without its ID
 )
 
 // Part says which vector of a round is averaged.

@@ -2,11 +2,11 @@ package protocol
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math"
 
 	"loco/mesh"
+	"loco/mesh/wire"
 )
 
 // Envelope is what the header of a control frame says.
@@ -106,10 +106,10 @@ func (want) Kind() Type     { return TypeWant }
 
 func (m ready) AppendTo(dst []byte) []byte {
 	dst = append(dst, m.digest[:]...)
-	dst = appendFloat(appendFloat(dst, m.tokens), m.weight)
+	dst = wire.AppendFloat64(wire.AppendFloat64(dst, m.tokens), m.weight)
 	dst = binary.LittleEndian.AppendUint64(dst, m.length)
 	dst = binary.LittleEndian.AppendUint64(dst, m.last)
-	dst = appendFlags(dst, m.voter)
+	dst = wire.AppendFlags(dst, m.voter)
 	return appendAttempts(appendHeld(dst, m.have), m.drop)
 }
 
@@ -120,9 +120,9 @@ func (m group) AppendTo(dst []byte) []byte {
 	dst = binary.LittleEndian.AppendUint16(dst, uint16(len(m.members)))
 	for _, g := range m.members {
 		dst = binary.LittleEndian.AppendUint32(dst, uint32(g.Worker))
-		dst = appendFloat(dst, g.Weight)
-		dst = appendFlags(dst, g.has, g.voter)
-		dst = appendString(dst, string(g.ID))
+		dst = wire.AppendFloat64(dst, g.Weight)
+		dst = wire.AppendFlags(dst, g.has, g.voter)
+		dst = wire.AppendText16(dst, string(g.ID))
 	}
 	dst = append(dst, m.digest[:]...)
 	dst = appendHeld(dst, m.adopt)
@@ -135,39 +135,20 @@ func (m done) AppendTo(dst []byte) []byte { return append(dst, m.hash[:]...) }
 func (m commit) AppendTo(dst []byte) []byte {
 	dst = append(append(dst, m.hash[:]...), m.digest[:]...)
 	dst = binary.LittleEndian.AppendUint64(dst, m.length)
-	dst = appendFloat(appendFloat(dst, m.base), m.tokens)
+	dst = wire.AppendFloat64(wire.AppendFloat64(dst, m.base), m.tokens)
 	return appendWorkers(dst, m.workers)
 }
 
 func (m failed) AppendTo(dst []byte) []byte {
-	return appendString(appendString(dst, string(m.who)), cut(m.why))
+	return wire.AppendText16(wire.AppendText16(dst, string(m.who)), cut(m.why))
 }
 
 func (m behind) AppendTo(dst []byte) []byte {
 	dst = append(binary.LittleEndian.AppendUint64(dst, m.next), m.digest[:]...)
-	return appendString(appendFloat(dst, m.tokens), cut(m.why))
+	return wire.AppendText16(wire.AppendFloat64(dst, m.tokens), cut(m.why))
 }
 
 func cut(s string) string { return s[:min(len(s), whyMax)] }
-
-func appendFloat(dst []byte, x float64) []byte {
-	return binary.LittleEndian.AppendUint64(dst, math.Float64bits(x))
-}
-
-// appendFlags appends a byte whose bit i is flag i.
-func appendFlags(dst []byte, flags ...bool) []byte {
-	b := byte(0)
-	for i, f := range flags {
-		if f {
-			b |= 1 << i
-		}
-	}
-	return append(dst, b)
-}
-
-func appendString(dst []byte, s string) []byte {
-	return append(binary.LittleEndian.AppendUint16(dst, uint16(len(s))), s...)
-}
 
 func appendWorkers(dst []byte, workers []int) []byte {
 	dst = binary.LittleEndian.AppendUint16(dst, uint16(len(workers)))
@@ -188,182 +169,112 @@ func appendAttempts(dst []byte, attempts []uint64) []byte {
 func appendHeld(dst []byte, h held) []byte {
 	dst = binary.LittleEndian.AppendUint64(dst, h.attempt)
 	dst = append(dst, h.hash[:]...)
-	dst = appendFloat(dst, h.tokens)
+	dst = wire.AppendFloat64(dst, h.tokens)
 	return appendWorkers(dst, h.workers)
 }
 
-// parser takes fields off a payload; the first that is not there or not allowed sets
-// err, and what follows yields zero values.
-type parser struct {
-	p   []byte
-	err error
-}
+// reader reads what messages have in common.
+type reader struct{ *wire.Reader }
 
-func (r *parser) fail(format string, args ...any) {
-	if r.err == nil {
-		r.err = fmt.Errorf(format, args...)
-	}
-	r.p = nil
-}
+func (r reader) worker(field string) int { return r.Max32(field, WorkerMax) }
 
-func (r *parser) take(n int) []byte {
-	if len(r.p) < n {
-		r.fail("payload ends %d bytes early", n-len(r.p))
-		return make([]byte, min(n, 64))[:min(n, 64)]
-	}
-	out := r.p[:n]
-	r.p = r.p[n:]
-	return out
-}
-
-func (r *parser) u8() byte       { return r.take(1)[0] }
-func (r *parser) u16() int       { return int(binary.LittleEndian.Uint16(r.take(2))) }
-func (r *parser) u32() uint32    { return binary.LittleEndian.Uint32(r.take(4)) }
-func (r *parser) u64() uint64    { return binary.LittleEndian.Uint64(r.take(8)) }
-func (r *parser) hash() [32]byte { return [32]byte(r.take(32)) }
-
-func (r *parser) worker() int {
-	w := r.u32()
-	if w > WorkerMax {
-		r.fail("worker number %d, at most %d is allowed", w, WorkerMax)
-		return 0
-	}
-	return int(w)
-}
-
-func (r *parser) weight() float64 {
-	w := math.Float64frombits(r.u64())
-	if err := CheckWeight(w); err != nil && r.err == nil {
-		r.fail("%w", err)
+func (r reader) weight() float64 {
+	w := r.Float64("weight")
+	if err := CheckWeight(w); err != nil {
+		r.Fail("weight", "%w", err)
 	}
 	return w
 }
 
 // tokens is a sum of weights: not negative and finite.
-func (r *parser) tokens() float64 {
-	w := math.Float64frombits(r.u64())
+func (r reader) tokens(field string) float64 {
+	w := r.Float64(field)
 	if !(w >= 0) || math.IsInf(w, 0) {
-		r.fail("%v tokens, want a finite number that is not negative", w)
+		r.Fail(field, "%v, want a finite number that is not negative", w)
 		return 0
 	}
 	return w
 }
 
-// flags is a byte of n flags.
-func (r *parser) flags(n int) byte {
-	b := r.u8()
-	if b>>n != 0 {
-		r.fail("flags %08b, this program knows %d", b, n)
-	}
-	return b
-}
-
-func (r *parser) length() uint64 {
-	n := r.u64()
-	if (n == 0 || n > LengthMax) && r.err == nil {
-		r.fail("vector of %d values, want 1 … %d", n, LengthMax)
+func (r reader) length() uint64 {
+	n := r.Uint64("length")
+	if n == 0 || n > LengthMax {
+		r.Fail("length", "%d values, want 1 to %d", n, LengthMax)
 	}
 	return n
 }
 
-func (r *parser) text(limit int) string {
-	n := r.u16()
-	if n > limit {
-		r.fail("text of %d bytes, at most %d are allowed", n, limit)
-		return ""
-	}
-	if len(r.p) < n {
-		r.fail("payload ends %d bytes early", n-len(r.p))
-		return ""
-	}
-	return string(r.take(n))
-}
+func (r reader) id(field string) mesh.ID { return mesh.ID(r.Bytes16(field, idMax)) }
+func (r reader) why() string             { return string(r.Bytes16("why", whyMax)) }
 
-func (r *parser) workers() []int {
-	n := r.u16()
-	if n > MembersMax || 4*n > len(r.p) {
-		r.fail("%d members, at most %d are allowed and %d bytes are left", n, MembersMax, len(r.p))
-		return nil
-	}
-	var out []int
-	for range n {
-		w := r.worker()
-		if len(out) > 0 && w <= out[len(out)-1] {
-			r.fail("worker %d follows %d, want them ascending", w, out[len(out)-1])
-			return nil
+func (r reader) workers() (out []int) {
+	r.Each("worker", r.Count16("workers", MembersMax, 4), func(i int) {
+		w := r.worker("number")
+		if i > 0 && w <= out[i-1] {
+			r.Fail("number", "%d follows %d, want them ascending", w, out[i-1])
 		}
 		out = append(out, w)
-	}
+	})
 	return out
 }
 
-func (r *parser) attempts() (out []uint64) {
-	n := r.u16()
-	if n > dropsMax {
-		r.fail("%d attempts are void, at most %d are allowed", n, dropsMax)
-		return nil
-	}
-	for i := 0; i < n && r.err == nil; i++ {
-		out = append(out, r.u64())
-	}
+func (r reader) attempts() (out []uint64) {
+	r.Each("void attempt", r.Count16("void attempts", dropsMax, 8), func(int) { out = append(out, r.Uint64("number")) })
 	return out
 }
 
-func (r *parser) held() held {
-	h := held{attempt: r.u64(), hash: r.hash(), tokens: r.tokens(), workers: r.workers()}
+func (r reader) held() held {
+	h := held{attempt: r.Uint64("held attempt"), hash: r.Sum("held hash"), tokens: r.tokens("held tokens"), workers: r.workers()}
 	if h.attempt != 0 && len(h.workers) == 0 {
-		r.fail("result of attempt %d is of nobody", h.attempt)
+		r.Fail("held workers", "the result of attempt %d is of nobody", h.attempt)
 	}
 	return h
 }
 
-func (r *parser) group() group {
-	n := r.u16()
-	if n == 0 || n > MembersMax {
-		r.fail("group of %d members, want 1 … %d", n, MembersMax)
-		return group{}
+func (r reader) group() group {
+	n := r.Count16("members", MembersMax, memberFixed)
+	if n == 0 {
+		r.Fail("members", "0, want 1 to %d", MembersMax)
 	}
 	var g group
-	for i := 0; i < n && r.err == nil; i++ {
-		m := GroupMember{Worker: r.worker(), Weight: r.weight()}
-		flags := r.flags(2)
-		m.has, m.voter, m.ID = flags&1 != 0, flags&2 != 0, mesh.ID(r.text(idMax))
+	r.Each("member", n, func(i int) {
+		m := GroupMember{Worker: r.worker("worker"), Weight: r.weight()}
+		flags := r.Flags("flags", 2)
+		m.has, m.voter, m.ID = flags&1 != 0, flags&2 != 0, r.id("ID")
 		if i > 0 && m.Worker <= g.members[i-1].Worker {
-			r.fail("worker %d follows %d, want them ascending", m.Worker, g.members[i-1].Worker)
+			r.Fail("worker", "%d follows %d, want them ascending", m.Worker, g.members[i-1].Worker)
 		}
 		g.members = append(g.members, m)
-	}
-	g.digest = r.hash()
-	g.adopt, g.source, g.drop = r.held(), r.worker(), r.attempts()
+	})
+	g.digest = r.Sum("digest")
+	g.adopt, g.source, g.drop = r.held(), r.worker("source"), r.attempts()
 	return g
 }
 
-var errTrailing = errors.New("bytes follow the message")
-
 // ParseMessage reads the payload of a control frame of the type.
 func ParseMessage(t Type, p []byte) (Message, error) {
-	r := &parser{p: p}
+	r := reader{wire.Read(p)}
 	var m Message
 	switch t {
 	case TypeReady:
-		m = ready{digest: r.hash(), tokens: r.tokens(), weight: r.weight(), length: r.length(), last: r.u64(),
-			voter: r.flags(1) != 0, have: r.held(), drop: r.attempts()}
+		m = ready{digest: r.Sum("digest"), tokens: r.tokens("tokens"), weight: r.weight(), length: r.length(), last: r.Uint64("last"),
+			voter: r.Bool("voter"), have: r.held(), drop: r.attempts()}
 	case TypeWithdraw:
 		m = withdraw{}
 	case TypeGroup:
 		m = r.group()
 	case TypeDone:
-		m = done{hash: r.hash()}
+		m = done{hash: r.Sum("hash")}
 	case TypeCommit:
-		c := commit{hash: r.hash(), digest: r.hash(), length: r.length(), base: r.tokens(), tokens: r.tokens(), workers: r.workers()}
+		c := commit{hash: r.Sum("hash"), digest: r.Sum("digest"), length: r.length(), base: r.tokens("base"), tokens: r.tokens("tokens"), workers: r.workers()}
 		if len(c.workers) == 0 {
-			r.fail("commit of a result of nobody")
+			r.Fail("workers", "the result is of nobody")
 		}
 		m = c
 	case TypeFailed:
-		m = failed{who: mesh.ID(r.text(idMax)), why: r.text(whyMax)}
+		m = failed{who: r.id("who"), why: r.why()}
 	case TypeBehind:
-		m = behind{next: r.u64(), digest: r.hash(), tokens: r.tokens(), why: r.text(whyMax)}
+		m = behind{next: r.Uint64("next"), digest: r.Sum("digest"), tokens: r.tokens("tokens"), why: r.why()}
 	case TypeWant:
 		m = want{}
 	default:
@@ -372,11 +283,8 @@ func ParseMessage(t Type, p []byte) (Message, error) {
 		}
 		return nil, fmt.Errorf("frame type %d is not a control message", t)
 	}
-	if r.err == nil && len(r.p) > 0 {
-		r.err = errTrailing
-	}
-	if r.err != nil {
-		return nil, fmt.Errorf("message type %d: %w", t, r.err)
+	if err := r.End(); err != nil {
+		return nil, fmt.Errorf("message type %d: %w", t, err)
 	}
 	return m, nil
 }

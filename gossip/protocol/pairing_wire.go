@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"loco/mesh"
+	"loco/mesh/wire"
 )
 
 // offer proposes an exchange of a pair, accept agrees to it, and lonely asks anybody
@@ -43,18 +44,18 @@ func (forgot) Kind() Type { return TypeForgot }
 func (meet) Kind() Type   { return TypeMeet }
 
 func (m terms) AppendTo(dst []byte) []byte {
-	return binary.LittleEndian.AppendUint64(appendFloat(dst, m.weight), m.length)
+	return binary.LittleEndian.AppendUint64(wire.AppendFloat64(dst, m.weight), m.length)
 }
 
-func (m refuse) AppendTo(dst []byte) []byte { return appendString(dst, cut(m.why)) }
-func (m holds) AppendTo(dst []byte) []byte  { return appendFlags(dst, m.asks) }
+func (m refuse) AppendTo(dst []byte) []byte { return wire.AppendText16(dst, cut(m.why)) }
+func (m holds) AppendTo(dst []byte) []byte  { return wire.AppendFlags(dst, m.asks) }
 func (forgot) AppendTo(dst []byte) []byte   { return dst }
-func (m meet) AppendTo(dst []byte) []byte   { return appendString(dst, string(m.who)) }
+func (m meet) AppendTo(dst []byte) []byte   { return wire.AppendText16(dst, string(m.who)) }
 
-func (r *parser) terms() terms { return terms{weight: r.weight(), length: r.length()} }
+func (r reader) terms() terms { return terms{weight: r.weight(), length: r.length()} }
 
 // pair reads a message of the pair exchange; nil: the type is none.
-func (r *parser) pair(t Type) Message {
+func (r reader) pair(t Type) Message {
 	switch t {
 	case TypeOffer:
 		return offer{r.terms()}
@@ -63,13 +64,13 @@ func (r *parser) pair(t Type) Message {
 	case TypeLonely:
 		return lonely{r.terms()}
 	case TypeRefuse:
-		return refuse{why: r.text(whyMax)}
+		return refuse{why: r.why()}
 	case TypeHolds:
-		return holds{asks: r.flags(1) != 0}
+		return holds{asks: r.Bool("asks")}
 	case TypeForgot:
 		return forgot{}
 	case TypeMeet:
-		return meet{who: mesh.ID(r.text(idMax))}
+		return meet{who: r.id("who")}
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"reflect"
+	"strings"
 	"testing"
 )
 
@@ -50,14 +51,87 @@ func TestMessagesRoundTrip(t *testing.T) {
 			t.Errorf("%T with a byte more was accepted", m)
 		}
 	}
-	if got := hex.EncodeToString(failed{"ab", "c"}.AppendTo(nil)); got != "02006162010063" {
-		t.Errorf("Failed is %s", got)
+}
+
+// The bytes that another implementation must write, of the samples in their order.
+func TestMessagesGolden(t *testing.T) {
+	zeros := func(n int) string { return strings.Repeat("00", n) }
+	sum := func(first string) string { return first + zeros(32-len(first)/2) }
+	held := "0700000000000000" + sum("09") + "0000000000002640" + "0300" + "00000000" + "03000000" + "ffff0000"
+	want := []string{
+		sum("0102") + "0000000000002240" + "0000000000000440" + "4d00000000000000" + "0500000000000000" + "01" + held + "0100" + "0700000000000000", "",
+		"0200" + "01000000" + "000000000000f03f" + "01" + "010061" + "02000000" + "0000000000000c40" + "02" + "02006263" +
+			sum("05") + held + "01000000" + "0200" + "0400000000000000" + "0600000000000000",
+		sum("03"), sum("01") + sum("02") + "0500000000000000" + "0000000000002040" + "0000000000002240" + "0200" + "01000000" + "02000000", "010078" + "0300776879",
+		"0800000000000000" + sum("06") + "0000000000001040" + "070062656361757365", "", "000000000000f03f" + "0200000000000000",
+		"0000000000000840" + "0400000000000000", "02006e6f", "0000000000001440" + "0600000000000000", "01", "", "02007737",
 	}
-	if got := hex.EncodeToString(append(holds{true}.AppendTo(nil), meet{"ab"}.AppendTo(nil)...)); got != "0102006162" {
-		t.Errorf("Holds and Meet are %s", got)
+	for i, m := range samples() {
+		if got := hex.EncodeToString(m.AppendTo(nil)); got != want[i] {
+			t.Errorf("%T is written\n%s, want\n%s", m, got, want[i])
+		}
 	}
-	if got := hex.EncodeToString(lonely{terms{1, 258}}.AppendTo(nil)); got != "000000000000f03f0201000000000000" {
-		t.Errorf("Lonely is %s", got)
+	if got := (refuse{strings.Repeat("x", whyMax+1)}).AppendTo(nil); len(got) != 2+whyMax {
+		t.Errorf("a reason of %d bytes is written with %d", whyMax+1, len(got))
+	}
+}
+
+func TestMessagesRefused(t *testing.T) {
+	write := func(i int, at int, v ...byte) (Type, []byte) {
+		m := samples()[i]
+		p := m.AppendTo(nil)
+		copy(p[at:], v)
+		return m.Kind(), p
+	}
+	const iReady, iGroup, iCommit, iFailed, iRefuse, iOffer, iHolds = 0, 2, 4, 5, 10, 8, 12
+	inf := []byte{0, 0, 0, 0, 0, 0, 0xf0, 0x7f}
+	for _, c := range []struct {
+		want   string
+		sample int
+		at     int
+		v      []byte
+	}{
+		{"tokens: +Inf, want a finite", iReady, 32, inf},
+		{"tokens: NaN, want a finite", iReady, 32, []byte{0, 0, 0, 0, 0, 0, 0xf8, 0x7f}},
+		{"tokens: -9, want a finite", iReady, 39, []byte{0xc0}},
+		{"weight: weight is +Inf", iReady, 40, inf},
+		{"weight: weight is 0", iReady, 40, make([]byte, 8)},
+		{"length: 0 values", iReady, 48, make([]byte, 8)},
+		{"length: 18446744073709551615 values", iReady, 48, bytes.Repeat([]byte{255}, 8)},
+		{"voter: 2, want 0 or 1", iReady, 64, []byte{2}},
+		{"worker 1: number: 0 follows 0", iReady, 65 + 48 + 2 + 4, []byte{0}},
+		{"worker 2: number: 65536, at most 65535", iReady, 65 + 48 + 2 + 8, []byte{0, 0, 1}},
+		{"workers: 1025, at most 1024", iReady, 65 + 48, []byte{1, 4}},
+		{"void attempts: 65, at most 64", iReady, 65 + 48 + 2 + 12, []byte{65}},
+		{"members: 0, want 1 to 1024", iGroup, 0, []byte{0}},
+		{"members: 1025, at most 1024", iGroup, 0, []byte{1, 4}},
+		{"member 0: flags: 00000100", iGroup, 14, []byte{4}},
+		{"member 0: ID: 129 bytes", iGroup, 15, []byte{129}},
+		{"member 1: worker: 1 follows 1", iGroup, 18, []byte{1}},
+		{"length: 0 values", iCommit, 64, make([]byte, 8)},
+		{"who: 129 bytes", iFailed, 0, []byte{129}},
+		{"why: 513 bytes", iRefuse, 0, []byte{1, 2}},
+		{"weight: weight is NaN", iOffer, 0, bytes.Repeat([]byte{255}, 8)},
+		{"length: 0 values", iOffer, 8, []byte{0}},
+		{"asks: 2, want 0 or 1", iHolds, 0, []byte{2}},
+	} {
+		typ, p := write(c.sample, c.at, c.v...)
+		if _, err := ParseMessage(typ, p); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%T with %x at %d: error %v, want %q in it", samples()[c.sample], c.v, c.at, err, c.want)
+		}
+	}
+	for want, m := range map[string]Message{
+		"held workers: the result of attempt 7 is of nobody": ready{weight: 1, length: 1, have: held{attempt: 7}},
+		"workers: the result is of nobody":                   commit{length: 1},
+	} {
+		if _, err := ParseMessage(m.Kind(), m.AppendTo(nil)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q in it", err, want)
+		}
+	}
+	for _, typ := range []Type{0, TypeContribution, TypeResult, TypePair, 99} {
+		if m, err := ParseMessage(typ, nil); err == nil || m != nil || !strings.Contains(err.Error(), "is not a control message") {
+			t.Errorf("type %d is read as %v, %v", typ, m, err)
+		}
 	}
 }
 

@@ -3,9 +3,9 @@ package transfer
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"fmt"
-	"math"
 	"math/bits"
+
+	"loco/mesh/wire"
 )
 
 // Kind says what an object is.
@@ -26,8 +26,9 @@ const (
 	chunksMax     = 32768
 	partsMax      = 16
 	nameMax       = 64
+	partFixed     = 2 + 8 + 32
 	// ManifestMax bounds the bytes of a manifest.
-	ManifestMax = manifestHead + partsMax*(2+nameMax+8+32) + 4 + 32*chunksMax
+	ManifestMax = manifestHead + partsMax*(partFixed+nameMax) + 4 + 32*chunksMax
 
 	manifestHead = 8 + 1 + 8 + 32 + 8 + 8 + 4 + 2
 	magic        = "locoST02"
@@ -88,12 +89,12 @@ func (m *Manifest) Append(dst []byte) []byte {
 	dst = append(append(dst, magic...), byte(m.Kind))
 	dst = binary.LittleEndian.AppendUint64(dst, m.Round)
 	dst = append(dst, m.Digest[:]...)
-	dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(m.Tokens))
+	dst = wire.AppendFloat64(dst, m.Tokens)
 	dst = binary.LittleEndian.AppendUint64(dst, m.Updates)
 	dst = binary.LittleEndian.AppendUint32(dst, m.ChunkBytes)
 	dst = binary.LittleEndian.AppendUint16(dst, uint16(len(m.Parts)))
 	for _, p := range m.Parts {
-		dst = append(binary.LittleEndian.AppendUint16(dst, uint16(len(p.Name))), p.Name...)
+		dst = wire.AppendText16(dst, p.Name)
 		dst = binary.LittleEndian.AppendUint64(dst, p.Bytes)
 		dst = append(dst, p.Sum[:]...)
 	}
@@ -106,46 +107,45 @@ func (m *Manifest) Append(dst []byte) []byte {
 
 // ParseManifest reads the manifest of an object of at most limit bytes.
 func ParseManifest(p []byte, limit uint64) (*Manifest, error) {
-	if len(p) < manifestHead || string(p[:8]) != magic {
-		return nil, fmt.Errorf("manifest of %d bytes without its magic", len(p))
+	r := wire.Read(p)
+	if got := string(r.Bytes("magic", len(magic))); got != magic {
+		r.Fail("magic", "%q, want %q", got, magic)
 	}
-	m := &Manifest{Kind: Kind(p[8]), Round: binary.LittleEndian.Uint64(p[9:]), Digest: [32]byte(p[17:49]),
-		Tokens: math.Float64frombits(binary.LittleEndian.Uint64(p[49:])), Updates: binary.LittleEndian.Uint64(p[57:]),
-		ChunkBytes: binary.LittleEndian.Uint32(p[65:])}
-	parts := int(binary.LittleEndian.Uint16(p[69:]))
-	switch {
-	case m.Kind < State || m.Kind > Result:
-		return nil, fmt.Errorf("manifest of kind %d, want 1 … 3", m.Kind)
-	case !(m.Tokens >= 0) || math.IsInf(m.Tokens, 0):
-		return nil, fmt.Errorf("manifest of %v tokens, want a finite number that is not negative", m.Tokens)
-	case m.ChunkBytes < chunkBytesMin || m.ChunkBytes > chunkBytesMax || bits.OnesCount32(m.ChunkBytes) != 1:
-		return nil, fmt.Errorf("manifest with chunks of %d bytes, want a power of two from %d to %d", m.ChunkBytes, chunkBytesMin, chunkBytesMax)
-	case parts == 0 || parts > partsMax:
-		return nil, fmt.Errorf("manifest of %d parts, want 1 … %d", parts, partsMax)
+	m := &Manifest{Kind: readKind(r), Round: r.Uint64("round"), Digest: r.Sum("digest"), Tokens: readTokens(r), Updates: r.Uint64("updates"), ChunkBytes: r.Uint32("bytes of a chunk")}
+	if m.ChunkBytes < chunkBytesMin || m.ChunkBytes > chunkBytesMax || bits.OnesCount32(m.ChunkBytes) != 1 {
+		r.Fail("bytes of a chunk", "%d, want a power of two from %d to %d", m.ChunkBytes, chunkBytesMin, chunkBytesMax)
 	}
-	p = p[manifestHead:]
+	parts := r.Count16("parts", partsMax, partFixed)
+	if parts == 0 {
+		r.Fail("parts", "0, want 1 to %d", partsMax)
+	}
 	var total uint64
-	for range parts {
-		n := -1
-		if len(p) >= 2 {
-			n = int(binary.LittleEndian.Uint16(p))
-		}
-		if n < 0 || n > nameMax || len(p) < 2+n+40 {
-			return nil, fmt.Errorf("manifest is cut short, or a name has %d bytes of at most %d", n, nameMax)
-		}
-		part := Part{Name: string(p[2 : 2+n]), Bytes: binary.LittleEndian.Uint64(p[2+n:]), Sum: [32]byte(p[10+n : 42+n])}
-		if p = p[42+n:]; part.Bytes > limit || total+part.Bytes > limit || m.Kind != Result && part.Bytes%4 != 0 {
-			return nil, fmt.Errorf("manifest whose part %q has %d bytes: want float32 values, at most %d bytes in all", part.Name, part.Bytes, limit)
+	r.Each("part", parts, func(int) {
+		part := Part{Name: string(r.Bytes16("name", nameMax)), Bytes: r.Uint64("bytes"), Sum: r.Sum("digest")}
+		if part.Bytes > limit || total+part.Bytes > limit || m.Kind != Result && part.Bytes%4 != 0 {
+			r.Fail("bytes", "%q has %d: want float32 values, at most %d bytes in all", part.Name, part.Bytes, limit)
+			return
 		}
 		total += part.Bytes
 		m.Parts = append(m.Parts, part)
-	}
-	want := (total + uint64(m.ChunkBytes) - 1) / uint64(m.ChunkBytes)
-	if len(p) < 4 || want > chunksMax || uint64(binary.LittleEndian.Uint32(p)) != want || uint64(len(p)-4) != 32*want {
-		return nil, fmt.Errorf("manifest with %d bytes after its parts, want %d chunks' hashes", len(p), want)
-	}
-	for p = p[4:]; len(p) > 0; p = p[32:] {
-		m.Chunks = append(m.Chunks, [32]byte(p))
+	})
+	m.readChunks(r, total)
+	if err := ended("manifest", r); err != nil {
+		return nil, err
 	}
 	return m, nil
+}
+
+// readChunks reads the hashes of the chunks of an object of total bytes.
+func (m *Manifest) readChunks(r *wire.Reader, total uint64) {
+	n := uint64(r.Uint32("chunks"))
+	if r.Err() != nil {
+		return
+	}
+	want := (total + uint64(m.ChunkBytes) - 1) / uint64(m.ChunkBytes)
+	if n != want || n > chunksMax {
+		r.Fail("chunks", "%d, want %d, at most %d", n, want, chunksMax)
+		return
+	}
+	r.Each("chunk", int(n), func(int) { m.Chunks = append(m.Chunks, r.Sum("digest")) })
 }

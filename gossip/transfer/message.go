@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"loco/gossip/exchange"
+	"loco/mesh/wire"
 )
 
 // Type is the type of a frame.
@@ -30,8 +31,7 @@ const (
 	frameHead = 5
 	marksMax  = 256
 	whyMax    = 256
-	answerLen = 1 + 8 + 8 + 8 + 8 + 32 + 8 + 8 + 32 + 2
-	markLen   = 40
+	markLen   = 8 + 32
 )
 
 // Magic begins a stream.
@@ -99,14 +99,9 @@ func ReadFrame(r io.Reader, buf []byte, limit int) (Type, []byte, error) {
 	if n > limit {
 		return 0, nil, fmt.Errorf("frame of type %d with %d bytes, at most %d are allowed here", head[0], n, limit)
 	}
-	buf = buf[:0]
-	for want := n + 4; len(buf) < want; {
-		step := min(want-len(buf), max(64<<10, len(buf), cap(buf)-len(buf)))
-		at := len(buf)
-		buf = append(buf, make([]byte, step)...)
-		if _, err := io.ReadFull(r, buf[at:]); err != nil {
-			return 0, nil, err
-		}
+	buf, err := wire.ReadN(r, buf, n+4)
+	if err != nil {
+		return 0, nil, err
 	}
 	sum := crc32.Update(crc32.Checksum(head[:], castagnoli), castagnoli, buf[:n])
 	if got := binary.LittleEndian.Uint32(buf[n:]); got != sum {
@@ -116,22 +111,22 @@ func ReadFrame(r io.Reader, buf []byte, limit int) (Type, []byte, error) {
 }
 
 // Append appends the payload.
-func (a Ask) Append(dst []byte) []byte { return append(dst, flag(a.Coming)) }
+func (a Ask) Append(dst []byte) []byte { return wire.AppendFlags(dst, a.Coming) }
 
 // ParseAsk reads what Append wrote.
 func ParseAsk(p []byte) (Ask, error) {
-	if len(p) != 1 || p[0] > 1 {
-		return Ask{}, fmt.Errorf("ask of %d bytes, want one flag", len(p))
-	}
-	return Ask{p[0] == 1}, nil
+	r := wire.Read(p)
+	a := Ask{Coming: r.Bool("coming")}
+	return a, ended("ask", r)
 }
 
 // Append appends the payload with the newest 256 marks.
 func (a Answer) Append(dst []byte) []byte {
-	dst = binary.LittleEndian.AppendUint64(append(dst, flag(a.Ready)), a.Round)
+	dst = wire.AppendFlags(dst, a.Ready)
+	dst = binary.LittleEndian.AppendUint64(dst, a.Round)
 	dst = binary.LittleEndian.AppendUint64(dst, a.Step)
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(a.Since))
-	dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(a.Tokens))
+	dst = wire.AppendFloat64(dst, a.Tokens)
 	dst = append(dst, a.Digest[:]...)
 	dst = binary.LittleEndian.AppendUint64(dst, a.Oldest)
 	dst = binary.LittleEndian.AppendUint64(dst, a.HeldRound)
@@ -146,38 +141,63 @@ func (a Answer) Append(dst []byte) []byte {
 }
 
 // ParseAnswer reads what Append wrote.
-func ParseAnswer(p []byte) (a Answer, err error) {
-	if len(p) < answerLen || p[0] > 1 || len(p) != answerLen+markLen*int(binary.LittleEndian.Uint16(p[answerLen-2:])) || len(p) > answerLen+markLen*marksMax {
-		return a, fmt.Errorf("answer of %d bytes, want %d and %d for each of at most %d marks", len(p), answerLen, markLen, marksMax)
+func ParseAnswer(p []byte) (Answer, error) {
+	r := wire.Read(p)
+	a := Answer{Ready: r.Bool("ready"), Round: r.Uint64("round"), Step: r.Uint64("step"), Since: time.Duration(r.Uint64("since")), Tokens: readTokens(r),
+		Digest: r.Sum("digest"), Oldest: r.Uint64("oldest"), HeldRound: r.Uint64("held round"), Held: r.Sum("held")}
+	if a.Since < 0 {
+		r.Fail("since", "%v, want none in the future", a.Since)
 	}
-	a = Answer{Ready: p[0] == 1, Round: binary.LittleEndian.Uint64(p[1:]), Step: binary.LittleEndian.Uint64(p[9:]),
-		Since: time.Duration(binary.LittleEndian.Uint64(p[17:])), Tokens: math.Float64frombits(binary.LittleEndian.Uint64(p[25:])), Digest: [32]byte(p[33:65]),
-		Oldest: binary.LittleEndian.Uint64(p[65:]), HeldRound: binary.LittleEndian.Uint64(p[73:]), Held: [32]byte(p[81:113])}
-	if !(a.Tokens >= 0) || math.IsInf(a.Tokens, 0) || a.Oldest > a.Round || a.Since < 0 {
-		return Answer{}, fmt.Errorf("answer of %v tokens that replays round %d on in round %d, which began %v ago", a.Tokens, a.Oldest, a.Round, a.Since)
+	if a.Oldest > a.Round {
+		r.Fail("oldest", "round %d after round %d, which is at hand", a.Oldest, a.Round)
 	}
-	for p = p[answerLen:]; len(p) > 0; p = p[markLen:] {
-		m := Mark{Round: binary.LittleEndian.Uint64(p), Digest: [32]byte(p[8:markLen])}
-		if n := len(a.Marks); n > 0 && m.Round <= a.Marks[n-1].Round || m.Round > a.Round {
-			return Answer{}, fmt.Errorf("answer with a mark of round %d out of its order", m.Round)
+	r.Each("mark", r.Count16("marks", marksMax, markLen), func(i int) {
+		m := Mark{Round: r.Uint64("round"), Digest: r.Sum("digest")}
+		if i > 0 && m.Round <= a.Marks[i-1].Round || m.Round > a.Round {
+			r.Fail("round", "%d is out of its order", m.Round)
 		}
 		a.Marks = append(a.Marks, m)
+	})
+	return a, ended("answer", r)
+}
+
+// readTokens reads a sum of weights: finite and not negative.
+func readTokens(r *wire.Reader) float64 {
+	x := r.Float64("tokens")
+	if !(x >= 0) || math.IsInf(x, 0) {
+		r.Fail("tokens", "%v, want a finite number that is not negative", x)
+		return 0
 	}
-	return a, nil
+	return x
+}
+
+func readKind(r *wire.Reader) Kind {
+	k := Kind(r.Uint8("kind"))
+	if k < State || k > Result {
+		r.Fail("kind", "%d, want %d to %d", k, State, Result)
+	}
+	return k
+}
+
+// ended is the reader's error in a message of the name, all of which is read.
+func ended(name string, r *wire.Reader) error {
+	if err := r.End(); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
 }
 
 // Append appends the payload.
 func (t Take) Append(dst []byte) []byte {
-	dst = binary.LittleEndian.AppendUint64(append(dst, byte(t.Kind), flag(t.Exact)), t.Round)
-	return append(dst, t.Digest[:]...)
+	dst = wire.AppendFlags(append(dst, byte(t.Kind)), t.Exact)
+	return append(binary.LittleEndian.AppendUint64(dst, t.Round), t.Digest[:]...)
 }
 
 // ParseTake reads what Append wrote.
 func ParseTake(p []byte) (Take, error) {
-	if len(p) != 42 || Kind(p[0]) < State || Kind(p[0]) > Result || p[1] > 1 {
-		return Take{}, fmt.Errorf("take of %d bytes, or of an unknown kind", len(p))
-	}
-	return Take{Kind(p[0]), p[1] == 1, binary.LittleEndian.Uint64(p[2:]), [32]byte(p[10:])}, nil
+	r := wire.Read(p)
+	t := Take{Kind: readKind(r), Exact: r.Bool("exact"), Round: r.Uint64("round"), Digest: r.Sum("digest")}
+	return t, ended("take", r)
 }
 
 // Append appends the payload.
@@ -187,10 +207,9 @@ func (g Get) Append(dst []byte) []byte {
 
 // ParseGet reads what Append wrote.
 func ParseGet(p []byte) (Get, error) {
-	if len(p) != 36 {
-		return Get{}, fmt.Errorf("get of %d bytes, want 36", len(p))
-	}
-	return Get{[32]byte(p), binary.LittleEndian.Uint32(p[32:])}, nil
+	r := wire.Read(p)
+	g := Get{ID: r.Sum("ID"), Chunk: r.Uint32("chunk")}
+	return g, ended("get", r)
 }
 
 // ParseRefuse returns a refusal as an error.
@@ -203,10 +222,3 @@ func ParseRefuse(p []byte) error {
 
 // AppendRefuse appends the payload of a refusal.
 func AppendRefuse(dst []byte, why string) []byte { return append(dst, why[:min(len(why), whyMax)]...) }
-
-func flag(on bool) byte {
-	if on {
-		return 1
-	}
-	return 0
-}

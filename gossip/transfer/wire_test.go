@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"reflect"
+	"strings"
 	"testing"
 
 	"loco/mesh"
@@ -122,6 +123,74 @@ func TestManifestLimits(t *testing.T) {
 		if got := ChunkBytes(c.bytes); uint64(got) != c.chunk {
 			t.Errorf("an object of %d bytes has chunks of %d, want %d", c.bytes, got, c.chunk)
 		}
+	}
+}
+
+// Every limit has an error that names its field.
+func TestRefusals(t *testing.T) {
+	answer := Answer{Ready: true, Round: 3, Tokens: 5, Oldest: 1, Since: 7, Marks: []Mark{{Round: 1, Digest: [32]byte{1}}, {Round: 2, Digest: [32]byte{2}}}}
+	ask := func(p []byte) error { _, err := ParseAsk(p); return err }
+	ans := func(p []byte) error { _, err := ParseAnswer(p); return err }
+	take := func(p []byte) error { _, err := ParseTake(p); return err }
+	get := func(p []byte) error { _, err := ParseGet(p); return err }
+	man := func(p []byte) error { _, err := ParseManifest(p, 1<<30); return err }
+	for _, c := range []struct {
+		want  string
+		parse func([]byte) error
+		whole []byte
+		at    int
+		v     []byte
+	}{
+		{"ask: coming: 2, want 0 or 1", ask, Ask{}.Append(nil), 0, []byte{2}},
+		{"answer: ready: 2, want 0 or 1", ans, answer.Append(nil), 0, []byte{2}},
+		{"answer: since: -2", ans, answer.Append(nil), 24, []byte{0x80}},
+		{"answer: tokens: NaN", ans, answer.Append(nil), 25, bytes.Repeat([]byte{255}, 8)},
+		{"answer: tokens: +Inf", ans, answer.Append(nil), 25, []byte{0, 0, 0, 0, 0, 0, 0xf0, 0x7f}},
+		{"answer: tokens: -5", ans, answer.Append(nil), 32, []byte{0xc0}},
+		{"answer: oldest: round 4 after round 3", ans, answer.Append(nil), 65, []byte{4}},
+		{"answer: marks: 257, at most 256", ans, answer.Append(nil), 113, []byte{1, 1}},
+		{"answer: mark 1: round: 1 is out", ans, answer.Append(nil), 155, []byte{1}},
+		{"answer: mark 1: round: 4 is out", ans, answer.Append(nil), 155, []byte{4}},
+		{"take: kind: 0, want 1 to 3", take, Take{Kind: State}.Append(nil), 0, []byte{0}},
+		{"take: kind: 4, want 1 to 3", take, Take{Kind: State}.Append(nil), 0, []byte{4}},
+		{"take: exact: 2", take, Take{Kind: State}.Append(nil), 1, []byte{2}},
+		{"manifest: magic: ", man, sample().Append(nil), 0, []byte("x")},
+		{"manifest: kind: 4", man, sample().Append(nil), 8, []byte{4}},
+		{"manifest: tokens: NaN", man, sample().Append(nil), 49, bytes.Repeat([]byte{255}, 8)},
+		{"manifest: bytes of a chunk: 131072", man, sample().Append(nil), 65, []byte{0, 0, 2}},
+		{"manifest: bytes of a chunk: 33554432", man, sample().Append(nil), 65, []byte{0, 0, 0, 2}},
+		{"manifest: bytes of a chunk: 262145", man, sample().Append(nil), 65, []byte{1}},
+		{"manifest: parts: 0, want 1 to 16", man, sample().Append(nil), 69, []byte{0}},
+		{"manifest: parts: 17, at most 16", man, sample().Append(nil), 69, []byte{17}},
+		{"manifest: part 0: name: 65 bytes", man, sample().Append(nil), 71, []byte{65}},
+		{"manifest: part 0: bytes: \"slow\" has 262149", man, sample().Append(nil), 77, []byte{5}},
+		{"manifest: part 1: bytes: \"momentum\" has 1073479680", man, sample().Append(nil), 77 + 40 + 10, []byte{0, 0, 0xfc, 0x3f}}, // the limit less the first part, and 4
+		{"manifest: chunks: 3, want 2", man, sample().Append(nil), 77 + 40 + 10 + 40, []byte{3}},
+	} {
+		p := bytes.Clone(c.whole)
+		copy(p[c.at:], c.v)
+		if err := c.parse(p); err == nil || !strings.HasPrefix(err.Error(), c.want) {
+			t.Errorf("error %v, want %s", err, c.want)
+		}
+	}
+	for name, c := range map[string]struct {
+		parse func([]byte) error
+		whole []byte
+	}{"ask": {ask, Ask{}.Append(nil)}, "answer": {ans, answer.Append(nil)}, "take": {take, Take{Kind: State}.Append(nil)}, "get": {get, Get{}.Append(nil)}} {
+		if err := c.parse(c.whole); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		for n := range c.whole {
+			if err := c.parse(c.whole[:n]); err == nil || !strings.HasPrefix(err.Error(), name+": ") {
+				t.Errorf("%s cut to %d of %d bytes: error %v", name, n, len(c.whole), err)
+			}
+		}
+		if err := c.parse(append(c.whole, 0)); err == nil || !strings.HasSuffix(err.Error(), "1 bytes too many") {
+			t.Errorf("%s with a byte more: error %v", name, err)
+		}
+	}
+	if err := ParseRefuse(AppendRefuse(nil, strings.Repeat("x", whyMax+9))); len(err.Error()) != len("refused: ")+2+whyMax {
+		t.Errorf("a long refusal is read as %v", err)
 	}
 }
 

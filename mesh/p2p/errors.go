@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"loco/mesh"
+	"loco/mesh/wire"
 )
 
 // ErrClosed is returned by New's Mesh after Leave or Close.
@@ -42,11 +43,11 @@ func (e *ConfigError) Error() string {
 		if i == 0 {
 			sep = ": "
 		}
-		key := cut(d.Key, maxReasonBytes) // may be a stranger's, as its value
+		key := wire.Cut(d.Key, maxReasonBytes) // may be a stranger's, as its value
 		if !strconv.CanBackquote(key) {
 			key = strconv.Quote(key)
 		}
-		fmt.Fprintf(&b, "%s%s is %q here and %q there", sep, key, d.Ours, cut(d.Theirs, maxReasonBytes))
+		fmt.Fprintf(&b, "%s%s is %q here and %q there", sep, key, d.Ours, wire.Cut(d.Theirs, maxReasonBytes))
 	}
 	return b.String()
 }

@@ -2,13 +2,13 @@ package p2p
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
 
 	"loco/mesh"
+	"loco/mesh/wire"
 )
 
 // protocolVersion is the version of everything loco says after the hello.
@@ -28,6 +28,7 @@ const (
 	maxHelloBytes   = 128 << 10
 	maxVerdictBytes = 1 << 10
 	maxKnown        = 1024
+	knownFixed      = 1 + 4 + 1
 	maxIDBytes      = 128
 	maxReasonBytes  = 512
 )
@@ -70,19 +71,15 @@ func AppendHello(dst []byte, h Hello) []byte {
 	start := len(dst)
 	dst = append(dst, helloMagic...)
 	dst = binary.LittleEndian.AppendUint16(dst, h.Version)
-	dst = append(dst, 0)
-	if h.Settled {
-		dst[len(dst)-1] = 1
-	}
-	dst = appendText8(dst, h.RunID, maxRunIDDigits)
-	beat := AppendHeartbeat(nil, h.Heartbeat)
-	dst = append(binary.LittleEndian.AppendUint16(dst, uint16(len(beat))), beat...)
+	dst = wire.AppendFlags(dst, h.Settled)
+	dst = wire.AppendText8(dst, wire.Cut(h.RunID, maxRunIDDigits))
+	dst = wire.AppendText16(dst, string(AppendHeartbeat(nil, h.Heartbeat)))
 	at := len(dst)
 	dst = append(dst, 0, 0)
 	count := 0
 	for _, k := range h.Known {
 		before := len(dst)
-		dst = appendText8(dst, string(k.ID), maxIDBytes)
+		dst = wire.AppendText8(dst, wire.Cut(string(k.ID), maxIDBytes))
 		dst = binary.LittleEndian.AppendUint32(dst, uint32(k.Worker))
 		dst = appendAddrs(dst, k.Addrs)
 		if len(dst)-start > maxHelloBytes || count == maxKnown {
@@ -97,31 +94,19 @@ func AppendHello(dst []byte, h Hello) []byte {
 
 // ParseHello decodes one hello that fills src.
 func ParseHello(src []byte) (Hello, error) {
-	r := reader{src: src}
+	r := wire.Read(src)
 	var h Hello
-	if magic := string(r.take(len(helloMagic))); magic != helloMagic {
-		r.fail(fmt.Errorf("magic %q, want %q", magic, helloMagic))
+	if magic := string(r.Bytes("magic", len(helloMagic))); magic != helloMagic {
+		r.Fail("magic", "%q, want %q", magic, helloMagic)
 	}
-	h.Version = r.uint16()
-	settled := r.uint8()
-	if settled > 1 {
-		r.fail(fmt.Errorf("settled %d, want 0 or 1", settled))
-	}
-	h.Settled = settled == 1
-	h.RunID = r.text(int(r.uint8()), maxRunIDDigits)
-	inner := reader{src: r.take(int(r.uint16()))}
-	h.Heartbeat = parseHeartbeat(&inner)
-	if err := inner.end(); err != nil {
-		r.fail(fmt.Errorf("heartbeat: %w", err))
-	}
-	n := int(r.uint16())
-	if n > maxKnown {
-		r.fail(fmt.Errorf("%d members: at most %d", n, maxKnown))
-	}
-	for i := 0; i < n && r.err == nil; i++ {
-		h.Known = append(h.Known, Known{ID: mesh.ID(r.text(int(r.uint8()), maxIDBytes)), Worker: r.worker(), Addrs: r.addrs()})
-	}
-	if err := r.end(); err != nil {
+	h.Version = r.Uint16("version")
+	h.Settled = r.Bool("settled")
+	h.RunID = r.Text8("run ID", maxRunIDDigits)
+	r.Within("heartbeat", r.Bytes16("heartbeat", maxHeartbeatBytes), func(in *wire.Reader) { h.Heartbeat = readHeartbeat(in) })
+	r.Each("member", r.Count16("members", maxKnown, knownFixed), func(int) {
+		h.Known = append(h.Known, Known{ID: mesh.ID(r.Text8("ID", maxIDBytes)), Worker: r.Max32("worker", maxWorker), Addrs: readAddrs(r)})
+	})
+	if err := r.End(); err != nil {
 		return Hello{}, fmt.Errorf("p2p: hello of %d bytes: %w", len(src), err)
 	}
 	return h, nil
@@ -131,21 +116,20 @@ func ParseHello(src []byte) (Hello, error) {
 func AppendVerdict(dst []byte, v Verdict) []byte {
 	dst = append(dst, v.Code)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(v.Worker))
-	dst = appendText8(dst, string(v.By), maxIDBytes)
-	reason := cut(v.Reason, maxReasonBytes)
-	return append(binary.LittleEndian.AppendUint16(dst, uint16(len(reason))), reason...)
+	dst = wire.AppendText8(dst, wire.Cut(string(v.By), maxIDBytes))
+	return wire.AppendText16(dst, wire.Cut(v.Reason, maxReasonBytes))
 }
 
 // ParseVerdict decodes one verdict that fills src.
 func ParseVerdict(src []byte) (Verdict, error) {
-	r := reader{src: src}
-	v := Verdict{Code: r.uint8(), Worker: r.worker()}
+	r := wire.Read(src)
+	v := Verdict{Code: r.Uint8("code"), Worker: r.Max32("worker", maxWorker)}
 	if v.Code > verdictRefused {
-		r.fail(fmt.Errorf("code %d: at most %d", v.Code, verdictRefused))
+		r.Fail("code", "%d, at most %d is known", v.Code, verdictRefused)
 	}
-	v.By = mesh.ID(r.text(int(r.uint8()), maxIDBytes))
-	v.Reason = r.text(int(r.uint16()), maxReasonBytes)
-	if err := r.end(); err != nil {
+	v.By = mesh.ID(r.Text8("by", maxIDBytes))
+	v.Reason = r.Text16("reason", maxReasonBytes)
+	if err := r.End(); err != nil {
 		return Verdict{}, fmt.Errorf("p2p: verdict of %d bytes: %w", len(src), err)
 	}
 	return v, nil
@@ -173,27 +157,7 @@ func readFrame(r io.Reader, kind uint8, limit int) ([]byte, error) {
 	if n > uint32(limit) {
 		return nil, fmt.Errorf("p2p: frame of %d bytes: at most %d", n, limit)
 	}
-	payload := make([]byte, n)
-	if _, err := io.ReadFull(r, payload); err != nil {
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
-		}
-		return nil, err
-	}
-	return payload, nil
-}
-
-func appendText8(dst []byte, s string, limit int) []byte {
-	s = cut(s, limit)
-	return append(append(dst, uint8(len(s))), s...)
-}
-
-// cut shortens s to at most n bytes and whole characters.
-func cut(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	return strings.ToValidUTF8(s[:n], "")
+	return wire.ReadN(r, nil, int(n))
 }
 
 func joinLines(lines []string) string { return strings.Join(lines, "\n") }

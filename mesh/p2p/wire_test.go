@@ -91,20 +91,20 @@ func TestParseRefuses(t *testing.T) {
 		src   []byte
 		want  string
 	}{
-		{"heartbeat version", parseBeat, edit(beat, 0, 1), "version 1, want 2"},
-		{"heartbeat flag", parseBeat, edit(beat, 1, 0x80), "flags 0x80"},
-		{"heartbeat worker", parseBeat, edit(beat, 2, 0, 0, 0x10), "worker 1048576"},
-		{"heartbeat addresses", parseBeat, edit(beat, 50, 11), "11 addresses"},
-		{"heartbeat address length", parseBeat, edit(beat, 51, 1, 1), "text of 257 bytes"},
-		{"heartbeat not UTF-8", parseBeat, edit(beat, 53, 0xff), "UTF-8"},
+		{"heartbeat version", parseBeat, edit(beat, 0, 1), "version: 1, want 2"},
+		{"heartbeat flag", parseBeat, edit(beat, 1, 0x80), "flags: 10000000, this program knows 5"},
+		{"heartbeat worker", parseBeat, edit(beat, 2, 0, 0, 0x10), "worker: 1048576, at most 1048575"},
+		{"heartbeat addresses", parseBeat, edit(beat, 50, 11), "addresses: 11, at most 10"},
+		{"heartbeat address length", parseBeat, edit(beat, 51, 1, 1), "address 0: text: 257 bytes, at most 256"},
+		{"heartbeat not UTF-8", parseBeat, edit(beat, 53, 0xff), "address 0: text: not UTF-8"},
 		{"heartbeat with a tail", parseBeat, append(bytes.Clone(beat), 0), "1 bytes too many"},
-		{"hello magic", parseHello, edit(hello, 0, 'x'), "magic"},
-		{"hello settled", parseHello, edit(hello, 6, 2), "settled 2"},
-		{"hello run ID length", parseHello, edit(hello, 7, 129), "text of 129 bytes"},
-		{"hello heartbeat", parseHello, edit(hello, 26, 9), "heartbeat: version 9"},
-		{"hello members", parseHello, edit(hello, 26+71, 1, 4), "1025 members"},
-		{"verdict code", parseVerdict, edit(verdict, 0, 3), "code 3"},
-		{"verdict reason", parseVerdict, edit(verdict, 7, 1, 2), "text of 513 bytes"},
+		{"hello magic", parseHello, edit(hello, 0, 'x'), `magic: "xoco", want "loco"`},
+		{"hello settled", parseHello, edit(hello, 6, 2), "settled: 2, want 0 or 1"},
+		{"hello run ID length", parseHello, edit(hello, 7, 129), "run ID: 129 bytes, at most 128"},
+		{"hello heartbeat", parseHello, edit(hello, 26, 9), "heartbeat: version: 9, want 2"},
+		{"hello members", parseHello, edit(hello, 26+71, 1, 4), "members: 1025, at most 1024"},
+		{"verdict code", parseVerdict, edit(verdict, 0, 3), "code: 3, at most 2"},
+		{"verdict reason", parseVerdict, edit(verdict, 7, 1, 2), "reason: 513 bytes, at most 512"},
 	} {
 		if err := c.parse(c.src); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want %q in it", c.name, err, c.want)

@@ -2,11 +2,10 @@ package swim
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"unicode/utf8"
 
 	"loco/mesh"
+	"loco/mesh/wire"
 )
 
 // Limits of a message.
@@ -73,8 +72,6 @@ type Envelope struct {
 	Message Message
 }
 
-var errShort = errors.New("cut short")
-
 // AppendMessage appends the encoding of g to dst; the package comment has the layout.
 // Rumors over the limit, and those with an ID over it, are left out.
 func AppendMessage(dst []byte, g Message) []byte {
@@ -85,7 +82,7 @@ func AppendMessage(dst []byte, g Message) []byte {
 	if len(target) > maxIDBytes {
 		target = "" // nobody has such an ID
 	}
-	dst = appendID(dst, target)
+	dst = wire.AppendText8(dst, string(target))
 	at := len(dst)
 	dst = append(dst, 0)
 	for _, r := range g.Rumors {
@@ -97,7 +94,7 @@ func AppendMessage(dst []byte, g Message) []byte {
 		}
 		dst = append(dst, byte(r.Say))
 		dst = appendIncarnation(dst, r.Incarnation)
-		dst = appendID(dst, r.Of)
+		dst = wire.AppendText8(dst, string(r.Of))
 		dst[at]++
 	}
 	return dst
@@ -106,10 +103,6 @@ func AppendMessage(dst []byte, g Message) []byte {
 func appendIncarnation(dst []byte, i Incarnation) []byte {
 	dst = binary.LittleEndian.AppendUint64(dst, i.Life)
 	return binary.LittleEndian.AppendUint32(dst, i.Refuted)
-}
-
-func appendID(dst []byte, id mesh.ID) []byte {
-	return append(append(dst, byte(len(id))), id...)
 }
 
 // ParseMessage decodes one message that fills src.
@@ -122,67 +115,31 @@ func ParseMessage(src []byte) (Message, error) {
 }
 
 func parseMessage(src []byte) (g Message, err error) {
-	if len(src) < messageFixed {
-		return g, errShort
+	r := wire.Read(src)
+	if g.Kind = Kind(r.Uint8("kind")); g.Kind < Ping || g.Kind > Vouched {
+		r.Fail("kind", "%d, want %d to %d", g.Kind, Ping, Vouched)
 	}
-	if g.Kind = Kind(src[0]); g.Kind < Ping || g.Kind > Vouched {
-		return g, fmt.Errorf("kind %d: want %d to %d", g.Kind, Ping, Vouched)
-	}
-	g.Number = binary.LittleEndian.Uint64(src[1:])
-	g.Incarnation = parseIncarnation(src[9:])
-	if g.Target, src, err = parseID(src[21:]); err != nil {
-		return g, fmt.Errorf("target: %w", err)
-	}
+	g.Number = r.Uint64("number")
+	g.Incarnation = readIncarnation(r)
+	g.Target = mesh.ID(r.Text8("target", maxIDBytes))
 	if (g.Kind == Ask) != (g.Target != "") {
-		return g, fmt.Errorf("kind %d with target %q: an ask has one, and nothing else", g.Kind, g.Target)
+		r.Fail("target", "%q in a message of kind %d: an ask has one, and nothing else", g.Target, g.Kind)
 	}
-	if len(src) < 1 {
-		return g, errShort
-	}
-	n := int(src[0])
-	src = src[1:]
-	if n > maxRumors {
-		return g, fmt.Errorf("%d rumors: at most %d", n, maxRumors)
-	}
-	for range n {
-		var r Rumor
-		if r, src, err = parseRumor(src); err != nil {
-			return g, fmt.Errorf("rumor %d: %w", len(g.Rumors), err)
-		}
-		g.Rumors = append(g.Rumors, r)
-	}
-	if len(src) > 0 {
-		return g, fmt.Errorf("%d bytes too many", len(src))
-	}
-	return g, nil
+	r.Each("rumor", r.Count8("rumors", maxRumors, rumorFixed), func(int) {
+		g.Rumors = append(g.Rumors, readRumor(r))
+	})
+	return g, r.End()
 }
 
-func parseRumor(src []byte) (r Rumor, rest []byte, err error) {
-	if len(src) < rumorFixed {
-		return r, nil, errShort
+func readRumor(r *wire.Reader) (u Rumor) {
+	if u.Say = Say(r.Uint8("say")); u.Say < SayAlive || u.Say > SayLeft {
+		r.Fail("say", "%d, want %d to %d", u.Say, SayAlive, SayLeft)
 	}
-	if r.Say = Say(src[0]); r.Say < SayAlive || r.Say > SayLeft {
-		return r, nil, fmt.Errorf("it says %d: want %d to %d", r.Say, SayAlive, SayLeft)
-	}
-	r.Incarnation = parseIncarnation(src[1:])
-	r.Of, rest, err = parseID(src[13:])
-	return r, rest, err
+	u.Incarnation = readIncarnation(r)
+	u.Of = mesh.ID(r.Text8("ID", maxIDBytes))
+	return u
 }
 
-func parseIncarnation(src []byte) Incarnation {
-	return Incarnation{binary.LittleEndian.Uint64(src), binary.LittleEndian.Uint32(src[8:])}
-}
-
-func parseID(src []byte) (id mesh.ID, rest []byte, err error) {
-	if len(src) < 1 || len(src)-1 < int(src[0]) {
-		return "", nil, errShort
-	}
-	text, rest := src[1:1+int(src[0])], src[1+int(src[0]):]
-	if len(text) > maxIDBytes {
-		return "", nil, fmt.Errorf("ID of %d bytes: at most %d", len(text), maxIDBytes)
-	}
-	if !utf8.Valid(text) {
-		return "", nil, errors.New("ID is not UTF-8")
-	}
-	return mesh.ID(text), rest, nil
+func readIncarnation(r *wire.Reader) Incarnation {
+	return Incarnation{Life: r.Uint64("life"), Refuted: r.Uint32("refuted")}
 }

@@ -43,17 +43,17 @@ func TestParseMessageRefuses(t *testing.T) {
 		return b
 	}
 	for want, src := range map[string][]byte{
-		"kind 0":                edit(0, 0),
-		"kind 5":                edit(0, 5),
-		`kind 1 with target`:    edit(0, 1),
-		"target: cut short":     edit(21, 200),
-		"target: ID is not":     edit(22, 0xff),
-		"65 rumors: at most":    edit(24, 65),
-		"rumor 0: it says 0":    edit(25, 0),
-		"rumor 0: it says 5":    edit(25, 5),
-		"1 bytes too many":      append(bytes.Clone(ask), 0),
-		"at most 128":           append(edit(21, 129)[:22], make([]byte, 200)...),
-		`kind 2 with target ""`: append(edit(21, 0)[:22], 0),
+		"kind: 0, want 1 to 4":                edit(0, 0),
+		"kind: 5, want 1 to 4":                edit(0, 5),
+		`target: "ab" in a message of kind 1`: edit(0, 1),
+		"target: cut short: 35 of 100":        append(edit(21, 100)[:22], make([]byte, 35)...),
+		"target: not UTF-8":                   edit(22, 0xff),
+		"rumors: 65, at most 64":              edit(24, 65),
+		"rumor 0: say: 0, want 1 to 4":        edit(25, 0),
+		"rumor 0: say: 5, want 1 to 4":        edit(25, 5),
+		"1 bytes too many":                    append(bytes.Clone(ask), 0),
+		"target: 129 bytes, at most 128":      append(edit(21, 129)[:22], make([]byte, 200)...),
+		`target: "" in a message of kind 2`:   append(edit(21, 0)[:22], 0),
 	} {
 		if _, err := ParseMessage(src); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q in it", err, want)
