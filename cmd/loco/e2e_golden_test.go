@@ -244,14 +244,14 @@ func TestE2EGoldenJoiner(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	worker := func(k int, sets ...string) *process {
+	worker := func(k int, sets ...string) *running {
 		args := []string{"worker", filepath.Join(dir, "config.toml"), "--dir", dir, "--worker", fmt.Sprint(k), "--json", "--set", "run.report_every=1"}
 		for _, s := range sets {
 			args = append(args, "--set", s)
 		}
 		return startLoco(t, args...) // it finds the others by their folders
 	}
-	var all []*process
+	var all []*running
 	for k := range 2 { // they give up waiting for the third before they train, and wait again when they average
 		all = append(all, worker(k, "mesh.join_timeout=4s"))
 		all[k].line(`"event":"address"`)
