@@ -64,13 +64,14 @@ var allowed = map[string][]string{
 	// Only tests import it: it builds the mutants of a package.
 	"gossip/protosim/planted": {},
 	// One worker as a process: where everything but the commands meets.
+	"worker": {"loco/gossip", "loco/gossip/exchange", "loco/mesh", "loco/trainer"}, // over any mesh: no file, no TOML, no TCP, no Prometheus
 	"worker/process": {
-		"loco/worker/config", "loco/trainer", "loco/trainer/data", "loco/trainer/model", "loco/optim", "loco/checkpoint", "loco/checkpoint/atomicfile",
+		"loco/worker", "loco/worker/config", "loco/trainer", "loco/trainer/data", "loco/trainer/model", "loco/optim", "loco/checkpoint", "loco/checkpoint/atomicfile",
 		"loco/gossip", "loco/gossip/codec", "loco/gossip/exchange", "loco/mesh", "loco/mesh/p2p", "loco/kernels", "loco/kernels/cuda", "loco/kernels/cuda/driver",
 		"github.com/prometheus/client_golang/...", "golang.org/x/sys/windows",
 	},
 	"cmd/loco": {
-		"loco/cmd/loco/bench", "loco/cmd/loco/compare", "loco/worker/config", "loco/worker/process", "loco/trainer", "loco/trainer/data", "loco/checkpoint", "loco/kernels", "loco/gossip/protosim",
+		"loco/cmd/loco/bench", "loco/cmd/loco/compare", "loco/worker", "loco/worker/config", "loco/worker/process", "loco/trainer", "loco/trainer/data", "loco/checkpoint", "loco/kernels", "loco/gossip/protosim",
 		"github.com/alecthomas/kong", "github.com/vbauerster/mpb/v8/...", "golang.org/x/term",
 	},
 }

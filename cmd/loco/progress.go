@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"loco/trainer"
+	"loco/worker"
 	"loco/worker/process"
 )
 
@@ -69,7 +70,7 @@ func (d *display) show(event any) {
 		d.bar.SetCurrent(int64(d.meanStep()))
 	}
 	switch e := event.(type) {
-	case *process.PeersEvent:
+	case *worker.PeersEvent:
 		if planned := d.board.cfg.Run.Workers; d.board.only && e.Ready < planned {
 			d.println(fmt.Sprintf("%d of %d workers are ready; starting without the rest after mesh.join_timeout = %s", e.Ready, planned, d.board.cfg.Mesh.JoinTimeout))
 		}
@@ -80,13 +81,13 @@ func (d *display) show(event any) {
 		}
 	case *trainer.ResyncEvent:
 		d.println(fmt.Sprintf("worker %d took over the others' state at round %d (%s); %d inner steps were lost", e.Worker, e.Round, e.Why, e.LostSteps))
-	case *process.LateEvent:
+	case *worker.LateEvent:
 		d.showLate(e)
 	}
 }
 
 // showLate names a late worker once, however many see it.
-func (d *display) showLate(e *process.LateEvent) {
+func (d *display) showLate(e *worker.LateEvent) {
 	is := slices.Contains(d.board.lateWorkers(), e.Who)
 	if is == d.late[e.Who] {
 		return

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"loco/trainer"
+	"loco/worker"
 	"loco/worker/config"
 	"loco/worker/process"
 )
@@ -49,7 +50,7 @@ type workerView struct {
 	address *process.AddressEvent
 	step    trainer.StepEvent
 	round   trainer.RoundEvent
-	peers   process.PeersEvent
+	peers   worker.PeersEvent
 	saved   *process.CheckpointEvent
 	result  *process.ResultEvent
 	eval    *trainer.EvalEvent
@@ -89,7 +90,7 @@ func (b *board) add(event any) {
 	case *process.AddressEvent:
 		w := b.worker(e.Worker)
 		w.address, w.down = e, false
-	case *process.PeersEvent:
+	case *worker.PeersEvent:
 		b.worker(e.Worker).peers = *e
 	case *trainer.StepEvent:
 		w := b.worker(e.Worker)
@@ -108,7 +109,7 @@ func (b *board) add(event any) {
 		}
 	case *trainer.ResyncEvent:
 		b.worker(e.Worker).lost += e.LostTokens
-	case *process.LateEvent:
+	case *worker.LateEvent:
 		w := b.worker(e.Worker)
 		if w.late == nil {
 			w.late = map[int]bool{}

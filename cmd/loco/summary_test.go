@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"loco/trainer"
+	"loco/worker"
 	"loco/worker/config"
 	"loco/worker/process"
 )
@@ -17,13 +18,13 @@ import (
 func TestSummaryNamesLateWorkers(t *testing.T) {
 	cfg := config.Default()
 	b := newBoard(&cfg)
-	for _, e := range []*process.LateEvent{{Worker: 1, Round: 5, Who: 3, Late: true, By: 2}, {Worker: 1, Round: 6, Who: 2, Late: true}} {
+	for _, e := range []*worker.LateEvent{{Worker: 1, Round: 5, Who: 3, Late: true, By: 2}, {Worker: 1, Round: 6, Who: 2, Late: true}} {
 		b.add(e)
 	}
 	if s := b.summarise(1, 1, nil); !slices.Equal(s.LateWorkers, []int{2, 3}) {
 		t.Errorf("the summary names %v, want 2 and 3", s.LateWorkers)
 	}
-	b.add(&process.LateEvent{Worker: 1, Round: 8, Who: 3})
+	b.add(&worker.LateEvent{Worker: 1, Round: 8, Who: 3})
 	if s := b.summarise(1, 1, nil); !slices.Equal(s.LateWorkers, []int{2}) {
 		t.Errorf("the summary names %v, want 2", s.LateWorkers)
 	}
@@ -38,11 +39,11 @@ func TestSummaryCountsWhatWasTooLate(t *testing.T) {
 	lines := json.NewEncoder(&record)
 	for _, e := range []any{
 		&trainer.RoundEvent{Event: "round", Round: 1, LostTokens: 7},
-		&process.LateEvent{Event: "late", Round: 1, Who: 2, Late: true},
+		&worker.LateEvent{Event: "late", Round: 1, Who: 2, Late: true},
 		&trainer.ResyncEvent{Event: "resync", Round: 2, LostTokens: 30},
 		&process.ResultEvent{Event: "result", Round: 2, Tokens: 100},
 		&trainer.RoundEvent{Event: "round", Round: 3, LostTokens: 200},
-		&process.LateEvent{Event: "late", Round: 3, Who: 1, Late: true},
+		&worker.LateEvent{Event: "late", Round: 3, Who: 1, Late: true},
 		&process.ResultEvent{Event: "result", Round: 3, Tokens: 400},
 	} {
 		if err := lines.Encode(e); err != nil {

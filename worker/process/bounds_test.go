@@ -2,14 +2,13 @@ package process
 
 import (
 	"errors"
-	"log/slog"
 	"strings"
 	"testing"
 
 	"loco/checkpoint"
 	"loco/mesh"
 	"loco/mesh/sim"
-	"loco/trainer"
+	"loco/worker"
 	"loco/worker/config"
 )
 
@@ -76,22 +75,18 @@ func startsWith(t *testing.T, m mesh.Mesh, cfg *config.Config) error {
 	if err := times.Validate(); err != nil {
 		return err
 	}
-	meters := newMeters(spec, last, "cpu", 1, func() []mesh.Member { return nil })
-	x, err := newPeers(cfg, m, last, &sharer{wait: cfg.Sync.Deadline.Std()}, "", func(any) {}, meters, slog.New(slog.DiscardHandler))
+	w, err := worker.New(spec.workerConfig(last, 0), m, idle{}, worker.Hooks{})
 	if err != nil {
 		return err
 	}
-	if _, err := trainer.New(spec.trainerConfig(last, 0), idle{}, trainer.Hooks{Average: x}); err != nil {
-		return errors.Join(err, x.Close())
-	}
-	if err := x.Close(); err != nil {
+	if err := w.Close(); err != nil {
 		return err
 	}
-	w, err := checkpoint.New(checkpoint.Config{Dir: spec.checkpointDir(last), Keep: cfg.Checkpoint.Keep, KeepEvery: cfg.Checkpoint.KeepEvery})
+	writer, err := checkpoint.New(spec.checkpointConfig(last))
 	if err != nil {
 		return err
 	}
-	return w.Close(t.Context())
+	return writer.Close(t.Context())
 }
 
 // idle is a learner of one parameter that learns nothing.

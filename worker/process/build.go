@@ -9,11 +9,9 @@ import (
 	"slices"
 
 	"loco/kernels"
-	"loco/optim"
 	"loco/trainer"
 	"loco/trainer/data"
 	"loco/trainer/model"
-	"loco/worker/config"
 )
 
 func (s *Spec) dataDir() string {
@@ -31,11 +29,6 @@ func (s *Spec) PrepareData(ctx context.Context) (data.Set, error) {
 		err = Usage(err)
 	}
 	return set, err
-}
-
-// DataOptions is how a configuration's data is prepared in a folder.
-func DataOptions(cfg *config.Config, dir string) data.Options {
-	return data.Options{Source: cfg.Data.Source, Dir: dir, Heldout: cfg.Data.Heldout, MaxBytes: cfg.Data.MaxBytes}
 }
 
 // Canonical is what makes the run's identity: its configuration and its data.
@@ -92,25 +85,4 @@ func (s *Spec) heldout(set data.Set, batch int) (*data.Heldout, error) {
 		return nil, Usage(err)
 	}
 	return h, nil
-}
-
-func (s *Spec) adamw() optim.AdamW {
-	in := s.cfg.Inner
-	return optim.AdamW{
-		LR: in.LR, Beta1: in.Beta1, Beta2: in.Beta2, Eps: in.Eps, WeightDecay: in.WeightDecay, Clip: in.Clip,
-		Schedule: optim.Schedule{Kind: in.Schedule, Warmup: in.Warmup, Total: int(s.cfg.TotalSteps()), Decay: in.Decay, MinRatio: in.MinLRRatio},
-		Rewarm:   s.cfg.Sync.JoinWarmup,
-	}
-}
-
-func (s *Spec) trainerConfig(worker int, stopAfter uint64) trainer.Config {
-	c := s.cfg
-	return trainer.Config{
-		Format: s.codec.Format(), StateFormat: s.stateCodec.Format(),
-		Strategy: c.Sync.Strategy, Worker: worker, Rounds: uint64(c.Run.Rounds), InnerSteps: uint64(c.Sync.InnerSteps),
-		InnerTime: c.Sync.InnerTime.Std(), SlowCycle: uint64(c.Sync.SlowCycle),
-		OuterLR: c.Sync.OuterLR, OuterMomentum: c.Sync.OuterMomentum, Beta: c.Sync.Beta, Gamma: c.Sync.Gamma,
-		FastOnly: fastOnly(c), InnerLR: s.adamw().Rate,
-		EvalEvery: uint64(c.Run.EvalEvery), SaveEvery: uint64(c.Checkpoint.Every), StopAfter: stopAfter,
-	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"loco/trainer"
+	"loco/worker"
 )
 
 // Events that a worker prints beside the trainer's, for whoever supervises it.
@@ -17,14 +18,6 @@ type AddressEvent struct {
 	Peer    string   `json:"peer"`
 	Addrs   []string `json:"addrs"` // with /p2p/ID
 	Metrics string   `json:"metrics,omitempty"`
-}
-
-// PeersEvent says how many members a worker sees by state.
-type PeersEvent struct {
-	Event  string `json:"event"` // "peers"
-	Worker int    `json:"worker"`
-	Live   int    `json:"live"`  // alive, joining or suspect, itself included
-	Ready  int    `json:"ready"` // of those, the ones that take part in rounds
 }
 
 // CheckpointEvent reports a checkpoint that is complete.
@@ -83,7 +76,7 @@ func ParseEvent(line []byte) (any, error) {
 	case "address":
 		e = new(AddressEvent)
 	case "peers":
-		e = new(PeersEvent)
+		e = new(worker.PeersEvent)
 	case "checkpoint":
 		e = new(CheckpointEvent)
 	case "result":
@@ -95,7 +88,7 @@ func ParseEvent(line []byte) (any, error) {
 	case "step":
 		e = new(trainer.StepEvent)
 	case "late":
-		e = new(LateEvent)
+		e = new(worker.LateEvent)
 	case "resync":
 		e = new(trainer.ResyncEvent)
 	default:

@@ -17,16 +17,17 @@ import (
 	"loco/mesh/p2p"
 	"loco/trainer"
 	"loco/trainer/data"
+	"loco/worker"
 	"loco/worker/config"
 )
 
 // served is a trainer of one thread that joiners of the same machine fetch from.
 type served struct {
-	trainer *trainer.Trainer
-	steps   chan float64 // seconds of each
-	peers   []*p2p.Mesh  // sources, and the joiner last
-	fetch   *gossip.AllReduce
-	sent    atomic.Int64
+	worker *worker.Worker // of the source that trains
+	steps  chan float64   // seconds of each
+	peers  []*p2p.Mesh    // sources, and the joiner last
+	fetch  *gossip.AllReduce
+	sent   atomic.Int64
 }
 
 // newServed makes sources, the first of which trains, each with a cap of bytes a second.
@@ -45,18 +46,8 @@ func newServed(b *testing.B, sources int, upload int64) *served {
 		b.Fatal(err)
 	}
 	cfg.Inner.Threads, cfg.Inner.Device = 1, config.CPU
-	learner := learnerOf(b, s, set, 0)
+	cfg.Run.Workers, cfg.Mesh.StateUpload = 1, upload
 	v := &served{steps: make(chan float64, 1<<16)}
-	v.trainer, err = trainer.New(s.trainerConfig(0, 1), learner, trainer.Hooks{Average: seatOf{newGatherer(1), 0}, Report: func(event any) {
-		if e, ok := event.(*trainer.StepEvent); ok {
-			v.steps <- e.Seconds
-		}
-	}})
-	if err != nil {
-		b.Fatal(err)
-	}
-	share := &sharer{wait: time.Minute}
-	share.trainer.Store(v.trainer)
 	for i := range sources + 1 {
 		c := p2p.Default()
 		c.RunID, c.Worker, c.Listen = "5ca1ab1e5ca1ab1e", i, []string{"/ip4/127.0.0.1/tcp/0"}
@@ -70,18 +61,15 @@ func newServed(b *testing.B, sources int, upload int64) *served {
 		}
 		b.Cleanup(func() { m.Close() })
 		v.peers = append(v.peers, m)
-		g := gossip.Config{Mesh: m, Worker: i, Codec: codec.Int8{}, Deadline: time.Minute, Grace: 10 * time.Second, StateUpload: upload, StateRoot: stateRoot}
 		if i < sources {
-			g.State, g.Head, g.StateSent = share.share, share.head, func(n int) { v.sent.Add(int64(n)) }
-			m.Announce(mesh.Status{Worker: i, Ready: true})
+			v.serve(b, s, m, i, learnerOf(b, s, set, i))
 		}
-		a, err := gossip.NewAllReduce(g)
-		if err != nil {
-			b.Fatal(err)
-		}
-		b.Cleanup(func() { a.Close() })
-		v.fetch = a
 	}
+	v.fetch, err = gossip.NewAllReduce(gossip.Config{Mesh: v.peers[sources], Worker: sources, Codec: codec.Int8{}, Deadline: time.Minute, Grace: 10 * time.Second})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { v.fetch.Close() })
 	ready := func(m mesh.Member) bool { return m.Ready }
 	for {
 		members, changed := v.peers[sources].View()
@@ -93,6 +81,27 @@ func newServed(b *testing.B, sources int, upload int64) *served {
 		case <-time.After(20 * time.Second):
 			b.Fatal("the joiner does not see the sources")
 		}
+	}
+}
+
+// serve makes source number i.
+func (v *served) serve(b *testing.B, s *Spec, m mesh.Mesh, i int, learner trainer.Learner) {
+	c := s.workerConfig(i, 1)
+	c.Gossip.Deadline, c.Gossip.Grace = time.Minute, 10*time.Second
+	w, err := worker.New(c, m, learner, worker.Hooks{Sent: func(n int) { v.sent.Add(int64(n)) }, Report: func(event any) {
+		if e, ok := event.(*trainer.StepEvent); ok {
+			v.steps <- e.Seconds
+		}
+	}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { w.Close() })
+	if err := w.Enter(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	if i == 0 {
+		v.worker = w
 	}
 }
 
@@ -109,7 +118,7 @@ func BenchmarkStepWhileServing(b *testing.B) {
 			ctx, cancel := context.WithCancel(b.Context())
 			defer cancel()
 			stop, ended, fetching := make(chan struct{}), make(chan error, 1), make(chan struct{})
-			go func() { ended <- v.trainer.Run(ctx, stop) }()
+			go func() { ended <- v.worker.Train(ctx, stop) }()
 			go func() {
 				defer close(fetching)
 				for c.serve && ctx.Err() == nil {

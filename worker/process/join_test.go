@@ -79,7 +79,9 @@ func (r *joinRun) session(from []*trainer.Snapshot, until uint64) (snaps []*trai
 	var wg sync.WaitGroup
 	for k := range n {
 		loss[k] = map[uint64]float64{}
-		tr, err := trainer.New(r.spec.trainerConfig(k, until), r.learners[k], trainer.Hooks{Average: seatOf{g, k}, Save: func(_ context.Context, capture func(*trainer.Snapshot) error) error {
+		cfg := r.spec.trainerConfig(until)
+		cfg.Worker = k
+		tr, err := trainer.New(cfg, r.learners[k], trainer.Hooks{Average: seatOf{g, k}, Save: func(_ context.Context, capture func(*trainer.Snapshot) error) error {
 			snaps[k] = new(trainer.Snapshot)
 			return capture(snaps[k])
 		}, Report: func(event any) {

@@ -16,9 +16,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"loco/gossip/exchange"
 	"loco/mesh"
 	"loco/mesh/p2p"
 	"loco/trainer"
+	"loco/worker"
 )
 
 // meters are the Prometheus metrics of one worker, documented in docs/metrics.md.
@@ -43,6 +45,8 @@ type meters struct {
 	checkpointBytes, checkpointRound               prometheus.Gauge
 	checkpointFailures                             prometheus.Counter
 
+	codec, stateCodec        string          // of pseudo-gradients and of weights
+	known                    map[string]bool // workers that have a series in late
 	flopsPerToken, peakFLOPs float64
 	tokensPerStep            uint64
 	began                    time.Time
@@ -50,7 +54,7 @@ type meters struct {
 }
 
 func newMeters(spec *Spec, worker int, device string, peakFLOPs float64, view func() []mesh.Member) *meters {
-	m := &meters{registry: prometheus.NewRegistry(),
+	m := &meters{registry: prometheus.NewRegistry(), codec: spec.codec.Name(), stateCodec: spec.stateCodec.Name(),
 		flopsPerToken: spec.model.FLOPsPerToken(spec.cfg.Model.Context), peakFLOPs: peakFLOPs, tokensPerStep: spec.cfg.TokensPerStep()}
 	labels := prometheus.Labels{"run": spec.cfg.Run.Name, "worker": strconv.Itoa(worker)}
 	reg := prometheus.WrapRegistererWith(labels, m.registry)
@@ -105,7 +109,7 @@ func newMeters(spec *Spec, worker int, device string, peakFLOPs float64, view fu
 // begin starts the clock of the compute utilisation. Call it before training.
 func (m *meters) begin() { m.began = time.Now() }
 
-// observe brings the metrics up to an event of the trainer.
+// observe brings the metrics up to an event of the worker.
 func (m *meters) observe(event any) {
 	switch e := event.(type) {
 	case *trainer.StepEvent:
@@ -121,8 +125,50 @@ func (m *meters) observe(event any) {
 		m.lostTokens.Add(float64(e.LostTokens))
 		m.carried.Set(float64(e.CarriedTokens))
 		m.round.Set(float64(e.Round))
+	case *worker.Exchanged:
+		m.observeExchange(e)
+	case *worker.Fetched:
+		if e.Err == nil {
+			m.stateSeconds.Observe(e.Seconds)
+			m.stateBytes.WithLabelValues("received").Add(float64(e.State.Bytes))
+		}
 	}
 }
+
+func (m *meters) observeExchange(e *worker.Exchanged) {
+	codec, out := m.codec, &e.Outcome
+	if e.Part == exchange.Slow {
+		codec = m.stateCodec
+	}
+	m.bytes.WithLabelValues("sent", codec, "direct").Add(float64(out.BytesSent))
+	m.bytes.WithLabelValues("received", codec, "direct").Add(float64(out.BytesReceived))
+	m.rejected.Add(float64(len(out.Rejected)))
+	if out.Torn {
+		m.torn.Inc()
+	}
+	if e.Err == nil && !out.Behind && e.Part == exchange.Delta {
+		m.observeLate(out.Late)
+	}
+}
+
+// observeLate keeps one series for each worker that is late.
+func (m *meters) observeLate(late []exchange.Late) {
+	before := m.known
+	m.known = map[string]bool{}
+	for _, w := range late {
+		label := strconv.Itoa(w.Worker)
+		m.known[label] = true
+		m.late.WithLabelValues(label).Set(w.By.Seconds())
+	}
+	for label := range before {
+		if !m.known[label] {
+			m.late.DeleteLabelValues(label)
+		}
+	}
+}
+
+// stateSent counts bytes of this worker's state that joiners were sent.
+func (m *meters) stateSent(bytes int) { m.stateBytes.WithLabelValues("sent").Add(float64(bytes)) }
 
 func (m *meters) observeStep(e *trainer.StepEvent) {
 	n := float64(m.tokensPerStep)

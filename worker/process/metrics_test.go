@@ -7,6 +7,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"loco/gossip/exchange"
+	"loco/mesh"
+	"loco/worker"
+	"loco/worker/config"
 )
 
 // metricNames are the metrics that docs/metrics.md documents.
@@ -62,6 +68,33 @@ func TestMetricsDocumentationAndDashboardAgree(t *testing.T) {
 		}
 		if !slices.Contains(registered, base) {
 			t.Errorf("the dashboard asks for %s, which no worker has", name)
+		}
+	}
+}
+
+// A late worker has a series until it is in time again.
+func TestLateWorkersHaveASeries(t *testing.T) {
+	cfg := config.Default()
+	spec, err := NewSpec(&cfg, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := newMeters(spec, 0, "cpu", 1, func() []mesh.Member { return nil })
+	three := exchange.Late{Worker: 3, By: 2 * time.Second}
+	for _, late := range [][]exchange.Late{{three}, {{Worker: 2}, three}, {{Worker: 2}}} {
+		m.observe(&worker.Exchanged{Part: exchange.Delta, Outcome: exchange.Outcome{Late: late}})
+		families, err := m.registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for _, f := range families {
+			if f.GetName() == "loco_late_worker_seconds" {
+				n = len(f.GetMetric())
+			}
+		}
+		if n != len(late) {
+			t.Errorf("%d series for %d late workers", n, len(late))
 		}
 	}
 }

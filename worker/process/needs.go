@@ -49,9 +49,3 @@ func NeedsOf(cfg *config.Config) (n Needs, err error) {
 	}
 	return n, nil
 }
-
-// fastOnly says whether NoLoCo's β = γ form is used, in which only θ crosses. θ is no
-// small difference, so only an exact codec will do.
-func fastOnly(cfg *config.Config) bool {
-	return cfg.Sync.Strategy == config.NoLoCo && cfg.Sync.Beta == cfg.Sync.Gamma && cfg.Sync.Codec == "fp32"
-}

@@ -8,9 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -19,7 +16,7 @@ import (
 	"loco/mesh/p2p"
 	"loco/trainer"
 	"loco/trainer/data"
-	"loco/worker/config"
+	"loco/worker"
 )
 
 // Options are what a worker's process is given beside its run.
@@ -34,35 +31,30 @@ type Options struct {
 
 // Run is the life of one worker of a run. stop asks for a clean end.
 func Run(stop context.Context, spec *Spec, o Options) error {
-	w := &worker{spec: spec, join: o.Join, stopAfter: o.StopAfter, sink: o.Emit}
-	return w.run(stop, o.Number)
+	p := &process{spec: spec, join: o.Join, stopAfter: o.StopAfter, sink: o.Emit, newMesh: newP2P}
+	return p.run(stop, o.Number)
 }
 
-// worker is one worker process, put together from every other package.
-type worker struct {
+// process is one worker process, put together from every other package.
+type process struct {
 	spec      *Spec
 	join      []string // addresses of members, from the file and --join
 	stopAfter uint64
 	sink      func(event any)
+	newMesh   func(context.Context, p2p.Config) (meshOfRun, error)
 
 	seat     *seat
 	log      *slog.Logger
 	set      data.Set
 	runID    string
-	mesh     *p2p.Mesh
-	exchange *peers
+	mesh     meshOfRun
 	compute  *compute
 	replicas []trainer.Replica // the model, on each of its devices
-	trainer  *trainer.Trainer
+	worker   *worker.Worker
 	saver    *saver
-	sharer   *sharer
 	record   *record
 	meters   *meters
 	emitMu   sync.Mutex
-	status   mesh.Status
-	announce time.Time
-	tooLate  tooLate
-	bounded  bool // inner_steps was named as the bound of inner_time
 
 	began     time.Time
 	first     uint64 // tokens when this process began to train
@@ -73,13 +65,13 @@ type worker struct {
 }
 
 // run is the life of a worker. stop asks for a clean end.
-func (w *worker) run(stop context.Context, number int) (err error) {
+func (p *process) run(stop context.Context, number int) (err error) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(stop))
 	defer cancel()
-	defer func() { err = errors.Join(err, w.close()) }()
-	err = w.open(stop, number)
+	defer func() { err = errors.Join(err, p.close()) }()
+	err = p.open(stop, number)
 	if err == nil {
-		err = w.enter(stop)
+		err = p.worker.Enter(stop)
 	}
 	if err != nil && stop.Err() != nil {
 		return trainer.ErrStopped // before it began
@@ -87,159 +79,119 @@ func (w *worker) run(stop context.Context, number int) (err error) {
 	if err != nil {
 		return err
 	}
-	w.began = time.Now()
-	w.meters.begin()
-	_, _, w.first = w.trainer.Position()
-	err = w.trainer.Run(ctx, stop.Done())
+	p.began = time.Now()
+	p.meters.begin()
+	_, _, p.first = p.worker.Trainer().Position()
+	err = p.worker.Train(ctx, stop.Done())
 	if err != nil && !errors.Is(err, trainer.ErrStopped) {
-		err = w.spec.explain(err)
-		w.log.Error("training ended", "error", err)
+		err = p.spec.explain(err)
+		p.log.Error("training ended", "error", err)
 	}
-	seconds := time.Since(w.began).Seconds()
+	seconds := time.Since(p.began).Seconds()
 	// Saved first: a worker that leaves while others have yet to hear of the stop
 	// would let them average without it.
-	saveErr := w.finishSaving()
-	w.depart(stop, err == nil)
-	w.result(err == nil, seconds)
+	saveErr := p.finishSaving()
+	p.leave(stop, err == nil)
+	p.result(err == nil, seconds)
 	return errors.Join(err, saveErr)
 }
 
 // open brings up everything that needs no other worker, and then the mesh.
-func (w *worker) open(ctx context.Context, number int) (err error) {
-	if w.set, err = w.spec.PrepareData(ctx); err != nil {
+func (p *process) open(ctx context.Context, number int) (err error) {
+	if p.set, err = p.spec.PrepareData(ctx); err != nil {
 		return err
 	}
-	w.runID = w.spec.RunID(w.set)
-	if w.compute, err = openCompute(w.spec.cfg.Inner, max(0, number)); err != nil {
+	p.runID = p.spec.RunID(p.set)
+	if p.compute, err = openCompute(p.spec.cfg.Inner, max(0, number)); err != nil {
 		return Usage(err)
 	}
-	w.closers = append(w.closers, w.compute.close)
-	if err := w.spec.fits(w.compute); err != nil {
+	p.closers = append(p.closers, p.compute.close)
+	if err := p.spec.fits(p.compute); err != nil {
 		return err
 	}
-	if w.replicas, err = w.spec.newReplicas(w.compute); err != nil {
+	if p.replicas, err = p.spec.newReplicas(p.compute); err != nil {
 		return err
 	}
-	if err := w.enterMesh(ctx, number); err != nil {
+	if err := p.enterMesh(ctx, number); err != nil {
 		return err
 	}
-	w.meters = newMeters(w.spec, w.seat.number, w.compute.kind(), w.compute.peakRate(w.replicas[0].Model), func() []mesh.Member {
-		members, _ := w.mesh.View()
+	p.meters = newMeters(p.spec, p.seat.number, p.compute.kind(), p.compute.peakRate(p.replicas[0].Model), func() []mesh.Member {
+		members, _ := p.mesh.View()
 		return members
 	})
-	w.meters.watchMesh(w.mesh.LifeCounts)
-	addr, stopMetrics, err := serveMetrics(w.spec.cfg.Metrics.Listen, w.meters, w.health)
+	p.meters.watchMesh(p.mesh.LifeCounts)
+	addr, stopMetrics, err := serveMetrics(p.spec.cfg.Metrics.Listen, p.meters, p.health)
 	if err != nil {
 		return err
 	}
-	w.closers = append(w.closers, func() error { stopMetrics(); return nil })
-	if err := w.buildTrainer(); err != nil {
+	p.closers = append(p.closers, func() error { stopMetrics(); return nil })
+	if err := p.buildWorker(); err != nil {
 		return err
 	}
-	w.tellAddress(addr)
+	p.tellAddress(addr)
 	return nil
 }
 
-// meshTimes is a mesh with the times of a configuration.
-func meshTimes(m config.Mesh) p2p.Config {
-	c := p2p.Default()
-	c.Heartbeat, c.ProbeEvery = m.Heartbeat.Std(), m.ProbeEvery.Std()
-	c.SuspectMin, c.SuspectAfter = m.SuspectMin.Std(), m.SuspectAfter.Std()
-	c.DeadMin, c.DeadAfter, c.DeadAfterRefused = m.DeadMin.Std(), m.DeadAfter.Std(), m.DeadRefused.Std()
-	c.Forget, c.DialTimeout, c.RedialMax, c.JoinTimeout = m.Forget.Std(), m.DialTimeout.Std(), m.RedialMax.Std(), m.JoinTimeout.Std()
-	return c
-}
-
-// knownAddrs are the addresses of the workers that run in this folder now: a worker
-// that is started again needs no --join.
-func (w *worker) knownAddrs() (addrs []string) {
-	paths, _ := filepath.Glob(filepath.Join(w.spec.dir, "worker-*", addressFile))
-	for _, path := range paths {
-		if dir := filepath.Dir(path); dir == w.seat.dir || !Occupied(dir) {
-			continue // what a killed worker left would be waited for in vain
-		}
-		if text, err := os.ReadFile(path); err == nil && len(text) < 64<<10 {
-			addrs = append(addrs, strings.Fields(string(text))...)
-		}
-	}
-	return addrs
-}
-
-// tellAddress leaves this worker's address for those who come later.
-func (w *worker) tellAddress(metrics string) {
-	addrs := w.mesh.Addrs()
-	if err := WriteWhole(w.seat.path(addressFile), []byte(strings.Join(addrs, "\n")+"\n")); err != nil {
-		w.log.Warn("leave the address", "error", err)
-	}
-	w.closers = append(w.closers, func() error { return os.Remove(w.seat.path(addressFile)) })
-	w.emit(&AddressEvent{Event: "address", Worker: w.seat.number, Peer: string(w.mesh.Self()), Addrs: addrs, Metrics: metrics})
-	w.log.Info("worker is up", "worker", w.seat.number, "run", w.runID, "peer", w.mesh.Self(), "addrs", addrs, "metrics", metrics, "data", w.set.Digest)
-}
-
-// buildTrainer makes model, learner, exchange and trainer, and resumes from the
-// newest checkpoint.
-func (w *worker) buildTrainer() error {
-	learner, err := w.spec.newLearner(w.replicas, w.compute.peers, w.set, w.seat.number)
+// buildWorker makes the learner and the worker, and resumes from the newest checkpoint.
+func (p *process) buildWorker() error {
+	learner, err := p.spec.newLearner(p.replicas, p.compute.peers, p.set, p.seat.number)
 	if err != nil {
 		return err
 	}
-	c := w.spec.cfg
-	share := &sharer{wait: c.Sync.Deadline.Std()}
-	w.sharer = share
-	hooks := trainer.Hooks{Report: w.report}
-	if c.Sync.Strategy != config.Alone {
-		if w.exchange, err = newPeers(c, w.mesh, w.seat.number, share, w.seat.dir, w.report, w.meters, w.log); err != nil {
-			return err
-		}
-		w.closers = append(w.closers, w.exchange.Close)
-		hooks.Average, hooks.Fetch, hooks.Over, hooks.Awaited = w.exchange, w.exchange.fetch, w.exchange.Over, w.exchange.Awaited
-		w.exchange.own = w.wants
-	}
-	if w.saver, err = w.spec.newSaver(w.seat, w.runID, w.checkpointConfig()); err != nil {
+	if p.saver, err = p.spec.newSaver(p.seat, p.runID, p.checkpointConfig()); err != nil {
 		return err
 	}
-	hooks.Save = w.saver.save
-	cfg := w.spec.trainerConfig(w.seat.number, w.stopAfter)
-	if err := w.spec.placeOuter(&cfg, w.compute); err != nil {
+	cfg := p.spec.workerConfig(p.seat.number, p.stopAfter)
+	cfg.Gossip.StateDir = p.seat.dir
+	if err := p.spec.placeOuter(&cfg.Trainer, p.compute); err != nil {
 		return err
 	}
-	if w.trainer, err = trainer.New(cfg, learner, hooks); err != nil {
+	p.worker, err = worker.New(cfg, p.mesh, learner, worker.Hooks{Begin: p.openRecord, Save: p.saver.save, Report: p.report, Sent: p.meters.stateSent, Log: p.log})
+	if err != nil {
 		return Usage(err)
 	}
-	w.log.Info("outer steps are taken on", "device", w.trainer.OuterDevice())
-	return w.resume()
+	p.closers = append(p.closers, p.worker.Close)
+	p.log.Info("outer steps are taken on", "device", p.worker.Trainer().OuterDevice())
+	return p.resume()
 }
 
-func (w *worker) checkpointConfig() checkpoint.Config {
-	c := w.spec.cfg.Checkpoint
-	return checkpoint.Config{
-		Dir: w.spec.checkpointDir(w.seat.number), Tmpfs: c.Tmpfs, Keep: c.Keep, KeepEvery: c.KeepEvery,
-		Log: w.log, Observe: w.observeCheckpoint,
+func (p *process) checkpointConfig() checkpoint.Config {
+	c := p.spec.checkpointConfig(p.seat.number)
+	c.Log, c.Observe = p.log, p.observeCheckpoint
+	return c
+}
+
+// openRecord opens the record for a worker that goes on from a round.
+func (p *process) openRecord(round uint64) (err error) {
+	if p.record, err = openRecord(p.seat.path(RecordFile), round); err != nil {
+		return err
 	}
+	p.closers = append(p.closers, p.record.close)
+	return nil
 }
 
-func (w *worker) observeCheckpoint(e checkpoint.Event) {
+func (p *process) observeCheckpoint(e checkpoint.Event) {
 	switch {
 	case e.Err != nil && e.Stage == checkpoint.Durable:
-		w.meters.checkpointFailures.Inc()
-		w.log.Error("checkpoint failed; training goes on", "round", e.Round, "error", e.Err)
+		p.meters.checkpointFailures.Inc()
+		p.log.Error("checkpoint failed; training goes on", "round", e.Round, "error", e.Err)
 	case e.Stage == checkpoint.Durable:
-		w.meters.checkpointBytes.Set(float64(e.Bytes))
-		w.meters.checkpointRound.Set(float64(e.Round))
-		w.saved = e.Path
-		w.emit(&CheckpointEvent{Event: "checkpoint", Worker: w.seat.number, Round: e.Round, Path: e.Path, Bytes: e.Bytes, Seconds: e.Seconds})
+		p.meters.checkpointBytes.Set(float64(e.Bytes))
+		p.meters.checkpointRound.Set(float64(e.Round))
+		p.saved = e.Path
+		p.emit(&CheckpointEvent{Event: "checkpoint", Worker: p.seat.number, Round: e.Round, Path: e.Path, Bytes: e.Bytes, Seconds: e.Seconds})
 	}
 	if e.Err == nil && (e.Stage == checkpoint.Copied || e.Stage == checkpoint.Tmpfs || e.Stage == checkpoint.Durable) {
-		w.meters.checkpointSeconds.WithLabelValues(string(e.Stage)).Observe(e.Seconds)
+		p.meters.checkpointSeconds.WithLabelValues(string(e.Stage)).Observe(e.Seconds)
 	}
 }
 
 // resume goes on from this worker's newest checkpoint that is whole.
-func (w *worker) resume() error {
-	c := w.spec.cfg.Checkpoint
-	st, path, skipped, err := checkpoint.LoadLatest(checkpoint.Roots(w.spec.checkpointDir(w.seat.number), c.Tmpfs)...)
+func (p *process) resume() error {
+	c := p.spec.cfg.Checkpoint
+	st, path, skipped, err := checkpoint.LoadLatest(checkpoint.Roots(p.spec.checkpointDir(p.seat.number), c.Tmpfs)...)
 	for _, s := range skipped {
-		w.log.Warn("a damaged checkpoint is skipped", "error", s)
+		p.log.Warn("a damaged checkpoint is skipped", "error", s)
 	}
 	if errors.Is(err, checkpoint.ErrNone) {
 		return nil
@@ -247,81 +199,60 @@ func (w *worker) resume() error {
 	if err != nil {
 		return err
 	}
-	if got := st.Meta[metaRunID]; got != w.runID {
-		return Usage(fmt.Errorf("%s is of run %.12s, this is run %.12s: the configuration or the data changed; give this run another --dir or checkpoint.dir", path, got, w.runID))
+	if got := st.Meta[metaRunID]; got != p.runID {
+		return Usage(fmt.Errorf("%s is of run %.12s, this is run %.12s: the configuration or the data changed; give this run another --dir or checkpoint.dir", path, got, p.runID))
 	}
-	snap, err := snapshotOf(st, w.spec.model.Layout())
+	snap, err := snapshotOf(st, p.spec.model.Layout())
 	if err == nil {
-		err = w.trainer.Restore(snap)
+		err = p.worker.Restore(snap)
 	}
 	if err != nil {
 		return fmt.Errorf("resume from %s: %w", path, err)
 	}
-	w.saved = path
-	w.log.Info("resumed", "checkpoint", path, "round", snap.Round, "step", snap.Step)
+	p.saved = path
+	p.log.Info("resumed", "checkpoint", path, "round", snap.Round, "step", snap.Step)
 	return nil
 }
 
-// report takes the trainer's events.
-func (w *worker) report(event any) {
-	w.meters.observe(event)
-	round, step, tokens := w.trainer.Position()
-	w.status.Round, w.status.Step, w.status.Tokens = round, step, tokens
-	recorded := true
+// report takes the worker's events: into the metrics, the record, and to people.
+func (p *process) report(event any) {
+	p.meters.observe(event)
 	switch e := event.(type) {
+	case *worker.Exchanged, *worker.Fetched:
+		return // are for the metrics alone
+	case *worker.PeersEvent:
+		p.emit(e)
+		return
 	case *trainer.StepEvent:
-		recorded = false
-		w.inner += e.Seconds
-		if time.Since(w.announce) < w.spec.cfg.Mesh.Heartbeat.Std() {
-			break // the status is for people and for joiners; once a heartbeat will do
+		p.inner += e.Seconds
+		if e.Step%uint64(p.spec.cfg.Run.ReportEvery) == 0 {
+			p.emit(e)
 		}
-		w.tell()
+		return
 	case *trainer.RoundEvent:
-		w.sent, w.got = w.sent+e.BytesSent, w.got+e.BytesReceived
-		if w.spec.cfg.Sync.Strategy == config.NoLoCo {
-			w.tell() // so that nobody waits for this worker in the round that it has finished
-		}
-		w.tooLate.see(w.log, e.Round, e.LostTokens, e.CarriedTokens)
-		if c := w.spec.cfg.Sync; c.InnerTime > 0 && e.Steps >= uint64(c.InnerSteps) && !w.bounded {
-			w.bounded = true
-			w.log.Warn("sync.inner_steps ended the inner steps before sync.inner_time did: a larger one lets this worker train on", "round", e.Round, "inner_steps", c.InnerSteps)
-		}
-		w.log.Info("round", "round", e.Round, "loss", e.TrainLoss, "group", e.Members, "attempts", e.Attempts, "digest", e.Digest[:16])
-	case *trainer.ResyncEvent:
-		w.log.Warn("took over the others' state", "round", e.Round, "why", e.Why, "lost_steps", e.LostSteps, "carried_tokens", e.CarriedTokens)
-		w.tell()
+		p.sent, p.got = p.sent+e.BytesSent, p.got+e.BytesReceived
 	}
-	if recorded {
-		if err := w.record.write(event); err != nil {
-			w.log.Error("record", "error", err)
-		}
+	if err := p.record.write(event); err != nil {
+		p.log.Error("record", "error", err)
 	}
-	if e, ok := event.(*trainer.StepEvent); !ok || e.Step%uint64(w.spec.cfg.Run.ReportEvery) == 0 {
-		w.emit(event)
-	}
-}
-
-// tell puts this worker's status into its heartbeats.
-func (w *worker) tell() {
-	w.announce = time.Now()
-	w.mesh.Announce(w.status)
+	p.emit(event)
 }
 
 // emit prints an event for whoever watches this process.
-func (w *worker) emit(event any) {
-	w.emitMu.Lock()
-	defer w.emitMu.Unlock()
-	w.sink(event)
+func (p *process) emit(event any) {
+	p.emitMu.Lock()
+	defer p.emitMu.Unlock()
+	p.sink(event)
 }
 
-func (w *worker) health() health {
-	members, _ := w.mesh.View()
-	h := health{Worker: w.seat.number, State: "joining"}
+func (p *process) health() health {
+	members, _ := p.mesh.View()
+	h := health{Worker: p.seat.number, State: "joining"}
 	for _, m := range members {
 		if m.State <= mesh.Suspect {
 			h.Peers++
 		}
-		if m.ID == w.mesh.Self() {
+		if m.ID == p.mesh.Self() {
 			h.Round, h.Step = m.Round, m.Step
 			if m.Ready {
 				h.State = "training"
@@ -334,24 +265,47 @@ func (w *worker) health() health {
 	return h
 }
 
+// How long the end may take.
+const (
+	leaveWait  = 2 * time.Second
+	savingWait = 5 * time.Minute
+)
+
+// leave says goodbye.
+func (p *process) leave(stop context.Context, done bool) {
+	p.worker.Depart(stop, done)
+	ctx, cancel := context.WithTimeout(context.Background(), leaveWait)
+	defer cancel()
+	if err := p.mesh.Leave(ctx); err != nil {
+		p.log.Warn("leave the mesh", "error", err)
+	}
+}
+
+// finishSaving waits for the last checkpoint to be on disk.
+func (p *process) finishSaving() error {
+	ctx, cancel := context.WithTimeout(context.Background(), savingWait)
+	defer cancel()
+	return p.saver.writer.Close(ctx)
+}
+
 // result is the worker's last word.
-func (w *worker) result(complete bool, seconds float64) {
-	round, step, tokens := w.trainer.Position()
+func (p *process) result(complete bool, seconds float64) {
+	round, step, tokens := p.worker.Trainer().Position()
 	e := &ResultEvent{
-		Event: "result", Worker: w.seat.number, Complete: complete, Round: round, Step: step, Tokens: tokens,
-		SessionTokens: tokens - w.first, Digest: w.trainer.SlowDigest(), Seconds: seconds, InnerSeconds: w.inner,
-		BytesSent: w.sent, BytesReceived: w.got, Checkpoint: w.saved,
+		Event: "result", Worker: p.seat.number, Complete: complete, Round: round, Step: step, Tokens: tokens,
+		SessionTokens: tokens - p.first, Digest: p.worker.Trainer().SlowDigest(), Seconds: seconds, InnerSeconds: p.inner,
+		BytesSent: p.sent, BytesReceived: p.got, Checkpoint: p.saved,
 	}
-	if err := w.record.write(e); err != nil {
-		w.log.Error("record", "error", err)
+	if err := p.record.write(e); err != nil {
+		p.log.Error("record", "error", err)
 	}
-	w.emit(e)
+	p.emit(e)
 }
 
 // close undoes open, last first.
-func (w *worker) close() (err error) {
-	for i := len(w.closers) - 1; i >= 0; i-- {
-		err = errors.Join(err, w.closers[i]())
+func (p *process) close() (err error) {
+	for i := len(p.closers) - 1; i >= 0; i-- {
+		err = errors.Join(err, p.closers[i]())
 	}
 	return err
 }

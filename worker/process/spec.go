@@ -42,28 +42,8 @@ func NewSpec(cfg *config.Config, dir string) (*Spec, error) {
 	return s, err
 }
 
-// codecsOf returns what pseudo-gradients and weights cross the network in.
-func codecsOf(cfg *config.Config) (delta, state codec.Codec, err error) {
-	if delta, err = codec.ByName(cfg.Sync.Codec); err != nil {
-		return nil, nil, Usage(err)
-	}
-	if state, err = codec.ByName(cfg.Sync.StateCodec); err != nil {
-		return nil, nil, Usage(err)
-	}
-	return delta, state, nil
-}
-
 // Parameters is how many the model has.
 func (s *Spec) Parameters() int { return s.model.Parameters() }
-
-func modelConfig(cfg *config.Config) model.Config {
-	m := cfg.Model
-	return model.Config{
-		Vocab: m.Vocab, Layers: m.Layers, Width: m.Width, Heads: m.Heads, KVHeads: m.KVHeads,
-		FFN: m.FFN, Context: m.Context, RopeTheta: m.RoPETheta, NormEps: m.NormEps,
-		InitStd: m.InitStd, Tied: m.Tied, Checkpoint: m.Checkpointing,
-	}
-}
 
 func (s *Spec) workerDir(number int) string {
 	return filepath.Join(s.dir, fmt.Sprintf("worker-%d", number))

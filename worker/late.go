@@ -1,41 +1,26 @@
-package process
+package worker
 
 import (
 	"log/slog"
-	"strconv"
 
 	"loco/gossip/exchange"
 )
-
-// LateEvent says that a worker began to be late in most rounds, or is not any more, as the
-// worker that reports it sees it.
-type LateEvent struct {
-	Event  string  `json:"event"` // "late"
-	Worker int     `json:"worker"`
-	Round  uint64  `json:"round"` // rounds completed
-	Who    int     `json:"who"`
-	Late   bool    `json:"late"`
-	By     float64 `json:"late_seconds"` // median; 0: it mostly does not come before the round is over
-}
 
 // lateWatch names late workers once when they become so, and once when they are not any
 // more.
 type lateWatch struct {
 	worker int
-	meters *meters
 	log    *slog.Logger
 	report func(event any)
 	known  map[int]bool
 }
 
-// see takes in who is late after a round.
+// see takes in which workers are late after a round.
 func (l *lateWatch) see(round uint64, late []exchange.Late) {
 	now := map[int]bool{}
 	for _, w := range late {
 		now[w.Worker] = true
-		by := w.By.Seconds()
-		l.meters.late.WithLabelValues(strconv.Itoa(w.Worker)).Set(by)
-		if !l.known[w.Worker] {
+		if by := w.By.Seconds(); !l.known[w.Worker] {
 			l.log.Warn("a worker is late in most rounds; it is not waited for but now and then", "who", w.Worker, "round", round, "late_seconds", by,
 				"remedy", "sync.inner_time lets it train less in a round, sync.slow_cycle contribute less often")
 			l.report(&LateEvent{Event: "late", Worker: l.worker, Round: round, Who: w.Worker, Late: true, By: by})
@@ -43,7 +28,6 @@ func (l *lateWatch) see(round uint64, late []exchange.Late) {
 	}
 	for who := range l.known {
 		if !now[who] {
-			l.meters.late.DeleteLabelValues(strconv.Itoa(who))
 			l.log.Info("a worker is in time again", "who", who, "round", round)
 			l.report(&LateEvent{Event: "late", Worker: l.worker, Round: round, Who: who})
 		}

@@ -1,0 +1,114 @@
+package process
+
+import (
+	"loco/checkpoint"
+	"loco/gossip"
+	"loco/gossip/codec"
+	"loco/mesh/p2p"
+	"loco/optim"
+	"loco/trainer"
+	"loco/trainer/data"
+	"loco/trainer/model"
+	"loco/worker"
+	"loco/worker/config"
+)
+
+// This file says where each key of the configuration acts, one function for each package
+// that takes some.
+
+// modelConfig is the keys of [model].
+func modelConfig(cfg *config.Config) model.Config {
+	m := cfg.Model
+	return model.Config{
+		Vocab: m.Vocab, Layers: m.Layers, Width: m.Width, Heads: m.Heads, KVHeads: m.KVHeads,
+		FFN: m.FFN, Context: m.Context, RopeTheta: m.RoPETheta, NormEps: m.NormEps,
+		InitStd: m.InitStd, Tied: m.Tied, Checkpoint: m.Checkpointing,
+	}
+}
+
+// DataOptions is the keys of [data], for a folder of shards.
+func DataOptions(cfg *config.Config, dir string) data.Options {
+	return data.Options{Source: cfg.Data.Source, Dir: dir, Heldout: cfg.Data.Heldout, MaxBytes: cfg.Data.MaxBytes}
+}
+
+// adamw is the keys of [inner] that the optimizer takes.
+func (s *Spec) adamw() optim.AdamW {
+	in := s.cfg.Inner
+	return optim.AdamW{
+		LR: in.LR, Beta1: in.Beta1, Beta2: in.Beta2, Eps: in.Eps, WeightDecay: in.WeightDecay, Clip: in.Clip,
+		Schedule: optim.Schedule{Kind: in.Schedule, Warmup: in.Warmup, Total: int(s.cfg.TotalSteps()), Decay: in.Decay, MinRatio: in.MinLRRatio},
+		Rewarm:   s.cfg.Sync.JoinWarmup,
+	}
+}
+
+// codecsOf returns what pseudo-gradients and weights cross the network in.
+func codecsOf(cfg *config.Config) (delta, state codec.Codec, err error) {
+	if delta, err = codec.ByName(cfg.Sync.Codec); err != nil {
+		return nil, nil, Usage(err)
+	}
+	if state, err = codec.ByName(cfg.Sync.StateCodec); err != nil {
+		return nil, nil, Usage(err)
+	}
+	return delta, state, nil
+}
+
+// fastOnly says whether NoLoCo's β = γ form is used, in which only θ crosses. θ is no
+// small difference, so only an exact codec will do.
+func fastOnly(cfg *config.Config) bool {
+	return cfg.Sync.Strategy == config.NoLoCo && cfg.Sync.Beta == cfg.Sync.Gamma && cfg.Sync.Codec == "fp32"
+}
+
+// workerConfig is the keys of [sync], and what else a worker takes.
+func (s *Spec) workerConfig(number int, stopAfter uint64) worker.Config {
+	c := s.cfg
+	return worker.Config{
+		Number: number, Workers: c.Run.Workers, Trainer: s.trainerConfig(stopAfter), Gossip: s.gossipConfig(),
+		FetchMoments: c.Sync.JoinMoments == config.FetchMoments, Heartbeat: c.Mesh.Heartbeat.Std(), JoinTimeout: c.Mesh.JoinTimeout.Std(),
+	}
+}
+
+func (s *Spec) trainerConfig(stopAfter uint64) trainer.Config {
+	c := s.cfg
+	return trainer.Config{
+		Format: s.codec.Format(), StateFormat: s.stateCodec.Format(),
+		Strategy: c.Sync.Strategy, Rounds: uint64(c.Run.Rounds), InnerSteps: uint64(c.Sync.InnerSteps),
+		InnerTime: c.Sync.InnerTime.Std(), SlowCycle: uint64(c.Sync.SlowCycle),
+		OuterLR: c.Sync.OuterLR, OuterMomentum: c.Sync.OuterMomentum, Beta: c.Sync.Beta, Gamma: c.Sync.Gamma,
+		FastOnly: fastOnly(c), InnerLR: s.adamw().Rate,
+		EvalEvery: uint64(c.Run.EvalEvery), SaveEvery: uint64(c.Checkpoint.Every), StopAfter: stopAfter,
+	}
+}
+
+// deadlinesMax is how many times sync.deadline may pass while most of the others are
+// alive and not ready, before the worker gives up.
+const deadlinesMax = 20
+
+func (s *Spec) gossipConfig() gossip.Config {
+	c := s.cfg
+	g := gossip.Config{
+		Codec: s.codec, StateCodec: s.stateCodec,
+		Deadline: c.Sync.Deadline.Std(), Deadlines: deadlinesMax, Grace: c.Sync.Grace.Std(), GraceMin: c.Sync.GraceMin.Std(), SlowCycle: c.Sync.SlowCycle,
+		Detection: meshTimes(c.Mesh).Detection(), Seed: c.Run.Seed, MaxLag: c.Sync.MaxLag,
+		StateUpload: c.Mesh.StateUpload, StateHold: c.Mesh.JoinTimeout.Std(), ReplayRounds: c.Mesh.ReplayRounds, ReplayBytes: c.Mesh.ReplayBytes,
+	}
+	if c.Sync.Quorum == config.Majority {
+		g.Quorum = c.Run.Workers
+	}
+	return g
+}
+
+// meshTimes is the times of [mesh].
+func meshTimes(m config.Mesh) p2p.Config {
+	c := p2p.Default()
+	c.Heartbeat, c.ProbeEvery = m.Heartbeat.Std(), m.ProbeEvery.Std()
+	c.SuspectMin, c.SuspectAfter = m.SuspectMin.Std(), m.SuspectAfter.Std()
+	c.DeadMin, c.DeadAfter, c.DeadAfterRefused = m.DeadMin.Std(), m.DeadAfter.Std(), m.DeadRefused.Std()
+	c.Forget, c.DialTimeout, c.RedialMax, c.JoinTimeout = m.Forget.Std(), m.DialTimeout.Std(), m.RedialMax.Std(), m.JoinTimeout.Std()
+	return c
+}
+
+// checkpointConfig is the keys of [checkpoint].
+func (s *Spec) checkpointConfig(number int) checkpoint.Config {
+	c := s.cfg.Checkpoint
+	return checkpoint.Config{Dir: s.checkpointDir(number), Tmpfs: c.Tmpfs, Keep: c.Keep, KeepEvery: c.KeepEvery}
+}
