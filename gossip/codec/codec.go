@@ -61,8 +61,8 @@
 // value that is not finite; in int8 and int4 a scale that is neither +0 nor a normal
 // number up to L whose low 7 mantissa bits are 0, a q other than 0 under a scale of 0,
 // q = −128 or q = −8, and a nibble other than 0 that belongs to no value. A refused
-// encoding leaves the destination as it was, which takes a look at all bytes before the
-// first value is written: who decodes a long vector does so in pieces that fit a cache.
+// encoding leaves the destination as it was. Therefore a decoder looks at all bytes before
+// it writes the first value; a caller decodes a long vector in pieces that fit a cache.
 //
 // # What another implementation must match
 //
@@ -70,7 +70,7 @@
 // binary32 rounded to nearest even (or the detour above), subnormal numbers kept, in
 // bf16 as in blocks around the smallest scale, and zero bytes where s = 0. Sums are
 // dst + round(weight·decoded), two roundings, not a fused multiply-add. It must refuse
-// what the section above lists. Of a NaN in a sum only that it is one counts.
+// what the section above lists. Where a sum is NaN, which NaN does not matter.
 //
 // Block scales follow Dettmers et al., 8-bit Optimizers via Block-wise Quantization
 // (arXiv 2110.02861), section 2.1.
@@ -104,7 +104,7 @@ const Block = kernels.CodecBlock
 type Codec interface {
 	// Name is what configurations and metrics call the codec.
 	Name() string
-	// Format is the layout, for who encodes or decodes in a device's memory.
+	// Format is the layout, for code that encodes or decodes in a device's memory.
 	Format() kernels.Format
 	// EncodedLen is the exact number of bytes of n encoded values, n ≥ 0.
 	EncodedLen(n int) int
@@ -122,21 +122,25 @@ type Codec interface {
 	DecodeAdd(dst []float32, src []byte, weight float32) error
 }
 
+// registered are the codecs that a configuration may name.
+var registered = []Codec{FP32{}, BF16{}, Int8{}, Int4{}}
+
 // Names lists what ByName accepts.
-func Names() []string { return []string{"fp32", "bf16", "int8", "int4"} }
+func Names() []string {
+	var names []string
+	for _, c := range registered {
+		names = append(names, c.Name())
+	}
+	return names
+}
 
 // ByName returns the codec of that name; an unknown one is an error that lists what
 // is allowed.
 func ByName(name string) (Codec, error) {
-	switch name {
-	case "fp32":
-		return FP32{}, nil
-	case "bf16":
-		return BF16{}, nil
-	case "int8":
-		return Int8{}, nil
-	case "int4":
-		return Int4{}, nil
+	for _, c := range registered {
+		if c.Name() == name {
+			return c, nil
+		}
 	}
 	return nil, fmt.Errorf("codec %q: unknown, choose one of %s", name, strings.Join(Names(), ", "))
 }
@@ -152,7 +156,8 @@ type format struct {
 
 func (f format) appendEncode(dst []byte, src []float32) ([]byte, error) {
 	at := len(dst)
-	dst = grow(dst, f.layout.EncodedLen(len(src)))
+	n := f.layout.EncodedLen(len(src))
+	dst = slices.Grow(dst, n)[:at+n]
 	if i := f.layout.Encode(dst[at:], src); i < len(src) {
 		i += notFinite(src[i:])
 		return dst[:at], fmt.Errorf("codec %s: value %d of %d is %v: only finite values are encoded", f.name, i, len(src), src[i])
@@ -193,12 +198,4 @@ const exponent = 0x7f800000
 // notFinite returns the index of the first value that is not finite; there is one.
 func notFinite(src []float32) int {
 	return slices.IndexFunc(src, func(x float32) bool { return math.Float32bits(x)&exponent == exponent })
-}
-
-// grow returns dst lengthened by n bytes, whose contents are to be overwritten.
-func grow(dst []byte, n int) []byte {
-	if cap(dst)-len(dst) >= n {
-		return dst[:len(dst)+n]
-	}
-	return append(dst, make([]byte, n)...)
 }

@@ -11,11 +11,7 @@ import (
 type FP32 struct{}
 
 var fp32 = format{"fp32", kernels.FormatFP32, func(b, n int, block []byte) error {
-	i := 0
-	for i*4+4 < len(block) && binary.LittleEndian.Uint32(block[4*i:])&exponent != exponent {
-		i++
-	}
-	return fmt.Errorf("codec fp32: value %d of %d is not finite", b*Block+i, n)
+	return unsoundFloat("fp32", 4, b, n, block)
 }}
 
 // Name returns "fp32".
@@ -47,11 +43,7 @@ func (FP32) DecodeAdd(dst []float32, src []byte, weight float32) error {
 type BF16 struct{}
 
 var bf16 = format{"bf16", kernels.FormatBF16, func(b, n int, block []byte) error {
-	i := 0
-	for i*2+2 < len(block) && binary.LittleEndian.Uint16(block[2*i:])&(exponent>>16) != exponent>>16 {
-		i++
-	}
-	return fmt.Errorf("codec bf16: value %d of %d is not finite", b*Block+i, n)
+	return unsoundFloat("bf16", 2, b, n, block)
 }}
 
 // Name returns "bf16".
@@ -77,4 +69,15 @@ func (BF16) Decode(dst []float32, src []byte) error { return bf16.decode(dst, sr
 // DecodeAdd implements [Codec].
 func (BF16) DecodeAdd(dst []float32, src []byte, weight float32) error {
 	return bf16.decodeAdd(dst, src, weight)
+}
+
+// unsoundFloat names the first value of block b that is not finite; there is one. A value
+// has width bytes, and its exponent is in the last two.
+func unsoundFloat(name string, width, b, n int, block []byte) error {
+	const ones = exponent >> 16
+	i := 0
+	for binary.LittleEndian.Uint16(block[width*i+width-2:])&ones != ones {
+		i++
+	}
+	return fmt.Errorf("codec %s: value %d of %d is not finite", name, b*Block+i, n)
 }

@@ -53,8 +53,8 @@ var int4s = format{"int4", kernels.FormatInt4, func(b, n int, block []byte) erro
 	if err := unsoundScale("int4", kernels.FormatInt4, b, block); err != nil {
 		return err
 	}
+	half := len(block) - 4
 	for i, q := range block[4:] {
-		half := len(block) - 4
 		switch {
 		case q&15 == 8:
 			return fmt.Errorf("codec int4: value %d of block %d is -8, outside [-7, 7]", i, b)
