@@ -56,6 +56,7 @@ var allowed = map[string][]string{
 	},
 	"mesh/p2p/p2ptest":      {"loco/mesh", "loco/mesh/sim", "github.com/libp2p/...", "github.com/multiformats/..."}, // a network for tests
 	"checkpoint":            {"loco/checkpoint/atomicfile"},
+	"checkpoint/storetest":  {"loco/checkpoint"},
 	"checkpoint/atomicfile": {}, // a leaf that everybody may use
 	"worker/config":         {"loco/optim", "github.com/pelletier/go-toml/v2/..."},
 	"cmd/loco/compare":      {"loco/checkpoint/atomicfile", "loco/worker/config", "github.com/pelletier/go-toml/v2/...", "gonum.org/v1/plot/..."},

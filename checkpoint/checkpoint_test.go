@@ -18,114 +18,6 @@ import (
 	"time"
 )
 
-// faultyDisk is the real disk with a plan: from operation failAt on, counted from 1,
-// one operation or all of them fail, and a failing write is a torn one.
-type faultyDisk struct {
-	disk
-	mu     sync.Mutex
-	ops    []string
-	failAt int
-	crash  bool // everything after failAt fails too
-	err    error
-	free   func(path string) (uint64, bool)
-	block  chan struct{} // when set, Create waits for it
-
-	entered chan struct{} // told when Create waits
-}
-
-var errInjected = errors.New("injected")
-
-func (f *faultyDisk) step(op string) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.ops = append(f.ops, op)
-	n := len(f.ops)
-	if f.failAt > 0 && (n == f.failAt || f.crash && n > f.failAt) {
-		if f.err != nil {
-			return f.err
-		}
-		return errInjected
-	}
-	return nil
-}
-
-func (f *faultyDisk) Mkdir(path string) error {
-	if err := f.step("mkdir " + filepath.Base(path)); err != nil {
-		return err
-	}
-	return f.disk.Mkdir(path)
-}
-
-func (f *faultyDisk) Rename(from, to string) error {
-	if err := f.step("rename " + filepath.Base(from) + " " + filepath.Base(to)); err != nil {
-		return err
-	}
-	return f.disk.Rename(from, to)
-}
-
-func (f *faultyDisk) RemoveAll(path string) error {
-	if err := f.step("remove " + filepath.Base(path)); err != nil {
-		_ = os.Remove(filepath.Join(path, modelFile)) // dies half-way
-		return err
-	}
-	return f.disk.RemoveAll(path)
-}
-
-func (f *faultyDisk) SyncDir(path string) error {
-	if err := f.step("syncdir " + filepath.Base(path)); err != nil {
-		return err
-	}
-	return f.disk.SyncDir(path)
-}
-
-func (f *faultyDisk) Free(path string) (uint64, bool) {
-	if f.free != nil {
-		return f.free(path)
-	}
-	return f.disk.Free(path)
-}
-
-func (f *faultyDisk) Create(path string) (file, error) {
-	if f.block != nil {
-		select {
-		case f.entered <- struct{}{}:
-		default:
-		}
-		<-f.block
-	}
-	if err := f.step("create " + filepath.Base(path)); err != nil {
-		return nil, err
-	}
-	real, err := f.disk.Create(path)
-	return &faultyFile{f, real, filepath.Base(path)}, err
-}
-
-type faultyFile struct {
-	disk *faultyDisk
-	real file
-	name string
-}
-
-func (f *faultyFile) Write(p []byte) (int, error) {
-	if err := f.disk.step("write " + f.name); err != nil {
-		n, _ := f.real.Write(p[:len(p)/2])
-		return n, err
-	}
-	return f.real.Write(p)
-}
-
-func (f *faultyFile) Sync() error {
-	if err := f.disk.step("sync " + f.name); err != nil {
-		return err
-	}
-	return f.real.Sync()
-}
-
-func (f *faultyFile) Close() error {
-	err := f.disk.step("close " + f.name)
-	return errors.Join(err, f.real.Close())
-}
-
 // sample is a state with bits that a careless copy would change.
 func sample(round uint64) *State {
 	odd := []float32{
@@ -167,17 +59,47 @@ func sameBits(t *testing.T, got, want *State) {
 	}
 }
 
-func open(t *testing.T, cfg Config, fs fileSystem) *Writer {
-	t.Helper()
-	if cfg.Keep == 0 {
-		cfg.Keep = 3
+// local is the stages of Local on a file system of the test's.
+type local struct {
+	Dir, Tmpfs      string
+	Keep, KeepEvery int // Keep 0 is 3
+	Observe         func(Event)
+}
+
+func (l local) config(fs fileSystem) Config {
+	if l.Keep == 0 {
+		l.Keep = 3
 	}
-	w, err := newWriter(cfg, fs)
+	stages := Local(l.Dir, l.Tmpfs, l.Keep, l.KeepEvery)
+	for _, s := range stages {
+		switch st := s.Store.(type) {
+		case *Disk:
+			st.files = fs
+		case *Tmpfs:
+			st.files = fs
+		}
+	}
+	return Config{Stages: stages, Observe: l.Observe}
+}
+
+func open(t *testing.T, l local, fs fileSystem) *Writer {
+	t.Helper()
+	w, err := New(l.config(fs))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.Close(limit(t)) })
 	return w
+}
+
+// newestIn is Newest of folders on the disk.
+func newestIn(dirs ...string) (*State, string, []*CorruptError, error) {
+	var stores []Store
+	for _, dir := range dirs {
+		stores = append(stores, NewDisk(dir))
+	}
+	s, found, skipped, err := Newest(context.Background(), stores...)
+	return s, found.Path, skipped, err
 }
 
 func limit(t *testing.T) context.Context {
@@ -211,11 +133,11 @@ func rounds(t *testing.T, dir string) (list []uint64) {
 
 func TestSaveAndLoadKeepEveryBit(t *testing.T) {
 	dir := t.TempDir()
-	w := open(t, Config{Dir: dir}, disk{})
+	w := open(t, local{Dir: dir}, realFiles{})
 	if err := save(t, w, sample(7)); err != nil {
 		t.Fatal(err)
 	}
-	got, path, skipped, err := LoadLatest(dir)
+	got, path, skipped, err := newestIn(dir)
 	if err != nil || len(skipped) != 0 || path != filepath.Join(dir, "round-00000007") {
 		t.Fatal(path, skipped, err)
 	}
@@ -251,12 +173,23 @@ func TestSafetensorsLayout(t *testing.T) {
 	}
 }
 
+// quick is a folder of the test's, in memory where there is such a thing, because an fsync
+// of a disk takes milliseconds.
+func quick(t *testing.T) string {
+	t.Helper()
+	if !isMemory("/dev/shm") {
+		return t.TempDir()
+	}
+	return memory(t)
+}
+
 func TestCompleteOrInvisibleAtEveryFailure(t *testing.T) {
 	for _, crash := range []bool{false, true} {
 		for n := 1; ; n++ {
-			dir := t.TempDir()
+			dir := quick(t)
 			fs := &faultyDisk{crash: crash}
-			w := open(t, Config{Dir: dir, Keep: 1}, fs)
+			var r record
+			w := open(t, local{Dir: dir, Keep: 1, Observe: r.add}, fs)
 			if err := save(t, w, sample(1)); err != nil {
 				t.Fatal(err)
 			}
@@ -269,24 +202,32 @@ func TestCompleteOrInvisibleAtEveryFailure(t *testing.T) {
 			}
 			fs.mu.Lock()
 			reached := len(fs.ops) >= fs.failAt
+			// The first save is of round 1; the second ends with an fsync of the folder.
+			published := reached && slices.Contains(fs.ops[fs.failAt-n:fs.failAt-1], "syncdir "+filepath.Base(dir))
 			fs.mu.Unlock()
+			if wantErr := reached && !published; wantErr != errors.Is(saveErr, errInjected) || !wantErr && saveErr != nil {
+				t.Errorf("n=%d crash=%v: reached %v, published %v, saved with %v", n, crash, reached, published, saveErr)
+			}
+			if _, e := r.count(string(Pruned)); published != errors.Is(e.Err, errInjected) {
+				t.Errorf("n=%d crash=%v: published %v, pruned with %v", n, crash, published, e.Err)
+			}
 			seen := rounds(t, dir) // none is visible and damaged
 			for _, r := range seen {
-				if _, err := Verify(filepath.Join(dir, folderName(r))); err != nil {
+				if _, err := Verify(filepath.Join(dir, RoundName(r))); err != nil {
 					t.Errorf("n=%d crash=%v: %v", n, crash, err)
 				}
 			}
-			got, _, skipped, err := LoadLatest(dir)
+			got, _, skipped, err := newestIn(dir)
 			if err != nil || len(skipped) > 0 {
 				t.Fatalf("n=%d crash=%v: %v %v", n, crash, skipped, err)
 			}
-			if saveErr == nil && got.Round != 2 || saveErr != nil && !errors.Is(saveErr, errInjected) {
+			if saveErr == nil && got.Round != 2 {
 				t.Errorf("n=%d crash=%v: saved with %v, newest is %d", n, crash, saveErr, got.Round)
 			}
 			sameBits(t, got, sample(got.Round))
 			checkOnlyTempsBeside(t, dir)
 			// The next process sweeps what is left and goes on.
-			next := open(t, Config{Dir: dir, Keep: 1}, disk{})
+			next := open(t, local{Dir: dir, Keep: 1}, realFiles{})
 			if err := save(t, next, sample(3)); err != nil {
 				t.Fatal(err)
 			}
@@ -310,7 +251,7 @@ func checkOnlyTempsBeside(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	for _, item := range items {
-		if _, ok := parseName(item.Name()); !ok && !strings.HasPrefix(item.Name(), tempPrefix) && item.Name() != lockName {
+		if _, ok := ParseRoundName(item.Name()); !ok && !strings.HasPrefix(item.Name(), tempPrefix) && item.Name() != lockName {
 			t.Errorf("unexpected %s", item.Name())
 		}
 	}
@@ -319,7 +260,7 @@ func checkOnlyTempsBeside(t *testing.T, dir string) {
 func TestOrderOfOperations(t *testing.T) {
 	dir := t.TempDir()
 	fs := &faultyDisk{}
-	w := open(t, Config{Dir: dir}, fs)
+	w := open(t, local{Dir: dir}, fs)
 	if err := save(t, w, sample(2)); err != nil {
 		t.Fatal(err)
 	}
@@ -341,8 +282,8 @@ func TestOrderOfOperations(t *testing.T) {
 }
 
 func TestEveryDamageIsFoundAndNamed(t *testing.T) {
-	dir := t.TempDir()
-	w := open(t, Config{Dir: dir}, disk{})
+	dir := quick(t)
+	w := open(t, local{Dir: dir}, realFiles{})
 	small := func(round uint64) *State {
 		return &State{Round: round, Model: []Vector{{"m", []int{3}, []float32{1, 2, 3}}}, Vectors: []Vector{{"v", []int{1}, []float32{4}}}, Meta: map[string]string{"k": "v"}}
 	}
@@ -351,15 +292,15 @@ func TestEveryDamageIsFoundAndNamed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	path := filepath.Join(dir, folderName(2))
+	path := filepath.Join(dir, RoundName(2))
 	expect := func(what, file, reason string) {
 		t.Helper()
 		var damage *CorruptError
 		if _, err := Verify(path); !errors.As(err, &damage) || damage.File != file || damage.Path != path || !strings.Contains(damage.Reason, reason) {
 			t.Errorf("%s: Verify says %v, want %s: %s", what, err, file, reason)
 		}
-		s, used, skipped, err := LoadLatest(dir)
-		if err != nil || s.Round != 1 || used != filepath.Join(dir, folderName(1)) || len(skipped) != 1 || skipped[0].File != file {
+		s, used, skipped, err := newestIn(dir)
+		if err != nil || s.Round != 1 || used != filepath.Join(dir, RoundName(1)) || len(skipped) != 1 || skipped[0].File != file {
 			t.Errorf("%s: LoadLatest: %v %v %v", what, used, skipped, err)
 		}
 	}
@@ -414,43 +355,74 @@ func TestEveryDamageIsFoundAndNamed(t *testing.T) {
 	if _, err := Verify(path); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Rename(path, filepath.Join(dir, folderName(9))); err != nil {
+	if err := os.Rename(path, filepath.Join(dir, RoundName(9))); err != nil {
 		t.Fatal(err)
 	}
-	path = filepath.Join(dir, folderName(9))
-	if _, _, skipped, err := LoadLatest(dir); err != nil || len(skipped) != 1 || !strings.Contains(skipped[0].Reason, "round 2 in a folder of round 9") {
+	path = filepath.Join(dir, RoundName(9))
+	if _, _, skipped, err := newestIn(dir); err != nil || len(skipped) != 1 || !strings.Contains(skipped[0].Reason, "round 2 in a folder of round 9") {
 		t.Errorf("renamed: %v %v", skipped, err)
 	}
 }
 
-func TestLatestOfNothing(t *testing.T) {
-	if _, _, err := Latest(t.TempDir(), filepath.Join(t.TempDir(), "none")); !errors.Is(err, ErrNone) {
-		t.Errorf("got %v", err)
+func TestLatest(t *testing.T) {
+	if path, _, err := Latest(filepath.Join(t.TempDir(), "none")); path != "" || !errors.Is(err, ErrNone) {
+		t.Errorf("of nothing: %q, %v", path, err)
+	}
+	dir := t.TempDir()
+	w := open(t, local{Dir: dir}, realFiles{})
+	for _, err := range []error{save(t, w, sample(3)), save(t, w, sample(4))} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if path, skipped, err := Latest(dir); err != nil || len(skipped) > 0 || path != filepath.Join(dir, RoundName(4)) {
+		t.Errorf("%q, %v, %v", path, skipped, err)
+	}
+	// Sizes are as they were: the hash tells.
+	name := filepath.Join(dir, RoundName(4), stateFile)
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)-1] ^= 1
+	if err := os.WriteFile(name, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if path, skipped, err := Latest(dir); err != nil || path != filepath.Join(dir, RoundName(3)) || len(skipped) != 1 || skipped[0].File != stateFile {
+		t.Errorf("%q, %v, %v", path, skipped, err)
 	}
 }
 
-func TestNewestOfSeveralRoots(t *testing.T) {
+func TestNewestOfSeveralStores(t *testing.T) {
 	a, b := t.TempDir(), t.TempDir()
-	wa, wb := open(t, Config{Dir: a}, disk{}), open(t, Config{Dir: b}, disk{})
+	wa, wb := open(t, local{Dir: a}, realFiles{}), open(t, local{Dir: b}, realFiles{})
 	for _, err := range []error{save(t, wa, sample(3)), save(t, wb, sample(3)), save(t, wb, sample(4))} {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	if path, _, err := Latest(a, b); err != nil || path != filepath.Join(b, folderName(4)) {
-		t.Error(path, err)
+	newest := func(what, want string, damaged int) {
+		t.Helper()
+		if _, path, skipped, err := newestIn(a, b); err != nil || path != want || len(skipped) != damaged {
+			t.Errorf("%s: %q, %v, %v, want %q and %d damaged", what, path, skipped, err, want, damaged)
+		}
 	}
-	if err := os.Truncate(filepath.Join(b, folderName(4), stateFile), 3); err != nil {
+	newest("the newest round", filepath.Join(b, RoundName(4)), 0)
+	if err := os.Truncate(filepath.Join(b, RoundName(4), stateFile), 3); err != nil {
 		t.Fatal(err)
 	}
-	if path, skipped, err := Latest(a, b); err != nil || path != filepath.Join(a, folderName(3)) || len(skipped) != 1 {
-		t.Error(path, skipped, err)
+	newest("of equal ones the first store's", filepath.Join(a, RoundName(3)), 1)
+	further := sample(3)
+	further.Step++ // the run was stopped amid the round after this
+	if err := save(t, wb, further); err != nil {
+		t.Fatal(err)
 	}
+	newest("of one round the one with more steps", filepath.Join(b, RoundName(3)), 1)
 }
 
 func TestRetention(t *testing.T) {
 	dir := t.TempDir()
-	w := open(t, Config{Dir: dir, Keep: 2, KeepEvery: 4}, disk{})
+	w := open(t, local{Dir: dir, Keep: 2, KeepEvery: 4}, realFiles{})
 	for r := uint64(1); r <= 10; r++ {
 		if err := save(t, w, sample(r)); err != nil {
 			t.Fatal(err)
@@ -470,7 +442,7 @@ func TestRetention(t *testing.T) {
 
 func TestSameRoundAgain(t *testing.T) {
 	dir := t.TempDir()
-	w := open(t, Config{Dir: dir}, disk{})
+	w := open(t, local{Dir: dir}, realFiles{})
 	other := sample(5)
 	other.Meta = map[string]string{"x": "y"}
 	for _, s := range []*State{sample(5), sample(5), other} {
@@ -478,18 +450,18 @@ func TestSameRoundAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got, _, _, err := LoadLatest(dir)
+	got, _, _, err := newestIn(dir)
 	if err != nil || got.Meta["x"] != "y" {
 		t.Errorf("%v %v", got, err)
 	}
 	// A damaged one of that round makes room as well.
-	if err := os.Remove(filepath.Join(dir, folderName(5), stateFile)); err != nil {
+	if err := os.Remove(filepath.Join(dir, RoundName(5), stateFile)); err != nil {
 		t.Fatal(err)
 	}
 	if err := save(t, w, sample(5)); err != nil {
 		t.Fatal(err)
 	}
-	if got, _, _, err = LoadLatest(dir); err != nil {
+	if got, _, _, err = newestIn(dir); err != nil {
 		t.Fatal(err)
 	}
 	sameBits(t, got, sample(5))
@@ -507,11 +479,12 @@ func (r *record) add(e Event) {
 	r.events = append(r.events, e)
 }
 
-func (r *record) count(s Stage) (n int, last Event) {
+// count takes a kind, or the name of a stage that was written.
+func (r *record) count(what string) (n int, last Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, e := range r.events {
-		if e.Stage == s {
+		if string(e.Kind) == what || e.Kind == Written && e.Stage == what {
 			n, last = n+1, e
 		}
 	}
@@ -558,7 +531,7 @@ func TestTrainingGoesOnWhileTheDiskIsStuck(t *testing.T) {
 	dir := t.TempDir()
 	fs := &faultyDisk{block: make(chan struct{}), entered: make(chan struct{}, 1)}
 	var r record
-	w := open(t, Config{Dir: dir, Keep: 10, Observe: r.add}, fs)
+	w := open(t, local{Dir: dir, Keep: 10, Observe: r.add}, fs)
 	params := make([]float32, 5000)
 	const last = 20
 	for round := uint64(1); round <= last; round++ {
@@ -578,7 +551,7 @@ func TestTrainingGoesOnWhileTheDiskIsStuck(t *testing.T) {
 			params[i] = -1
 		}
 	}
-	if got, _ := r.count(Replaced); got != last-2 {
+	if got, _ := r.count(string(Replaced)); got != last-2 {
 		t.Errorf("%d replaced, want %d", got, last-2)
 	}
 	close(fs.block)
@@ -589,7 +562,7 @@ func TestTrainingGoesOnWhileTheDiskIsStuck(t *testing.T) {
 		t.Errorf("wrote %v", got)
 	}
 	for _, round := range []uint64{1, last} {
-		s, err := Load(filepath.Join(dir, folderName(round)))
+		s, err := Load(filepath.Join(dir, RoundName(round)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -599,7 +572,7 @@ func TestTrainingGoesOnWhileTheDiskIsStuck(t *testing.T) {
 			}
 		}
 	}
-	for stage, want := range map[Stage]int{Copied: last, Durable: 2, Replaced: last - 2, Pruned: 2} {
+	for stage, want := range map[string]int{string(Copied): last, Durable: 2, string(Replaced): last - 2, string(Pruned): 2} {
 		if n, e := r.count(stage); n != want || e.Err != nil {
 			t.Errorf("%d events of %s (%v), want %d", n, stage, e.Err, want)
 		}
@@ -607,7 +580,7 @@ func TestTrainingGoesOnWhileTheDiskIsStuck(t *testing.T) {
 }
 
 func TestSnapshotsAllocateOnce(t *testing.T) {
-	w := open(t, Config{Dir: t.TempDir()}, disk{})
+	w := open(t, local{Dir: t.TempDir()}, realFiles{})
 	params := make([]float32, 1000)
 	seen := map[*float32]bool{}
 	for round := uint64(1); round <= 6; round++ {
@@ -629,7 +602,7 @@ func TestSnapshotsAllocateOnce(t *testing.T) {
 }
 
 func TestConcurrentUse(t *testing.T) {
-	w := open(t, Config{Dir: t.TempDir(), Keep: 2}, disk{})
+	w := open(t, local{Dir: t.TempDir(), Keep: 2}, realFiles{})
 	var all sync.WaitGroup
 	for g := range 3 {
 		all.Go(func() {
@@ -653,34 +626,35 @@ func TestConcurrentUse(t *testing.T) {
 }
 
 func TestCloseHasADeadline(t *testing.T) {
+	dir := t.TempDir()
 	fs := &faultyDisk{block: make(chan struct{})}
-	w := open(t, Config{Dir: t.TempDir()}, fs)
+	w := open(t, local{Dir: dir}, fs)
 	if err := w.Save(sample(1)); err != nil {
 		t.Fatal(err)
 	}
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := w.Close(ended); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), w.cfg.Dir) {
+	if err := w.Close(ended); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), dir) {
 		t.Errorf("Close: %v", err)
 	}
 	close(fs.block)
 	if err := w.Close(limit(t)); err != nil {
 		t.Errorf("second Close: %v", err)
 	}
-	if got := rounds(t, w.cfg.Dir); len(got) != 1 {
+	if got := rounds(t, dir); len(got) != 1 {
 		t.Errorf("what was pending at Close was not written: %v", got)
 	}
 }
 
 func TestDiskFull(t *testing.T) {
 	dir := t.TempDir()
-	w := open(t, Config{Dir: dir}, &faultyDisk{free: func(string) (uint64, bool) { return 1000, true }})
+	w := open(t, local{Dir: dir}, &faultyDisk{free: func(string) (uint64, bool) { return 1000, true }})
 	err := save(t, w, sample(1))
 	if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "bytes needed, 1000 free") {
 		t.Errorf("statfs: %v", err)
 	}
 	dir = t.TempDir()
-	w = open(t, Config{Dir: dir}, &faultyDisk{failAt: 4, err: &os.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}})
+	w = open(t, local{Dir: dir}, &faultyDisk{failAt: 4, err: &os.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}})
 	need, sizeErr := sizeOf(sample(1))
 	err = save(t, w, sample(1))
 	if sizeErr != nil || !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), fmt.Sprintf("disk full, %d bytes needed", need)) {
@@ -689,7 +663,7 @@ func TestDiskFull(t *testing.T) {
 }
 
 func TestRefusedStates(t *testing.T) {
-	w := open(t, Config{Dir: t.TempDir()}, disk{})
+	w := open(t, local{Dir: t.TempDir()}, realFiles{})
 	one := []float32{1}
 	for want, s := range map[string]*State{
 		"there twice":         {Model: []Vector{{"a", []int{1}, one}, {"a", []int{1}, one}}},
@@ -703,7 +677,7 @@ func TestRefusedStates(t *testing.T) {
 			t.Errorf("%s: got %v", want, err)
 		}
 	}
-	if _, err := New(Config{Dir: t.TempDir()}); err == nil {
+	if _, err := New(Config{Stages: Local(t.TempDir(), "", 0, 0)}); err == nil {
 		t.Error("Keep 0 is accepted")
 	}
 }

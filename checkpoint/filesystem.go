@@ -3,11 +3,11 @@ package checkpoint
 import (
 	"io"
 	"os"
-	"runtime"
+
+	"loco/checkpoint/atomicfile"
 )
 
-// fileSystem is everything that changes a disk, so that tests can fail the n-th
-// change.
+// fileSystem is everything that changes a disk, so that tests can fail the n-th change.
 type fileSystem interface {
 	MakeDirs(path string) error
 	Mkdir(path string) error
@@ -26,30 +26,16 @@ type file interface {
 	Close() error
 }
 
-// disk is the real file system. Folders are the user's own: a checkpoint is a run's
+// realFiles is the real file system. Folders are the user's own: a checkpoint is a run's
 // weights, and a tmpfs is shared by everybody on the machine.
-type disk struct{}
+type realFiles struct{}
 
-func (disk) MakeDirs(path string) error   { return os.MkdirAll(path, 0o700) }
-func (disk) Mkdir(path string) error      { return os.Mkdir(path, 0o700) }
-func (disk) Rename(from, to string) error { return os.Rename(from, to) }
-func (disk) RemoveAll(path string) error  { return os.RemoveAll(path) }
+func (realFiles) MakeDirs(path string) error   { return os.MkdirAll(path, 0o700) }
+func (realFiles) Mkdir(path string) error      { return os.Mkdir(path, 0o700) }
+func (realFiles) Rename(from, to string) error { return os.Rename(from, to) }
+func (realFiles) RemoveAll(path string) error  { return os.RemoveAll(path) }
+func (realFiles) SyncDir(path string) error    { return atomicfile.SyncDir(path) }
 
-func (disk) Create(path string) (file, error) {
+func (realFiles) Create(path string) (file, error) {
 	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-}
-
-func (disk) SyncDir(path string) error {
-	if runtime.GOOS == "windows" { // it has no such thing; NTFS journals its folders
-		return nil
-	}
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	err = d.Sync()
-	if closeErr := d.Close(); err == nil {
-		err = closeErr
-	}
-	return err
 }

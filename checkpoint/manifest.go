@@ -5,11 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
 )
 
 const (
@@ -93,58 +89,4 @@ func parseManifest(text []byte) (m Manifest, reason string) {
 		}
 	}
 	return m, ""
-}
-
-// readManifest reads the manifest of the checkpoint at path and compares the sizes of
-// its files. Damage is a *CorruptError.
-func readManifest(path string) (Manifest, error) {
-	corrupt := func(file, reason string) (Manifest, error) { return Manifest{}, &CorruptError{path, file, reason} }
-	f, size, err := openRegular(filepath.Join(path, manifestFile))
-	if err != nil {
-		return classify(path, manifestFile, err)
-	}
-	defer f.Close()
-	if size > manifestBytesMax {
-		return corrupt(manifestFile, fmt.Sprintf("size: %d bytes, at most %d are allowed", size, manifestBytesMax))
-	}
-	text, err := io.ReadAll(io.LimitReader(f, manifestBytesMax))
-	if err != nil {
-		return classify(path, manifestFile, err)
-	}
-	m, reason := parseManifest(text)
-	if reason != "" {
-		return corrupt(manifestFile, reason)
-	}
-	for _, want := range m.Files {
-		info, err := os.Lstat(filepath.Join(path, want.Name))
-		if err != nil {
-			return classify(path, want.Name, err)
-		}
-		if !info.Mode().IsRegular() || info.Size() != want.Size {
-			return corrupt(want.Name, fmt.Sprintf("size: %d bytes, %d were written", info.Size(), want.Size))
-		}
-	}
-	return m, nil
-}
-
-// openRegular opens a plain file: a pipe or a device in its place could block for ever.
-func openRegular(path string) (*os.File, int64, error) {
-	info, err := os.Lstat(path)
-	if err != nil {
-		return nil, 0, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, 0, fmt.Errorf("%s is not a plain file: %w", path, os.ErrNotExist)
-	}
-	f, err := os.Open(path)
-	return f, info.Size(), err
-}
-
-// classify turns a missing file into damage; any other error stays what it is, such as
-// a missing permission.
-func classify(path, file string, err error) (Manifest, error) {
-	if errors.Is(err, os.ErrNotExist) {
-		return Manifest{}, &CorruptError{path, file, "missing"}
-	}
-	return Manifest{}, fmt.Errorf("checkpoint: read %s: %w", filepath.Join(path, file), err)
 }

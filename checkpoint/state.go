@@ -1,21 +1,3 @@
-// Package checkpoint keeps a worker's state across crashes and restarts.
-//
-// A checkpoint is a folder:
-//
-//	round-00000123/
-//	    model.safetensors   the parameters, under the names State.Model gives them
-//	    state.safetensors   everything else: outer state, moments, residuals
-//	    manifest.json       version, round, step, tokens, worker, meta, and for each
-//	                        file its size and SHA-256; the last field is the SHA-256
-//	                        of the manifest without it
-//
-// It is complete or invisible: files are written and fsynced in a folder with a
-// temporary name, which is renamed to the final one, and the parent is fsynced. A
-// folder with a final name that does not verify was damaged later; readers name it
-// in a [CorruptError] and use the one before it.
-//
-// [Writer] does all that in the background: training copies its state to a buffer and
-// goes on.
 package checkpoint
 
 import (
@@ -73,7 +55,7 @@ func (s *State) check() error {
 
 // A CorruptError is a checkpoint that is not what was written.
 type CorruptError struct {
-	Path   string // of the checkpoint's folder
+	Path   string // of the checkpoint: Store.Where
 	File   string // in it
 	Reason string // size, hash, JSON, ...
 }
@@ -82,5 +64,5 @@ func (e *CorruptError) Error() string {
 	return fmt.Sprintf("checkpoint: %s is damaged: %s: %s", e.Path, e.File, e.Reason)
 }
 
-// ErrNone is what Latest and LoadLatest wrap when no root holds a valid checkpoint.
+// ErrNone is what [Latest] and [Newest] wrap when no checkpoint is there that verifies.
 var ErrNone = errors.New("no valid checkpoint")

@@ -5,60 +5,49 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 )
 
 // Config says where a Writer writes and what it keeps.
 type Config struct {
-	// Dir is the durable folder, one for each worker. It is locked while the Writer
-	// lives.
-	Dir string
-	// Tmpfs is a folder in memory, such as /dev/shm, in which the newest checkpoint is
-	// written first, so that it outlives the process before the disk has it. It is
-	// left out, with a message, when it is not in memory or has no room. "" is none.
-	Tmpfs string
-	// Keep is how many of the newest checkpoints stay, at least 1.
-	Keep int
-	// KeepEvery keeps the rounds that are a multiple of it for ever. 0 keeps none.
-	KeepEvery int
-	Log       *slog.Logger // nil logs nothing
-	Observe   func(Event)  // called from the writer's goroutine, or from Borrow and Save; nil for none
+	// Stages are written in their order. Each is locked while the Writer lives.
+	Stages  []Stage
+	Log     *slog.Logger // nil logs nothing
+	Observe func(Event)  // called from the writer's goroutine, or from Borrow and Save; nil for none
 }
 
 // Event is something that happened to a checkpoint.
 type Event struct {
-	Stage   Stage
+	Kind    Kind
+	Stage   string // the stage's name; "" for what is no stage's
 	Round   uint64
-	Path    string // of the folder written to
+	Path    string // of the checkpoint, or of the stage
 	Seconds float64
 	Bytes   int64
-	Err     error // why a stage failed or was skipped
+	Err     error // why it failed or was skipped
 }
 
-// Stage says what an Event is about.
-type Stage string
+// Kind says what an Event is about.
+type Kind string
 
-// The stages, in the order of a checkpoint's life.
+// The kinds, in the order of a checkpoint's life.
 const (
-	Copied   Stage = "copy"     // from Borrow to Save: the time training stood still
-	Tmpfs    Stage = "tmpfs"    // written to memory
-	Durable  Stage = "durable"  // written to the durable folder
-	Skipped  Stage = "skipped"  // the tmpfs stage was left out; Err says why
-	Replaced Stage = "replaced" // a newer snapshot came before this one was begun
-	Pruned   Stage = "pruned"   // old checkpoints were removed, or Err
+	Copied   Kind = "copy"     // from Borrow to Save: the time training stood still
+	Replaced Kind = "replaced" // a newer snapshot came before this one was begun
+	Written  Kind = "written"  // to a stage, or Err
+	Skipped  Kind = "skipped"  // an optional stage was left out; Err says why
+	Pruned   Kind = "pruned"   // old checkpoints of a stage were removed, or Err
 )
 
 // Writer writes snapshots in the background. At most one is being written and one is
 // pending; a newer one replaces the pending one, which an event tells. All methods are
 // safe for concurrent use.
 type Writer struct {
-	cfg      Config
-	fs       fileSystem
-	shm      string // tmpfs folder of this Dir, "" for none
-	lockFile *os.File
+	cfg    Config
+	stages []*lockedStage
+	ctx    context.Context // ends when Close gives up waiting
+	cancel context.CancelFunc
 
 	mu       sync.Mutex
 	borrowed map[*State]time.Time
@@ -66,7 +55,7 @@ type Writer struct {
 	pending  *State
 	writing  *State        // nil: nothing; tests wait for that
 	changed  chan struct{} // closed and replaced at every change
-	failed   error         // of the newest durable write
+	failed   error         // of the newest snapshot's stages that are not optional
 	closed   bool
 	done     chan struct{} // closed when the goroutine has ended
 }
@@ -75,13 +64,12 @@ type Writer struct {
 // pending or being filled.
 const buffers = 2
 
-// New locks the durable folder, removes what a dead process left half-written there,
-// and starts the writer.
-func New(cfg Config) (*Writer, error) { return newWriter(cfg, disk{}) }
-
-func newWriter(cfg Config, fs fileSystem) (*Writer, error) {
-	if cfg.Dir == "" || cfg.Keep < 1 || cfg.KeepEvery < 0 {
-		return nil, fmt.Errorf("checkpoint: dir %q, keep %d, keep every %d: a folder, at least 1 and at least 0 are needed", cfg.Dir, cfg.Keep, cfg.KeepEvery)
+// New locks the stages, which removes what a dead process left half-written there, and
+// starts the writer. An optional stage that cannot be locked is left out, which an event
+// tells. The stages are locked from the last to the first.
+func New(cfg Config) (*Writer, error) {
+	if err := checkStages(cfg.Stages); err != nil {
+		return nil, err
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -89,24 +77,27 @@ func newWriter(cfg Config, fs fileSystem) (*Writer, error) {
 	if cfg.Observe == nil {
 		cfg.Observe = func(Event) {}
 	}
-	if err := fs.MakeDirs(cfg.Dir); err != nil {
-		return nil, fmt.Errorf("checkpoint: %w", err)
-	}
-	held, err := lock(filepath.Join(cfg.Dir, lockName))
-	if err != nil {
-		return nil, fmt.Errorf("checkpoint: lock: %w; give each worker a folder of its own", err)
-	}
 	w := &Writer{
-		cfg: cfg, fs: fs, lockFile: held, borrowed: map[*State]time.Time{},
+		cfg: cfg, borrowed: map[*State]time.Time{},
 		changed: make(chan struct{}), done: make(chan struct{}),
 	}
-	if err := sweep(fs, cfg.Dir); err != nil {
-		held.Close()
+	w.ctx, w.cancel = context.WithCancel(context.Background())
+	if err := w.lockStages(); err != nil {
+		w.cancel()
 		return nil, err
 	}
-	w.openTmpfs()
 	go w.run()
 	return w, nil
+}
+
+// Newest reads the newest checkpoint of all stages that verifies; see the function of that
+// name. It is for the time before the first Save.
+func (w *Writer) Newest(ctx context.Context) (*State, Entry, []*CorruptError, error) {
+	var stores []Store
+	for _, s := range w.cfg.Stages {
+		stores = append(stores, s.Store)
+	}
+	return Newest(ctx, stores...)
 }
 
 // Borrow returns a buffer to copy a snapshot into, with the vectors it had when it was
@@ -167,7 +158,7 @@ func (w *Writer) Save(s *State) error {
 	w.broadcast()
 	w.mu.Unlock()
 	if mine {
-		w.cfg.Observe(Event{Stage: Copied, Round: round, Seconds: time.Since(since).Seconds()})
+		w.cfg.Observe(Event{Kind: Copied, Round: round, Seconds: time.Since(since).Seconds()})
 	}
 	if replaces {
 		w.noteReplaced(oldRound)
@@ -177,12 +168,12 @@ func (w *Writer) Save(s *State) error {
 
 func (w *Writer) noteReplaced(round uint64) {
 	w.cfg.Log.Info("checkpoint: a newer snapshot replaces one that was waiting; the disk is slower than the rounds", "round", round)
-	w.cfg.Observe(Event{Stage: Replaced, Round: round})
+	w.cfg.Observe(Event{Kind: Replaced, Round: round})
 }
 
-// Close writes what is pending, stops the writer and unlocks the folder. When ctx ends
-// first it returns an error, and the writer stops by itself after the file system
-// lets it. The copy in memory is removed when the durable folder has it.
+// Close writes what is pending, removes what a stage holds only in transit, and unlocks
+// the stages. Its error is that of the newest snapshot. When ctx ends first it returns an
+// error, and the writer stops by itself once the stores let it.
 func (w *Writer) Close(ctx context.Context) error {
 	w.mu.Lock()
 	w.closed = true
@@ -194,7 +185,9 @@ func (w *Writer) Close(ctx context.Context) error {
 		defer w.mu.Unlock()
 		return w.failed
 	case <-ctx.Done():
-		return fmt.Errorf("checkpoint: close: %s is still being written: %w", w.cfg.Dir, ctx.Err())
+		w.cancel()
+		last := w.stages[len(w.stages)-1]
+		return fmt.Errorf("checkpoint: close: %s is still being written: %w", last.path(), ctx.Err())
 	}
 }
 
@@ -208,5 +201,44 @@ func (w *Writer) broadcast() {
 func (w *Writer) recycle(s *State) {
 	if s.writer == w && len(w.free) < buffers {
 		w.free = append(w.free, s)
+	}
+}
+
+// run is the writer's goroutine: it writes the pending snapshot until Close has been
+// called and nothing is pending.
+func (w *Writer) run() {
+	defer close(w.done)
+	defer w.cancel()
+	for {
+		s := w.next()
+		if s == nil {
+			break
+		}
+		err := w.write(s)
+		w.mu.Lock()
+		w.failed, w.writing = err, nil
+		w.recycle(s)
+		w.broadcast()
+		w.mu.Unlock()
+	}
+	w.unlockStages()
+}
+
+// next waits for a pending snapshot and makes it the one being written; nil after
+// Close. It ends with Close, so it needs no deadline of its own.
+func (w *Writer) next() *State {
+	for {
+		w.mu.Lock()
+		s, changed, closed := w.pending, w.changed, w.closed
+		if s != nil {
+			w.pending, w.writing = nil, s
+			w.mu.Unlock()
+			return s
+		}
+		w.mu.Unlock()
+		if closed {
+			return nil
+		}
+		<-changed
 	}
 }

@@ -321,7 +321,11 @@ func (r *trial) report(calm, faults window) {
 // with all workers it would make fewer rounds, or shorter ones, and end at a higher loss.
 func (r *trial) checkLoss(sets []string) {
 	root := filepath.Join(r.workerDir(0), "checkpoints", "worker-0")
-	st, path, _, err := checkpoint.LoadLatest(root)
+	path, _, err := checkpoint.Latest(root)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	st, err := checkpoint.Load(path)
 	if err != nil {
 		r.t.Fatal(err)
 	}

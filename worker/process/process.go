@@ -172,24 +172,27 @@ func (p *process) openRecord(round uint64) (err error) {
 
 func (p *process) observeCheckpoint(e checkpoint.Event) {
 	switch {
-	case e.Err != nil && e.Stage == checkpoint.Durable:
+	case e.Err != nil && e.Kind == checkpoint.Written:
 		p.meters.checkpointFailures.Inc()
 		p.log.Error("checkpoint failed; training goes on", "round", e.Round, "error", e.Err)
-	case e.Stage == checkpoint.Durable:
+	case e.Kind == checkpoint.Written && e.Stage == checkpoint.Durable:
 		p.meters.checkpointBytes.Set(float64(e.Bytes))
 		p.meters.checkpointRound.Set(float64(e.Round))
 		p.saved = e.Path
 		p.emit(&CheckpointEvent{Event: "checkpoint", Worker: p.seat.number, Round: e.Round, Path: e.Path, Bytes: e.Bytes, Seconds: e.Seconds})
 	}
-	if e.Err == nil && (e.Stage == checkpoint.Copied || e.Stage == checkpoint.Tmpfs || e.Stage == checkpoint.Durable) {
-		p.meters.checkpointSeconds.WithLabelValues(string(e.Stage)).Observe(e.Seconds)
+	switch {
+	case e.Kind == checkpoint.Copied:
+		p.meters.checkpointSeconds.WithLabelValues(string(e.Kind)).Observe(e.Seconds)
+	case e.Kind == checkpoint.Written && e.Err == nil:
+		p.meters.checkpointSeconds.WithLabelValues(e.Stage).Observe(e.Seconds)
 	}
 }
 
 // resume goes on from this worker's newest checkpoint that is whole.
 func (p *process) resume() error {
-	c := p.spec.cfg.Checkpoint
-	st, path, skipped, err := checkpoint.LoadLatest(checkpoint.Roots(p.spec.checkpointDir(p.seat.number), c.Tmpfs)...)
+	st, found, skipped, err := p.saver.writer.Newest(context.Background())
+	path := found.Path
 	for _, s := range skipped {
 		p.log.Warn("a damaged checkpoint is skipped", "error", s)
 	}

@@ -110,5 +110,5 @@ func meshTimes(m config.Mesh) p2p.Config {
 // checkpointConfig is the keys of [checkpoint].
 func (s *Spec) checkpointConfig(number int) checkpoint.Config {
 	c := s.cfg.Checkpoint
-	return checkpoint.Config{Dir: s.checkpointDir(number), Tmpfs: c.Tmpfs, Keep: c.Keep, KeepEvery: c.KeepEvery}
+	return checkpoint.Config{Stages: checkpoint.Local(s.checkpointDir(number), c.Tmpfs, c.Keep, c.KeepEvery)}
 }

@@ -5,7 +5,7 @@ package checkpoint
 import "os"
 
 // Free is unknown here; a full disk then shows in the write.
-func (disk) Free(string) (bytes uint64, known bool) { return 0, false }
+func (realFiles) Free(string) (bytes uint64, known bool) { return 0, false }
 
 // isMemory is false, so that no tmpfs stage is used where its room is unknown.
 func isMemory(string) bool { return false }

@@ -8,7 +8,7 @@ import (
 )
 
 // Free implements fileSystem.
-func (disk) Free(path string) (bytes uint64, known bool) {
+func (realFiles) Free(path string) (bytes uint64, known bool) {
 	var s syscall.Statfs_t
 	if err := syscall.Statfs(path, &s); err != nil || s.Bsize <= 0 {
 		return 0, false
