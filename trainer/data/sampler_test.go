@@ -67,7 +67,7 @@ func TestPermutationMixes(t *testing.T) {
 		}
 		worst = max(worst, chi)
 	}
-	if worst > 81+6*12.7 {
+	if !(worst <= 81+6*12.7) {
 		t.Errorf("χ² up to %.0f, want about 81", worst)
 	}
 	if adjacent < 20 || adjacent > 110 { // 2 expected a key, 60 in all

@@ -11,21 +11,21 @@ func TestExactFunctionsAreAccurate(t *testing.T) {
 	r := random(1)
 	for range 20000 {
 		x := r.uniform()*100 + 1e-9
-		if got, want := ln(x), math.Log(x); math.Abs(got-want) > 4e-16*math.Max(1, math.Abs(want)) {
+		if got, want := ln(x), math.Log(x); !within(got, want, 4e-16*math.Max(1, math.Abs(want))) {
 			t.Fatalf("ln(%v) = %v, want %v", x, got, want)
 		}
 		y := 40 * (r.uniform() - 0.5)
-		if got, want := exp(y), math.Exp(y); math.Abs(got-want) > 1e-15*want {
+		if got, want := exp(y), math.Exp(y); !within(got, want, 1e-15*want) {
 			t.Fatalf("exp(%v) = %v, want %v", y, got, want)
 		}
 		z := r.uniform() * (1 << 20)
 		c, s := cosSin(z)
-		if math.Abs(c-math.Cos(z)) > 4e-16 || math.Abs(s-math.Sin(z)) > 4e-16 {
+		if !within(c, math.Cos(z), 4e-16) || !within(s, math.Sin(z), 4e-16) {
 			t.Fatalf("cosSin(%v) = %v, %v, want %v, %v", z, c, s, math.Cos(z), math.Sin(z))
 		}
 	}
 	for _, x := range []float64{1, 2, 0.5, 1e-300, 1e300} {
-		if got, want := ln(x), math.Log(x); math.Abs(got-want) > 4e-16*math.Max(1, math.Abs(want)) {
+		if got, want := ln(x), math.Log(x); !within(got, want, 4e-16*math.Max(1, math.Abs(want))) {
 			t.Errorf("ln(%v) = %v, want %v", x, got, want)
 		}
 	}
@@ -70,7 +70,7 @@ func TestInitHasTheAskedDeviations(t *testing.T) {
 		}
 		std := norm(values) / math.Sqrt(count)
 		// Five standard errors of each estimate.
-		if math.Abs(mean) > 5*want/math.Sqrt(count) || math.Abs(std/want-1) > 5/math.Sqrt(2*count) || math.Abs(fourth-3) > 5*math.Sqrt(96/count) {
+		if !within(mean, 0, 5*want/math.Sqrt(count)) || !within(std/want, 1, 5/math.Sqrt(2*count)) || !within(fourth, 3, 5*math.Sqrt(96/count)) {
 			t.Errorf("%s: mean %.3g, deviation %.4g, want 0, %.4g; kurtosis %.3g, want 3", tensor.Name, mean, std, want, fourth)
 		}
 	}

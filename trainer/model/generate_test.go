@@ -41,7 +41,7 @@ func TestLogitsAgreeWithLoss(t *testing.T) {
 		}
 		sum += math.Log(total) - float64(logits[targets[i]])
 	}
-	if want := m.Loss(inputs, targets); math.Abs(sum-want) > 1e-5 {
+	if want := m.Loss(inputs, targets); !within(sum, want, 1e-5) {
 		t.Errorf("losses of single positions add up to %v, Loss says %v", sum, want)
 	}
 }
@@ -126,7 +126,7 @@ func TestSamplerFollowsSoftmax(t *testing.T) {
 		}
 		for i := range p {
 			want := p[i] / sum * draws
-			if math.Abs(count[i]-want) > 5*math.Sqrt(want) {
+			if !within(count[i], want, 5*math.Sqrt(want)) {
 				t.Errorf("top-k %d: token %d drawn %v times, want about %.0f", topK, i, count[i], want)
 			}
 		}

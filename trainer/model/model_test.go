@@ -99,10 +99,10 @@ func TestGradientIsTheSlopeOfTheLoss(t *testing.T) {
 				worst = max(worst, math.Abs(want-float64(grads[i]))-6e-8*math.Abs(want))
 			}
 			// What is left is step⁴ = 10⁻¹² times a fifth derivative.
-			if worst > 1e-8 {
+			if !(worst <= 1e-8) {
 				t.Errorf("tied=%v: %s differs from the slope of the loss by up to %.2g", tied, tensor.Name, worst)
 			}
-			if norm(grads[tensor.Offset:tensor.Offset+tensor.Len]) < 1e-4 {
+			if !(norm(grads[tensor.Offset:tensor.Offset+tensor.Len]) >= 1e-4) {
 				t.Errorf("tied=%v: %s has no gradient: the test is blind to it", tied, tensor.Name)
 			}
 		}
@@ -155,11 +155,11 @@ func TestMicroBatchesAddUpToTheBatch(t *testing.T) {
 		loss := halves.Accumulate(inputs[:n], targets[:n], scale) + halves.Accumulate(inputs[n:], targets[n:], scale)
 		got := download(dev, halves.Grads())
 
-		if math.Abs(loss-lossWhole) > 1e-5*lossWhole {
+		if !within(loss, lossWhole, 1e-5*lossWhole) {
 			t.Errorf("%s: loss %v in two micro-batches, %v in one", name, loss, lossWhole)
 		}
 		for i := range want {
-			if math.Abs(float64(got[i]-want[i])) > 1e-6 {
+			if !within(float64(got[i]), float64(want[i]), 1e-6) {
 				t.Fatalf("%s: gradient %d is %v in two micro-batches, %v in one", name, i, got[i], want[i])
 			}
 		}
@@ -197,12 +197,12 @@ func TestHeadWorksInChunks(t *testing.T) {
 	one := newTrained(t, dev, cfg, 1, params)
 	one.ZeroGrad()
 	want := one.Accumulate(inputs[:1400], targets[:1400], 1) + one.Accumulate(inputs[1400:], targets[1400:], 1)
-	if math.Abs(loss-want) > 1e-9*want {
+	if !within(loss, want, 1e-9*want) {
 		t.Errorf("loss %v, want %v", loss, want)
 	}
 	got, all := download(dev, m.Grads()), download(dev, one.Grads())
 	for i := range got {
-		if math.Abs(float64(got[i]-all[i])) > 1e-5 {
+		if !within(float64(got[i]), float64(all[i]), 1e-5) {
 			t.Fatalf("gradient %d is %v, want %v", i, got[i], all[i])
 		}
 	}
@@ -220,7 +220,7 @@ func TestLossAtStartIsThatOfAGuess(t *testing.T) {
 		dev.Upload(m.Params(), cfg.Init(7))
 		inputs, targets := batchOf(cfg, 2, 8)
 		loss := m.Loss(inputs, targets) / float64(m.Rows())
-		if want := math.Log(256); math.Abs(loss-want) > 0.1 {
+		if want := math.Log(256); !within(loss, want, 0.1) {
 			t.Errorf("tied=%v: loss at start %v, want about %v", tied, loss, want)
 		}
 	}
@@ -240,7 +240,7 @@ func TestUpdateDecaysMatricesOnly(t *testing.T) {
 			if tensor.Decay {
 				want *= 0.75
 			}
-			if math.Abs(float64(got[i]-want)) > 1e-6 {
+			if !within(float64(got[i]), float64(want), 1e-6) {
 				t.Fatalf("%s: %v became %v, want %v", tensor.Name, params[i], got[i], want)
 			}
 		}

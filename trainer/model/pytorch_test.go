@@ -104,8 +104,11 @@ func (f *fixture) batch(t *testing.T, step int) (inputs, targets []int32) {
 	return inputs, targets
 }
 
+// within says that got differs from want by at most tolerance. NaN is within nothing.
+func within(got, want, tolerance float64) bool { return math.Abs(got-want) <= tolerance }
+
 // near reports the largest difference between two tensors, relative to the largest
-// value of the second.
+// value of the second. It is NaN where one of either is.
 func near(got, want []float32) float64 {
 	worst, scale := 0.0, 0.0
 	for i := range want {
@@ -149,13 +152,13 @@ func compareFirstStep(t *testing.T, f *fixture, m *Model, tolerance float64) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if worst := near(got, want[row*m.cfg.Vocab:(row+1)*m.cfg.Vocab]); worst > tolerance {
+			if worst := near(got, want[row*m.cfg.Vocab:(row+1)*m.cfg.Vocab]); !(worst <= tolerance) {
 				t.Errorf("logits of sequence %d, position %d differ by %.2g", b, i, worst)
 			}
 		}
 	}
 	scale := 1 / float32(m.Rows())
-	if loss := m.Loss(inputs, targets) / float64(m.Rows()); math.Abs(loss/f.Losses[0]-1) > tolerance {
+	if loss := m.Loss(inputs, targets) / float64(m.Rows()); !within(loss/f.Losses[0], 1, tolerance) {
 		t.Errorf("loss %v, want %v", loss, f.Losses[0])
 	}
 	m.ZeroGrad()
@@ -163,7 +166,7 @@ func compareFirstStep(t *testing.T, f *fixture, m *Model, tolerance float64) {
 	got, gradients := download(m.dev, m.Grads()), arena(t, m.cfg, f.Gradients)
 	for _, tensor := range m.cfg.Layout() {
 		at := func(x []float32) []float32 { return x[tensor.Offset : tensor.Offset+tensor.Len] }
-		if worst := near(at(got), at(gradients)); worst > tolerance {
+		if worst := near(at(got), at(gradients)); !(worst <= tolerance) {
 			t.Errorf("gradient of %s differs by %.2g", tensor.Name, worst)
 		}
 	}
@@ -178,7 +181,7 @@ func compareTraining(t *testing.T, f *fixture, m *Model, tolerance float64) {
 		m.ZeroGrad()
 		loss := m.Accumulate(inputs, targets, 1/float32(m.Rows())) / float64(m.Rows())
 		norm := math.Sqrt(m.dev.SquaredNorm(m.Grads()))
-		if math.Abs(loss/f.Losses[step]-1) > 10*tolerance || math.Abs(norm/f.GradientNorms[step]-1) > 10*tolerance {
+		if !within(loss/f.Losses[step], 1, 10*tolerance) || !within(norm/f.GradientNorms[step], 1, 10*tolerance) {
 			t.Errorf("step %d: loss %v and gradient norm %v, want %v and %v", step, loss, norm, f.Losses[step], f.GradientNorms[step])
 		}
 		m.Update(kernels.AdamWStep{
@@ -192,10 +195,10 @@ func compareTraining(t *testing.T, f *fixture, m *Model, tolerance float64) {
 	start := arena(t, m.cfg, f.Weights)
 	for _, tensor := range m.cfg.Layout() {
 		at := func(x []float32) []float32 { return x[tensor.Offset : tensor.Offset+tensor.Len] }
-		if worst := near(at(got), at(want)); worst > 10*tolerance {
+		if worst := near(at(got), at(want)); !(worst <= 10*tolerance) {
 			t.Errorf("after ten steps %s differs by %.2g", tensor.Name, worst)
 		}
-		if moved := near(at(start), at(want)); moved < 1e-3 {
+		if moved := near(at(start), at(want)); !(moved >= 1e-3) {
 			t.Errorf("%s moved by %.2g only: the test is blind to it", tensor.Name, moved)
 		}
 	}
