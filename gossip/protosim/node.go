@@ -40,16 +40,17 @@ type node struct {
 	disk        *state
 	flip        bool // the next result that it receives is damaged
 
-	seen  map[int]mesh.Member // its view
-	reach map[int]bool        // who reaches it now
-	epoch map[int]int         // of reach
-	ready bool                // its status
-	done  uint64              // its status: rounds finished
-	news  int                 // changes of the view so far
+	seen  []mesh.Member // its view, in the order of the contract
+	reach []bool        // the nodes that reach it now
+	epoch []int         // of reach
+	ready bool          // its status
+	done  uint64        // its status: rounds finished
+	news  int           // changes of the view so far
 }
 
 func newNode(w *world, i int) *node {
-	v := &node{w: w, index: i, id: mesh.ID(fmt.Sprintf("w%d", i)), seen: map[int]mesh.Member{}, reach: map[int]bool{}, epoch: map[int]int{}}
+	n := w.params.workers
+	v := &node{w: w, index: i, id: mesh.ID(fmt.Sprintf("w%d", i)), seen: make([]mesh.Member, n), reach: make([]bool, n), epoch: make([]int, n)}
 	v.offset = time.Duration(w.rng.Int64N(int64(2000 * time.Hour)))
 	v.speed = 1 + 0.15*w.rng.Float64()
 	v.up, v.down = w.drawLine(), w.drawLine()
@@ -209,11 +210,5 @@ func (v *node) set(i int, m mesh.Member) {
 	}
 }
 
-// members is the view in the order of the contract.
-func (v *node) members() []mesh.Member {
-	out := make([]mesh.Member, 0, len(v.w.nodes))
-	for i := range v.w.nodes {
-		out = append(out, v.seen[i])
-	}
-	return out
-}
+// members is the view: a state machine copies what it keeps of it.
+func (v *node) members() []mesh.Member { return v.seen }

@@ -1,7 +1,6 @@
 package protosim
 
 import (
-	"container/heap"
 	"fmt"
 	"io"
 	"math"
@@ -115,7 +114,7 @@ func (w *world) run() {
 			w.check.fail("%d events and no end", maxEvents)
 			return
 		}
-		e := heap.Pop(&w.events).(event)
+		e := w.events.pop()
 		w.now = e.at
 		e.do()
 		w.over = w.over || w.unequal != nil && w.ends()
@@ -292,26 +291,51 @@ type event struct {
 	do  func()
 }
 
+// queue is a heap of events, the next one first. It is container/heap without an allocation for
+// each event.
 type queue []event
 
-func (q queue) Len() int { return len(q) }
-func (q queue) Less(i, j int) bool {
-	return q[i].at < q[j].at || q[i].at == q[j].at && q[i].seq < q[j].seq
+func (e event) before(o event) bool { return e.at < o.at || e.at == o.at && e.seq < o.seq }
+
+func (q *queue) push(e event) {
+	*q = append(*q, e)
+	h := *q
+	for i := len(h) - 1; i > 0; {
+		up := (i - 1) / 2
+		if !h[i].before(h[up]) {
+			return
+		}
+		h[i], h[up] = h[up], h[i]
+		i = up
+	}
 }
-func (q queue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
-func (q *queue) Push(x any)   { *q = append(*q, x.(event)) }
-func (q *queue) Pop() any {
-	old := *q
-	e := old[len(old)-1]
-	old[len(old)-1] = event{}
-	*q = old[:len(old)-1]
+
+func (q *queue) pop() event {
+	h := *q
+	e, last := h[0], len(h)-1
+	h[0], h[last] = h[last], event{}
+	h = h[:last]
+	for i := 0; ; {
+		least := i
+		for c := 2*i + 1; c <= 2*i+2 && c < last; c++ {
+			if h[c].before(h[least]) {
+				least = c
+			}
+		}
+		if least == i {
+			break
+		}
+		h[i], h[least] = h[least], h[i]
+		i = least
+	}
+	*q = h
 	return e
 }
 
 // at makes something happen at a time, in after a while.
 func (w *world) at(t time.Duration, do func()) {
 	w.seq++
-	heap.Push(&w.events, event{max(t, w.now), w.seq, do})
+	w.events.push(event{max(t, w.now), w.seq, do})
 }
 
 func (w *world) in(d time.Duration, do func()) { w.at(w.now+d, do) }

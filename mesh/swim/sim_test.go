@@ -1,7 +1,6 @@
 package swim
 
 import (
-	"container/heap"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -94,23 +93,47 @@ type event struct {
 
 type events []event
 
-func (e events) Len() int { return len(e) }
-func (e events) Less(i, j int) bool {
-	return e[i].at < e[j].at || e[i].at == e[j].at && e[i].seq < e[j].seq
+func (e event) before(o event) bool { return e.at < o.at || e.at == o.at && e.seq < o.seq }
+
+// push and pop are those of container/heap without an allocation for each event.
+func (e *events) push(x event) {
+	*e = append(*e, x)
+	h := *e
+	for i := len(h) - 1; i > 0; {
+		up := (i - 1) / 2
+		if !h[i].before(h[up]) {
+			return
+		}
+		h[i], h[up] = h[up], h[i]
+		i = up
+	}
 }
-func (e events) Swap(i, j int) { e[i], e[j] = e[j], e[i] }
-func (e *events) Push(x any)   { *e = append(*e, x.(event)) }
-func (e *events) Pop() any {
-	last := len(*e) - 1
-	x := (*e)[last]
-	(*e)[last] = event{}
-	*e = (*e)[:last]
+
+func (e *events) pop() event {
+	h := *e
+	x, last := h[0], len(h)-1
+	h[0], h[last] = h[last], event{}
+	h = h[:last]
+	for i := 0; ; {
+		least := i
+		for c := 2*i + 1; c <= 2*i+2 && c < last; c++ {
+			if h[c].before(h[least]) {
+				least = c
+			}
+		}
+		if least == i {
+			break
+		}
+		h[i], h[least] = h[least], h[i]
+		i = least
+	}
+	*e = h
 	return x
 }
 
 func (w *world) at(t time.Duration, do func()) {
 	w.seq++
-	heap.Push(&w.events, event{max(t, w.now), w.seq, do})
+	w.events.push(event{max(t, w.now), w.seq, do})
 }
 
 func (w *world) in(d time.Duration, do func()) { w.at(w.now+d, do) }
@@ -176,7 +199,7 @@ func run(p plan) (report, error) {
 	w.calmAt = p.end - p.settle
 	w.at(w.calmAt, w.sample)
 	for w.err == nil && len(w.events) > 0 {
-		e := heap.Pop(&w.events).(event)
+		e := w.events.pop()
 		if e.at > p.end {
 			break
 		}
