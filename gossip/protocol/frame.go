@@ -70,7 +70,7 @@ func (t Type) payloadMax() int {
 	return 0
 }
 
-// Header is the fixed part of every frame; the package comment has its layout.
+// Header is the fixed part of every frame; docs/protocol.md has its layout.
 type Header struct {
 	Type    Type
 	Part    Part

@@ -69,15 +69,25 @@ type proposed struct {
 // Invariant: mine and theirs only within an exchange. With mine and theirs it is applied;
 // with mine alone this worker is in doubt, for its partner may have applied it.
 type seek struct {
-	part       Part
-	round      uint64
-	own        terms
-	started    time.Time
-	matched    mesh.ID // partner by the matching
-	lonely     bool
-	order      []mesh.ID // whom it tells that it is lonely
-	told       int       // how many of them it has told
-	toldAt     time.Time
+	part     Part
+	round    uint64
+	own      terms
+	started  time.Time
+	matched  mesh.ID // partner by the matching
+	lonely   bool
+	order    []mesh.ID // whom it tells that it is lonely
+	told     int       // how many of them it has told
+	toldAt   time.Time
+	askedAt  time.Time
+	waitEnd  time.Time
+	declined map[mesh.ID]bool
+	rejected map[mesh.ID]string
+	tries    int
+	bond
+}
+
+// bond is what a seek has with one peer. A seek that leaves the peer replaces it whole.
+type bond struct {
 	peer       mesh.ID // asked, or exchanged with; "": none
 	number     uint64
 	exchange   bool // both agreed
@@ -87,11 +97,6 @@ type seek struct {
 	theirs     bool // the partner has said so
 	saidAt     time.Time
 	goneAt     time.Time // since when the partner of a doubt is away; zero: it is not
-	askedAt    time.Time
-	waitEnd    time.Time
-	declined   map[mesh.ID]bool
-	rejected   map[mesh.ID]string
-	tries      int
 }
 
 // PairAction is what the shell must do: exactly one field is set.

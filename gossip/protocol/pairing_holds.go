@@ -97,7 +97,7 @@ func (m *Pairing) drop(now time.Time, s *seek) {
 		m.end(now, s, false)
 		m.out = append(m.out, PairAction{Stop: &s.part})
 	}
-	s.peer, s.exchange, s.mine, s.theirs, s.goneAt = "", false, false, false, time.Time{}
+	s.bond = bond{}
 }
 
 func (m *Pairing) end(now time.Time, s *seek, applied bool) {

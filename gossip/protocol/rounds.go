@@ -52,7 +52,7 @@ type Start struct {
 
 // Rounds is the state machine of the all-reduce: messages, views, ticks and the
 // progress of the data plane go in with the time, actions come out. It holds no
-// vector, socket, clock or goroutine. The package comment has the protocol.
+// vector, socket, clock or goroutine. docs/protocol.md has the protocol.
 //
 // Invariant: while active, either attempt is nil and the worker waits for a group,
 // or attempt is the one it works on. have is only replaced by a newer attempt's.
@@ -72,20 +72,40 @@ type Rounds struct {
 	lastTick time.Time
 	hold     time.Time // no group is closed and nothing committed before: see notice and lose
 
-	active      bool
-	own         announced
-	lastMembers []mesh.ID // of this worker's last attempt
-	started     time.Time
-	half        time.Time // half of the live were ready first
-	worth       time.Duration
-	most        bool      // who is ready may go on without who is late
+	abandonedAt time.Time // the last attempt ended without a result
+	fetchedAt   time.Time // the last download began
 	lastClose   time.Time // the last round's group closed
+	half        time.Time // half of the live were ready first, in this round
+	worth       time.Duration
+
+	own announced
+	promises
+	call
+
+	serving map[mesh.ID]Serve // results on their way
+	waiting []Serve           // for their turn
+
+	out []Action
+}
+
+// promises are what this worker holds of its round, and has told the others. They stay where the
+// caller repeats the round from the same state.
+type promises struct {
+	have    held
+	dropped []uint64 // attempts whose results are void
+	joined  []uint64 // attempts of the round that have this process's own vector
+}
+
+// call is what Start begins and Finish ends: Start replaces it whole.
+type call struct {
+	active      bool // Finish has not been said
+	started     time.Time
+	lastMembers []mesh.ID // of this worker's last attempt
+	most        bool      // the workers that are ready may go on without the late ones
 	halfAt      time.Time // half of the live were ready: Grace runs
 	closedAt    time.Time // a group can be closed: its coordinator's turn
 	turn        mesh.ID   // whose
 	resendAt    time.Time
-	abandonedAt time.Time
-	fetchedAt   time.Time
 	elsewhere   elsewhere
 	waitEnd     time.Time          // when the last group closed
 	observed    map[mesh.ID]string // seen to fail by this worker
@@ -97,14 +117,11 @@ type Rounds struct {
 	stepDown    bool // blamed: does not coordinate this round while others can
 	tries       int
 	attempt     *attempt
-	have        held
-	dropped     []uint64 // attempts whose results are void
-	joined      []uint64 // attempts of the round that have this process's own vector
+}
 
-	serving map[mesh.ID]Serve // results on their way
-	waiting []Serve           // for their turn
-
-	out []Action
+func newCall(now time.Time) call {
+	return call{active: true, started: now, waitEnd: now, observed: map[mesh.ID]string{}, reported: map[mesh.ID]string{},
+		strikes: map[mesh.ID]int{}, votes: map[mesh.ID]behind{}}
 }
 
 // announced is a Ready as it was received, first at a time.
@@ -200,16 +217,11 @@ func (m *Rounds) Start(now time.Time, round uint64, s Start) {
 		r.last = m.own.last
 	}
 	if m.own.round != round || m.own.digest != s.Digest || m.own.length != r.length {
-		m.have, m.dropped, m.joined = held{}, nil, nil
+		m.promises = promises{}
 	}
-	m.active, m.started = true, now
+	m.call = newCall(now)
 	m.own.round, m.own.ready = round, r
 	m.place = place{known: true, round: round, digest: s.Digest, tokens: s.Tokens}
-	m.halfAt, m.closedAt, m.waitEnd = time.Time{}, time.Time{}, now
-	m.observed, m.reported, m.votes = map[mesh.ID]string{}, map[mesh.ID]string{}, map[mesh.ID]behind{}
-	m.strikes = map[mesh.ID]int{}
-	m.late, m.aborting = nil, false
-	m.stepDown, m.tries, m.attempt, m.lastMembers, m.elsewhere = false, 0, nil, nil, elsewhere{}
 	if m.kept.attempt != 0 && round <= m.kept.round {
 		m.kept = committed{} // the caller went back to a state of another lineage
 	}
