@@ -36,7 +36,7 @@ type attentionScratch struct {
 // once more when it is scaled; a row's sum has the tree of the lanes; an output is one
 // chain over the keys in ascending order, multiplied by the inverse sum at the end.
 func (d *CPU) Attention(out, lse, qkv Buffer, s AttentionShape) {
-	checkAttention(out, lse, qkv, s)
+	CheckAttention(out, lse, qkv, s)
 	j := &d.attention
 	j.backward = false
 	j.out, j.lse, j.qkv = d.written("attention", out), d.written("attention", lse), f32("attention", qkv)
@@ -71,15 +71,15 @@ func (j *attentionJob) do(worker, task int) {
 	batch, kv := task/j.s.KVHeads, task%j.s.KVHeads
 	group := j.s.Heads / j.s.KVHeads
 	w := &j.scratch[worker]
-	first := j.s.head(batch, kv*group)
-	j.packTransposed(w.keys, j.qkv[first.at(0, first.k):], j.s.QKVWidth(), j.s.Seq, j.s.HeadDim)
+	first := j.s.Head(batch, kv*group)
+	j.packTransposed(w.keys, j.qkv[first.At(0, first.K):], j.s.QKVWidth(), j.s.Seq, j.s.HeadDim)
 	if j.backward {
-		j.packTransposed(w.values, j.qkv[first.at(0, first.v):], j.s.QKVWidth(), j.s.Seq, j.s.HeadDim)
-		clearHead(j.dqkv, first, first.k)
-		clearHead(j.dqkv, first, first.v)
+		j.packTransposed(w.values, j.qkv[first.At(0, first.V):], j.s.QKVWidth(), j.s.Seq, j.s.HeadDim)
+		clearHead(j.dqkv, first, first.K)
+		clearHead(j.dqkv, first, first.V)
 	}
 	for h := range group {
-		head := j.s.head(batch, kv*group+h)
+		head := j.s.Head(batch, kv*group+h)
 		for row := 0; row < j.s.Seq; row += panelRows {
 			count := min(panelRows, j.s.Seq-row)
 			if j.backward {
@@ -91,17 +91,17 @@ func (j *attentionJob) do(worker, task int) {
 	}
 }
 
-func clearHead(dqkv []float32, head headViews, col int) {
-	at, stride, d := head.at(0, col), head.s.QKVWidth(), head.s.HeadDim
-	for range head.s.Seq {
+func clearHead(dqkv []float32, head Head, col int) {
+	at, stride, d := head.At(0, col), head.Shape.QKVWidth(), head.Shape.HeadDim
+	for range head.Shape.Seq {
 		clear(dqkv[at : at+d])
 		at += stride
 	}
 }
 
 // panel computes count rows of one head's output.
-func (j *attentionJob) panel(w *attentionScratch, head headViews, row, count int) {
-	j.products(w.scores, w.width, j.qkv[head.at(row, head.q):], j.s.QKVWidth(), w.keys, row, count)
+func (j *attentionJob) panel(w *attentionScratch, head Head, row, count int) {
+	j.products(w.scores, w.width, j.qkv[head.At(row, head.Q):], j.s.QKVWidth(), w.keys, row, count)
 	var highest, sum [panelRows]float32
 	for r := range count {
 		scores := w.scores[r*w.width:][:row+r+1]
@@ -109,12 +109,12 @@ func (j *attentionJob) panel(w *attentionScratch, head headViews, row, count int
 		sum[r] = j.expSum(scores, scores, highest[r])
 	}
 	// A loop of its own, because logarithms that do not wait for each other overlap.
-	lse := j.lse[head.statistics+row:][:count]
+	lse := j.lse[head.Statistics+row:][:count]
 	for r := range lse {
 		lse[r] = float32(float64(highest[r]) + log64(float64(sum[r])))
 	}
-	out, stride := j.out[head.outAt(row):], j.s.OutWidth()
-	j.combine(out, stride, w.scores, w.width, j.qkv[head.at(0, head.v):], row, count)
+	out, stride := j.out[head.OutAt(row):], j.s.OutWidth()
+	j.combine(out, stride, w.scores, w.width, j.qkv[head.At(0, head.V):], row, count)
 	for r := range count {
 		j.scale(out[r*stride:][:j.s.HeadDim], 1/sum[r])
 	}

@@ -4,7 +4,7 @@ package kernels
 // states. Each gradient is one chain: a query's over the keys, a key's and a value's
 // over the query heads that read them and then the rows, in ascending order.
 func (d *CPU) AttentionBackward(dqkv, delta, dout, out, lse, qkv Buffer, s AttentionShape) {
-	checkAttentionBackward(dqkv, delta, dout, out, lse, qkv, s)
+	CheckAttentionBackward(dqkv, delta, dout, out, lse, qkv, s)
 	const op = "attention backward"
 	j := &d.attention
 	j.backward = true
@@ -15,20 +15,20 @@ func (d *CPU) AttentionBackward(dqkv, delta, dout, out, lse, qkv Buffer, s Atten
 
 // panelBackward computes dq of count rows of one head and adds what they give to dk
 // and dv.
-func (j *attentionJob) panelBackward(w *attentionScratch, head headViews, row, count int) {
+func (j *attentionJob) panelBackward(w *attentionScratch, head Head, row, count int) {
 	d, stride, outStride := j.s.HeadDim, j.s.QKVWidth(), j.s.OutWidth()
-	queries, dout := j.qkv[head.at(row, head.q):], j.dout[head.outAt(row):]
+	queries, dout := j.qkv[head.At(row, head.Q):], j.dout[head.OutAt(row):]
 	j.products(w.scores, w.width, queries, stride, w.keys, row, count)
 	j.products(w.grads, w.width, dout, outStride, w.values, row, count)
-	out, lse, delta := j.out[head.outAt(row):], j.lse[head.statistics+row:][:count], j.delta[head.statistics+row:][:count]
+	out, lse, delta := j.out[head.OutAt(row):], j.lse[head.Statistics+row:][:count], j.delta[head.Statistics+row:][:count]
 	for r := range count {
 		delta[r] = j.dot(dout[r*outStride:][:d], out[r*outStride:][:d])
 		seen := row + r + 1
 		j.scoreGrad(w.scores[r*w.width:][:seen], w.grads[r*w.width:][:seen], j.factor, lse[r], delta[r])
 	}
-	j.combine(j.dqkv[head.at(row, head.q):], stride, w.grads, w.width, j.qkv[head.at(0, head.k):], row, count)
-	j.scatter(j.dqkv[head.at(0, head.v):], w.scores, w.width, dout, outStride, row, count)
-	j.scatter(j.dqkv[head.at(0, head.k):], w.grads, w.width, queries, stride, row, count)
+	j.combine(j.dqkv[head.At(row, head.Q):], stride, w.grads, w.width, j.qkv[head.At(0, head.K):], row, count)
+	j.scatter(j.dqkv[head.At(0, head.V):], w.scores, w.width, dout, outStride, row, count)
+	j.scatter(j.dqkv[head.At(0, head.K):], w.grads, w.width, queries, stride, row, count)
 }
 
 // scatter adds weightsᵀ·x to the rows (T, D) of a head in dqkv: x is count rows, xRow

@@ -85,6 +85,9 @@ func (b *cpuBuffer) Len() int { return len(b.v) }
 
 func (b *cpuBuffer) Slice(lo, hi int) Buffer { return &cpuBuffer{b.v[lo:hi:hi], b.home, b.at + lo} }
 
+// HostValues returns the buffer's memory: see kernels.HostValues.
+func (b *cpuBuffer) HostValues() []float32 { return b.v }
+
 type cpuTokens struct{ v []int32 }
 
 func (t *cpuTokens) Len() int { return len(t.v) }
@@ -93,7 +96,7 @@ func (t *cpuTokens) Len() int { return len(t.v) }
 func f32(op string, b Buffer) []float32 {
 	c, ok := b.(*cpuBuffer)
 	if !ok {
-		panicForeign(op, b)
+		PanicForeign(op, b)
 	}
 	return c.v
 }
@@ -101,7 +104,7 @@ func f32(op string, b Buffer) []float32 {
 func cpuIDs(op string, t Tokens) []int32 {
 	c, ok := t.(*cpuTokens)
 	if !ok {
-		panicForeign(op, t)
+		PanicForeign(op, t)
 	}
 	return c.v
 }
@@ -131,7 +134,7 @@ func (d *CPU) Allocated() int64 { return d.bytes }
 // Alloc implements Device. Go has no way to learn that memory is missing before it
 // is used, so only sizes that no machine has are refused.
 func (d *CPU) Alloc(n int) (Buffer, error) {
-	if err := checkAlloc("values", n); err != nil {
+	if err := CheckAlloc("values", n); err != nil {
 		return nil, err
 	}
 	d.bytes += 4 * int64(n)
@@ -140,7 +143,7 @@ func (d *CPU) Alloc(n int) (Buffer, error) {
 
 // AllocTokens implements Device.
 func (d *CPU) AllocTokens(n int) (Tokens, error) {
-	if err := checkAlloc("tokens", n); err != nil {
+	if err := CheckAlloc("tokens", n); err != nil {
 		return nil, err
 	}
 	d.bytes += 4 * int64(n)
@@ -149,19 +152,19 @@ func (d *CPU) AllocTokens(n int) (Tokens, error) {
 
 // Upload implements Device.
 func (d *CPU) Upload(dst Buffer, src []float32) {
-	same("upload", "src", len(src), dst.Len())
+	CheckSame("upload", "src", len(src), dst.Len())
 	copy(d.written("upload", dst), src)
 }
 
 // Download implements Device.
 func (d *CPU) Download(dst []float32, src Buffer) {
-	same("download", "dst", len(dst), src.Len())
+	CheckSame("download", "dst", len(dst), src.Len())
 	copy(dst, f32("download", src))
 }
 
 // UploadTokens implements Device.
 func (d *CPU) UploadTokens(dst Tokens, src []int32) {
-	same("upload tokens", "src", len(src), dst.Len())
+	CheckSame("upload tokens", "src", len(src), dst.Len())
 	copy(cpuIDs("upload tokens", dst), src)
 }
 

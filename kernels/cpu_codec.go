@@ -25,7 +25,7 @@ type codecJob struct {
 }
 
 func (d *CPU) code(name string, op codecOp, f Format, values []float32, encoded []byte, weight float32) int {
-	same(name, "bytes", len(encoded), f.EncodedLen(len(values)))
+	CheckSame(name, "bytes", len(encoded), f.EncodedLen(len(values)))
 	j := &d.coding
 	j.op, j.format, j.values, j.encoded, j.weight = op, f, values, encoded, weight
 	j.good.Store(int64(len(values)))

@@ -11,14 +11,14 @@ type axpbyJob struct {
 
 // Axpby implements Exchanger.
 func (d *CPU) Axpby(dst Buffer, a float32, x Buffer, b float32, y Buffer) {
-	checkAxpby(dst, x, y, nil)
+	CheckAxpby(dst, x, y, nil)
 	const op = "axpby"
 	d.combine(axpbyJob{d.path, d.written(op, dst), f32(op, x), f32(op, y), nil, a, b, 0})
 }
 
 // AxpbSum implements Exchanger.
 func (d *CPU) AxpbSum(dst Buffer, a float32, x Buffer, b float32, y Buffer, c float32, z Buffer) {
-	checkAxpby(dst, x, y, z)
+	CheckAxpby(dst, x, y, z)
 	const op = "axpby"
 	d.combine(axpbyJob{d.path, d.written(op, dst), f32(op, x), f32(op, y), f32(op, z), a, b, c})
 }

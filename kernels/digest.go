@@ -19,13 +19,13 @@ func Digest(b []byte) [32]byte {
 // DigestPiece at a time. It is called from several goroutines.
 func DigestOf(n int, leaves func(dst []byte, lo, hi int)) [32]byte {
 	const ratio = 4 * HashLeaf / sha256.Size
-	hashes := make([]byte, sha256.Size*blocks(n, 4*HashLeaf))
-	pieces := blocks(n, DigestPiece)
+	hashes := make([]byte, sha256.Size*pieces(n, 4*HashLeaf))
+	parts := pieces(n, DigestPiece)
 	var wg sync.WaitGroup
-	threads := min(pieces, runtime.GOMAXPROCS(0))
+	threads := min(parts, runtime.GOMAXPROCS(0))
 	for k := range threads {
 		wg.Go(func() {
-			for i := k; i < pieces; i += threads {
+			for i := k; i < parts; i += threads {
 				lo, hi := i*DigestPiece, min((i+1)*DigestPiece, n)
 				leaves(hashes[lo/ratio:min(lo/ratio+DigestPiece/ratio, len(hashes))], lo, hi)
 			}

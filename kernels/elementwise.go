@@ -2,6 +2,9 @@ package kernels
 
 import "math"
 
+// sumChunk is the number of values of a chunk of a sum.
+const sumChunk = SumChunk
+
 // elementBlock is the number of values in a task of an operation that treats each
 // value by itself. It is a multiple of sumChunk, so that reductions can share it.
 const elementBlock = 4 * sumChunk
@@ -62,13 +65,13 @@ func (d *CPU) Zero(x Buffer) { d.each(opZero, d.written("zero", x), nil, 0) }
 
 // Copy implements Device.
 func (d *CPU) Copy(dst, src Buffer) {
-	same("copy", "src", src.Len(), dst.Len())
+	CheckSame("copy", "src", src.Len(), dst.Len())
 	d.each(opCopy, d.written("copy", dst), f32("copy", src), 0)
 }
 
 // Add implements Device.
 func (d *CPU) Add(dst, x Buffer) {
-	same("add", "x", x.Len(), dst.Len())
+	CheckSame("add", "x", x.Len(), dst.Len())
 	d.each(opAdd, d.written("add", dst), f32("add", x), 0)
 }
 
@@ -103,7 +106,7 @@ func (j *reduceJob) do(worker, task int) {
 			}
 			s[l] += term
 		}
-		j.sums[task*elementBlock/sumChunk+lo/sumChunk] = joinLanes64(s)
+		j.sums[task*elementBlock/sumChunk+lo/sumChunk] = JoinSums(s)
 	}
 }
 
@@ -144,7 +147,7 @@ func (s AdamWStep) constants() [10]float32 {
 
 // AdamW implements Device.
 func (d *CPU) AdamW(p, g, m, v Buffer, step AdamWStep) {
-	checkAdamW(p, g, m, v)
+	CheckAdamW(p, g, m, v)
 	d.adamw = adamwJob{d.path, d.written("adamw", p), f32("adamw", g), d.written("adamw", m), d.written("adamw", v), step.constants()}
 	d.run(&d.adamw, blocks(p.Len(), elementBlock))
 }

@@ -19,7 +19,7 @@ type embeddingJob struct {
 // Embedding implements Device.
 func (d *CPU) Embedding(out, table Buffer, tokens Tokens, vocab, width int) {
 	ids := cpuIDs("embedding", tokens)
-	checkEmbedding("embedding", out, table, ids, vocab, width)
+	CheckEmbedding("embedding", out, table, ids, vocab, width)
 	d.embedding = embeddingJob{d.path, false, d.written("embedding", out), f32("embedding", table), ids, width}
 	d.run(&d.embedding, blocks(len(ids), embeddingRows))
 }
@@ -28,7 +28,7 @@ func (d *CPU) Embedding(out, table Buffer, tokens Tokens, vocab, width int) {
 func (d *CPU) EmbeddingBackward(dtable, dout Buffer, tokens Tokens, vocab, width int) {
 	const op = "embedding backward"
 	ids := cpuIDs(op, tokens)
-	checkEmbedding(op, dout, dtable, ids, vocab, width)
+	CheckEmbedding(op, dout, dtable, ids, vocab, width)
 	d.embedding = embeddingJob{d.path, true, f32(op, dout), d.written(op, dtable), ids, width}
 	d.run(&d.embedding, blocks(width, embeddingColumns))
 }

@@ -5,18 +5,9 @@ package kernels
 // lane adds in ascending order from 0, and the lanes join by halves: lane l takes lane
 // l+16, then l+8, l+4, l+2 and l+1. Vector code of any width does that without
 // shuffling, and 32 sums hide the time an addition takes.
-const lanes = 32
+const lanes = SumLanes
 
 func joinLanes(s *[lanes]float32) float32 {
-	for half := lanes / 2; half > 0; half /= 2 {
-		for l := range half {
-			s[l] += s[l+half]
-		}
-	}
-	return s[0]
-}
-
-func joinLanes64(s *[lanes]float64) float64 {
 	for half := lanes / 2; half > 0; half /= 2 {
 		for l := range half {
 			s[l] += s[l+half]

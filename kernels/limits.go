@@ -82,8 +82,8 @@ func (s *Streams) Cut(mix Mix, bytes int64) error {
 	if mix.Read < 0 || mix.Update < 0 || mix.Write < 0 || arrays == 0 || arrays > 64 {
 		return fmt.Errorf("kernels: streams of %+v arrays: want 1 to 64 in all, and none negative", mix)
 	}
-	if bytes < 0 || bytes/4 > maxAlloc {
-		return fmt.Errorf("kernels: streams of %d bytes: want 0 to %d", bytes, int64(4*maxAlloc))
+	if bytes < 0 || bytes/4 > MaxAlloc {
+		return fmt.Errorf("kernels: streams of %d bytes: want 0 to %d", bytes, int64(4*MaxAlloc))
 	}
 	n := max(1, int(bytes/4)/arrays/streamChunk) * streamChunk
 	if len(s.memory) < n*arrays {

@@ -17,7 +17,7 @@ type lossJob struct {
 func (d *CPU) CrossEntropy(losses, logits Buffer, targets Tokens, first, rows, vocab int, scale float32) {
 	const op = "cross-entropy"
 	ids := cpuIDs(op, targets)
-	checkCrossEntropy(losses, logits, ids, first, rows, vocab)
+	CheckCrossEntropy(losses, logits, ids, first, rows, vocab)
 	d.loss = lossJob{d.path, d.written(op, losses)[first:], d.written(op, logits), ids[first:], rows, vocab, scale}
 	d.run(&d.loss, blocks(rows, lossBlock))
 }

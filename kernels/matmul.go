@@ -63,7 +63,7 @@ const (
 
 // MatMul implements Device.
 func (d *CPU) MatMul(c, a, b Buffer, m, n, k int, transA, transB, accumulate bool) {
-	checkMatMul(c, a, b, m, n, k)
+	CheckMatMul(c, a, b, m, n, k)
 	if m == 0 || n == 0 {
 		return
 	}

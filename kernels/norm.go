@@ -22,7 +22,7 @@ type normJob struct {
 
 // RMSNorm implements Device. The mean of a row has the tree of the lanes.
 func (d *CPU) RMSNorm(out, rstd, x, weight Buffer, rows, width int, eps float32) {
-	checkRMSNorm(out, rstd, x, weight, rows, width)
+	CheckRMSNorm(out, rstd, x, weight, rows, width)
 	const op = "rmsnorm"
 	j := &d.norm
 	j.path, j.backward, j.rows, j.width, j.eps = d.path, false, rows, width, eps
@@ -35,7 +35,7 @@ func (d *CPU) RMSNorm(out, rstd, x, weight Buffer, rows, width int, eps float32)
 // RMSNormBackward implements Device. It computes what [Reference.RMSNormBackward]
 // states.
 func (d *CPU) RMSNormBackward(dx, dweight, dout, x, weight, rstd Buffer, rows, width int) {
-	checkRMSNormBackward(dx, dweight, dout, x, weight, rstd, rows, width)
+	CheckRMSNormBackward(dx, dweight, dout, x, weight, rstd, rows, width)
 	const op = "rmsnorm backward"
 	j := &d.norm
 	j.path, j.backward, j.rows, j.width = d.path, true, rows, width
@@ -122,7 +122,7 @@ type ropeJob struct {
 
 // RoPE implements Device.
 func (d *CPU) RoPE(qkv, cos, sin Buffer, s AttentionShape, inverse bool) {
-	checkRoPE(qkv, cos, sin, s)
+	CheckRoPE(qkv, cos, sin, s)
 	d.rotary = ropeJob{d.path, d.written("rope", qkv), f32("rope", cos), f32("rope", sin), s, 1}
 	if inverse {
 		d.rotary.sign = -1

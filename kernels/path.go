@@ -65,7 +65,7 @@ type path struct {
 
 	// formats are the codecs for the wire. The streams touch the memory that int8's
 	// encode and decodeAdd touch, and do nothing else: what those are measured against.
-	formats          [formatCount]blockRuns
+	formats          [formatCountX]blockRuns
 	streamEncode     func(dst []byte, src []float32)
 	streamEncodePast func(dst []byte, src []float32)
 	streamAdd        func(dst []float32, src []byte)

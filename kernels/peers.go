@@ -1,5 +1,7 @@
 package kernels
 
+import "slices"
+
 // Peers moves vectors between devices of one machine, one vector on each, all of one
 // length n. Vector k owns the range Shard(n, len(vectors), k).
 //
@@ -25,9 +27,12 @@ const shardAlign = 64
 // Shard is the range of n values that number k of count owns. The ranges are in order and
 // disjoint and cover all values; the last ones may be shorter, or empty.
 func Shard(n, count, k int) (lo, hi int) {
-	size := blocks(blocks(n, count), shardAlign) * shardAlign
+	size := pieces(pieces(n, count), shardAlign) * shardAlign
 	return min(k*size, n), min((k+1)*size, n)
 }
+
+// chunk returns n values, in s where it has them.
+func chunk(s []float32, n int) []float32 { return slices.Grow(s[:0], n)[:n] }
 
 // HostPeers are the Peers of any devices: every value goes through the host.
 type HostPeers struct {
@@ -75,10 +80,10 @@ func (p *HostPeers) Broadcast(vectors []Buffer) {
 	n := vectors[0].Len()
 	for lo := 0; lo < n; lo += hostPeersChunk {
 		hi := min(lo+hostPeersChunk, n)
-		p.sum = grown(p.sum, hi-lo)
+		p.sum = chunk(p.sum, hi-lo)
 		p.devices[0].Download(p.sum[:hi-lo], vectors[0].Slice(lo, hi))
 		for to := 1; to < len(vectors); to++ {
-			same("peers", "vector", vectors[to].Len(), n)
+			CheckSame("peers", "vector", vectors[to].Len(), n)
 			p.devices[to].Upload(vectors[to].Slice(lo, hi), p.sum[:hi-lo])
 		}
 	}
@@ -88,11 +93,11 @@ func (p *HostPeers) Broadcast(vectors []Buffer) {
 func (p *HostPeers) chunks(vectors []Buffer, f func(k, lo, hi int)) {
 	n := vectors[0].Len()
 	for k, v := range vectors {
-		same("peers", "vector", v.Len(), n)
+		CheckSame("peers", "vector", v.Len(), n)
 		lo, end := Shard(n, len(vectors), k)
 		for ; lo < end; lo += hostPeersChunk {
 			hi := min(lo+hostPeersChunk, end)
-			p.sum, p.other = grown(p.sum, hi-lo), grown(p.other, hi-lo)
+			p.sum, p.other = chunk(p.sum, hi-lo), chunk(p.other, hi-lo)
 			f(k, lo, hi)
 		}
 	}

@@ -27,7 +27,7 @@ func (t *refTokens) Len() int { return len(t.v) }
 func f64(op string, b Buffer) []float64 {
 	r, ok := b.(*refBuffer)
 	if !ok {
-		panicForeign(op, b)
+		PanicForeign(op, b)
 	}
 	return r.v
 }
@@ -35,7 +35,7 @@ func f64(op string, b Buffer) []float64 {
 func refIDs(op string, t Tokens) []int32 {
 	r, ok := t.(*refTokens)
 	if !ok {
-		panicForeign(op, t)
+		PanicForeign(op, t)
 	}
 	return r.v
 }
@@ -48,7 +48,7 @@ func (*Reference) Close() error { return nil }
 
 // Alloc implements Device. The memory is float64.
 func (*Reference) Alloc(n int) (Buffer, error) {
-	if err := checkAlloc("values", n); err != nil {
+	if err := CheckAlloc("values", n); err != nil {
 		return nil, err
 	}
 	return &refBuffer{make([]float64, n)}, nil
@@ -56,7 +56,7 @@ func (*Reference) Alloc(n int) (Buffer, error) {
 
 // AllocTokens implements Device.
 func (*Reference) AllocTokens(n int) (Tokens, error) {
-	if err := checkAlloc("tokens", n); err != nil {
+	if err := CheckAlloc("tokens", n); err != nil {
 		return nil, err
 	}
 	return &refTokens{make([]int32, n)}, nil
@@ -65,7 +65,7 @@ func (*Reference) AllocTokens(n int) (Tokens, error) {
 // Upload implements Device.
 func (*Reference) Upload(dst Buffer, src []float32) {
 	d := f64("upload", dst)
-	same("upload", "src", len(src), len(d))
+	CheckSame("upload", "src", len(src), len(d))
 	for i, x := range src {
 		d[i] = float64(x)
 	}
@@ -74,7 +74,7 @@ func (*Reference) Upload(dst Buffer, src []float32) {
 // Download implements Device. Each value is rounded to float32.
 func (*Reference) Download(dst []float32, src Buffer) {
 	s := f64("download", src)
-	same("download", "dst", len(dst), len(s))
+	CheckSame("download", "dst", len(dst), len(s))
 	for i, x := range s {
 		dst[i] = float32(x)
 	}
@@ -84,21 +84,21 @@ func (*Reference) Download(dst []float32, src Buffer) {
 // smaller than float32 resolves.
 func (*Reference) UploadFloat64(dst Buffer, src []float64) {
 	d := f64("upload", dst)
-	same("upload", "src", len(src), len(d))
+	CheckSame("upload", "src", len(src), len(d))
 	copy(d, src)
 }
 
 // DownloadFloat64 is Download without rounding.
 func (*Reference) DownloadFloat64(dst []float64, src Buffer) {
 	s := f64("download", src)
-	same("download", "dst", len(dst), len(s))
+	CheckSame("download", "dst", len(dst), len(s))
 	copy(dst, s)
 }
 
 // UploadTokens implements Device.
 func (*Reference) UploadTokens(dst Tokens, src []int32) {
 	d := refIDs("upload tokens", dst)
-	same("upload tokens", "src", len(src), len(d))
+	CheckSame("upload tokens", "src", len(src), len(d))
 	copy(d, src)
 }
 
@@ -107,13 +107,13 @@ func (*Reference) Zero(x Buffer) { clear(f64("zero", x)) }
 
 // Copy implements Device.
 func (*Reference) Copy(dst, src Buffer) {
-	same("copy", "src", src.Len(), dst.Len())
+	CheckSame("copy", "src", src.Len(), dst.Len())
 	copy(f64("copy", dst), f64("copy", src))
 }
 
 // Add implements Device.
 func (*Reference) Add(dst, x Buffer) {
-	same("add", "x", x.Len(), dst.Len())
+	CheckSame("add", "x", x.Len(), dst.Len())
 	d, s := f64("add", dst), f64("add", x)
 	for i := range d {
 		d[i] += s[i]
@@ -128,10 +128,6 @@ func (*Reference) Scale(x Buffer, s float32) {
 	}
 }
 
-// sumChunk is the number of values that Sum and SquaredNorm add in the tree of the
-// lanes before the next chunk begins.
-const sumChunk = 4096
-
 // Sum implements Device.
 func (*Reference) Sum(x Buffer) float64 {
 	return refSum(f64("sum", x), func(v float64) float64 { return v })
@@ -144,19 +140,19 @@ func (*Reference) SquaredNorm(x Buffer) float64 {
 
 func refSum(v []float64, term func(float64) float64) float64 {
 	total := 0.0
-	for lo := 0; lo < len(v); lo += sumChunk {
-		var s [lanes]float64
-		for i, x := range v[lo:min(lo+sumChunk, len(v))] {
-			s[i%lanes] += term(x)
+	for lo := 0; lo < len(v); lo += SumChunk {
+		var s [SumLanes]float64
+		for i, x := range v[lo:min(lo+SumChunk, len(v))] {
+			s[i%SumLanes] += term(x)
 		}
-		total += joinLanes64(&s)
+		total += JoinSums(&s)
 	}
 	return total
 }
 
 // AdamW implements Device.
 func (*Reference) AdamW(p, g, m, v Buffer, step AdamWStep) {
-	checkAdamW(p, g, m, v)
+	CheckAdamW(p, g, m, v)
 	pp, gg, mm, vv := f64("adamw", p), f64("adamw", g), f64("adamw", m), f64("adamw", v)
 	lr, beta1, beta2 := float64(step.LR), float64(step.Beta1), float64(step.Beta2)
 	for i := range pp {

@@ -4,7 +4,7 @@ import "math"
 
 // MatMul implements Device.
 func (*Reference) MatMul(c, a, b Buffer, m, n, k int, transA, transB, accumulate bool) {
-	checkMatMul(c, a, b, m, n, k)
+	CheckMatMul(c, a, b, m, n, k)
 	cc, aa, bb := f64("matmul", c), f64("matmul", a), f64("matmul", b)
 	aRow, aCol := k, 1 // strides of op(a)
 	if transA {
@@ -30,7 +30,7 @@ func (*Reference) MatMul(c, a, b Buffer, m, n, k int, transA, transB, accumulate
 
 // RMSNorm implements Device.
 func (*Reference) RMSNorm(out, rstd, x, weight Buffer, rows, width int, eps float32) {
-	checkRMSNorm(out, rstd, x, weight, rows, width)
+	CheckRMSNorm(out, rstd, x, weight, rows, width)
 	o, rs, xx, w := f64("rmsnorm", out), f64("rmsnorm", rstd), f64("rmsnorm", x), f64("rmsnorm", weight)
 	for r := range rows {
 		row := xx[r*width : (r+1)*width]
@@ -48,7 +48,7 @@ func (*Reference) RMSNorm(out, rstd, x, weight Buffer, rows, width int, eps floa
 // RMSNormBackward implements Device. With x̂ = x·rstd and g = dout·weight:
 // dweight += Σ_rows dout·x̂, and dx += rstd·(g − x̂·mean(g·x̂)).
 func (*Reference) RMSNormBackward(dx, dweight, dout, x, weight, rstd Buffer, rows, width int) {
-	checkRMSNormBackward(dx, dweight, dout, x, weight, rstd, rows, width)
+	CheckRMSNormBackward(dx, dweight, dout, x, weight, rstd, rows, width)
 	const op = "rmsnorm backward"
 	dxx, dw, do := f64(op, dx), f64(op, dweight), f64(op, dout)
 	xx, w, rs := f64(op, x), f64(op, weight), f64(op, rstd)
@@ -68,7 +68,7 @@ func (*Reference) RMSNormBackward(dx, dweight, dout, x, weight, rstd Buffer, row
 
 // RoPE implements Device.
 func (*Reference) RoPE(qkv, cos, sin Buffer, s AttentionShape, inverse bool) {
-	checkRoPE(qkv, cos, sin, s)
+	CheckRoPE(qkv, cos, sin, s)
 	v, cc, ss := f64("rope", qkv), f64("rope", cos), f64("rope", sin)
 	half := s.HeadDim / 2
 	sign := 1.0
@@ -91,7 +91,7 @@ func (*Reference) RoPE(qkv, cos, sin Buffer, s AttentionShape, inverse bool) {
 
 // SwiGLU implements Device.
 func (*Reference) SwiGLU(out, gateUp Buffer, rows, width int) {
-	checkSwiGLU(out, gateUp, rows, width)
+	CheckSwiGLU(out, gateUp, rows, width)
 	o, gu := f64("swiglu", out), f64("swiglu", gateUp)
 	for r := range rows {
 		for i := range width {
@@ -104,7 +104,7 @@ func (*Reference) SwiGLU(out, gateUp Buffer, rows, width int) {
 // SwiGLUBackward implements Device. With σ = 1/(1+e^−gate):
 // dgate = dout·up·σ·(1 + gate·(1−σ)), dup = dout·gate·σ.
 func (*Reference) SwiGLUBackward(dgateUp, dout, gateUp Buffer, rows, width int) {
-	checkSwiGLUBackward(dgateUp, dout, gateUp, rows, width)
+	CheckSwiGLUBackward(dgateUp, dout, gateUp, rows, width)
 	const op = "swiglu backward"
 	dgu, do, gu := f64(op, dgateUp), f64(op, dout), f64(op, gateUp)
 	for r := range rows {
@@ -121,7 +121,7 @@ func (*Reference) SwiGLUBackward(dgateUp, dout, gateUp Buffer, rows, width int) 
 // Embedding implements Device.
 func (*Reference) Embedding(out, table Buffer, tokens Tokens, vocab, width int) {
 	ids := refIDs("embedding", tokens)
-	checkEmbedding("embedding", out, table, ids, vocab, width)
+	CheckEmbedding("embedding", out, table, ids, vocab, width)
 	o, t := f64("embedding", out), f64("embedding", table)
 	for r, id := range ids {
 		copy(o[r*width:(r+1)*width], t[int(id)*width:])
@@ -132,7 +132,7 @@ func (*Reference) Embedding(out, table Buffer, tokens Tokens, vocab, width int) 
 func (*Reference) EmbeddingBackward(dtable, dout Buffer, tokens Tokens, vocab, width int) {
 	const op = "embedding backward"
 	ids := refIDs(op, tokens)
-	checkEmbedding(op, dout, dtable, ids, vocab, width)
+	CheckEmbedding(op, dout, dtable, ids, vocab, width)
 	dt, do := f64(op, dtable), f64(op, dout)
 	for r, id := range ids {
 		for i := range width {
@@ -145,7 +145,7 @@ func (*Reference) EmbeddingBackward(dtable, dout Buffer, tokens Tokens, vocab, w
 func (*Reference) CrossEntropy(losses, logits Buffer, targets Tokens, first, rows, vocab int, scale float32) {
 	const op = "cross-entropy"
 	ids := refIDs(op, targets)
-	checkCrossEntropy(losses, logits, ids, first, rows, vocab)
+	CheckCrossEntropy(losses, logits, ids, first, rows, vocab)
 	ls, lg := f64(op, losses), f64(op, logits)
 	for r := range rows {
 		row, target := lg[r*vocab:(r+1)*vocab], ids[first+r]

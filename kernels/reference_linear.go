@@ -12,14 +12,14 @@ func (w *refWeight) Shape() (out, in int) { return w.out, w.in }
 func refWeightOf(op string, w Weight) *refWeight {
 	r, ok := w.(*refWeight)
 	if !ok {
-		panicForeign(op, w)
+		PanicForeign(op, w)
 	}
 	return r
 }
 
 // NewWeight implements Device.
 func (*Reference) NewWeight(params Buffer, out, in int, _ bool) (Weight, error) {
-	if err := checkWeight(params, out, in); err != nil {
+	if err := CheckWeight(params, out, in); err != nil {
 		return nil, err
 	}
 	return &refWeight{&refBuffer{f64("weight", params)[:out*in]}, out, in}, nil
@@ -27,7 +27,7 @@ func (*Reference) NewWeight(params Buffer, out, in int, _ bool) (Weight, error) 
 
 // Linear implements Device.
 func (d *Reference) Linear(y, x Buffer, w Weight, residual Buffer, rows int) {
-	checkLinear("linear", y, x, w, residual, rows)
+	CheckLinear("linear", y, x, w, residual, rows)
 	r := refWeightOf("linear", w)
 	if residual != nil {
 		n := rows * r.out
@@ -41,7 +41,7 @@ func (d *Reference) Project(y, x Buffer, w Weight, rows int) { d.Linear(y, x, w,
 
 // LinearSwiGLU implements Device.
 func (d *Reference) LinearSwiGLU(out, gateUp, x Buffer, w Weight, rows int) {
-	checkLinearSwiGLU(out, gateUp, x, w, rows)
+	CheckLinearSwiGLU(out, gateUp, x, w, rows)
 	d.Linear(gateUp, x, w, nil, rows)
 	n, _ := w.Shape()
 	d.SwiGLU(out, gateUp, rows, n/2)
@@ -49,7 +49,7 @@ func (d *Reference) LinearSwiGLU(out, gateUp, x Buffer, w Weight, rows int) {
 
 // LinearBackward implements Device.
 func (d *Reference) LinearBackward(dx, dy Buffer, w Weight, rows int) {
-	checkLinearBackward(dx, dy, w, rows)
+	CheckLinearBackward(dx, dy, w, rows)
 	r := refWeightOf("linear backward", w)
 	d.MatMul(dx, dy, r.params, rows, r.in, r.out, false, false, false)
 }
@@ -57,6 +57,6 @@ func (d *Reference) LinearBackward(dx, dy Buffer, w Weight, rows int) {
 // UpdateWeight implements Device.
 func (d *Reference) UpdateWeight(w Weight, g, m, v Buffer, step AdamWStep) {
 	r := refWeightOf("update weight", w)
-	checkUpdateWeight(r.params.Len(), g, m, v)
+	CheckUpdateWeight(r.params.Len(), g, m, v)
 	d.AdamW(r.params, g, m, v, step)
 }

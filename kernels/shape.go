@@ -1,19 +1,22 @@
 package kernels
 
+// The checks that every device makes: they panic, as the package comment says, naming the
+// operation and both sizes. ids are the tokens' on the host.
+
 import (
 	"fmt"
 	"math"
 )
 
-// maxAlloc is the number of float32 values, or tokens, above which an Alloc is
+// MaxAlloc is the number of float32 values, or tokens, above which an Alloc is
 // taken for a mistake in a size rather than for a wish: 4 TiB of float32, or what a
 // 32-bit machine can address.
-const maxAlloc = min(1<<40, math.MaxInt/16)
+const MaxAlloc = min(1<<40, math.MaxInt/16)
 
-// checkAlloc returns an error for a size that no device can have.
-func checkAlloc(what string, n int) error {
-	if n < 0 || n > maxAlloc {
-		return fmt.Errorf("kernels: alloc of %d %s: the size must be 0 to %d; check the model's widths and batch", n, what, maxAlloc)
+// CheckAlloc returns an error for a size that no device can have.
+func CheckAlloc(what string, n int) error {
+	if n < 0 || n > MaxAlloc {
+		return fmt.Errorf("kernels: alloc of %d %s: the size must be 0 to %d; check the model's widths and batch", n, what, MaxAlloc)
 	}
 	return nil
 }
@@ -26,8 +29,8 @@ func need(op, operand string, have, want int) {
 	}
 }
 
-// same panics unless two operands have one length.
-func same(op, operand string, have, want int) {
+// CheckSame panics unless two operands have one length.
+func CheckSame(op, operand string, have, want int) {
 	if have != want {
 		panicShape(op, operand, have, want)
 	}
@@ -44,11 +47,13 @@ func panicShape(op, operand string, have, want int) {
 	panic(fmt.Sprintf("kernels: %s: %s has %d values, the shape needs %d", op, operand, have, want))
 }
 
-func panicForeign(op string, have any) {
+// PanicForeign panics because have, an operand of op, belongs to another device.
+func PanicForeign(op string, have any) {
 	panic(fmt.Sprintf("kernels: %s: operand of type %T belongs to another device", op, have))
 }
 
-func checkMatMul(c, a, b Buffer, m, n, k int) {
+// CheckMatMul is the check of MatMul.
+func CheckMatMul(c, a, b Buffer, m, n, k int) {
 	dim("matmul", "m", m)
 	dim("matmul", "n", n)
 	dim("matmul", "k", k)
@@ -57,7 +62,8 @@ func checkMatMul(c, a, b Buffer, m, n, k int) {
 	need("matmul", "b", b.Len(), k*n)
 }
 
-func checkRMSNorm(out, rstd, x, weight Buffer, rows, width int) {
+// CheckRMSNorm is the check of RMSNorm.
+func CheckRMSNorm(out, rstd, x, weight Buffer, rows, width int) {
 	dim("rmsnorm", "rows", rows)
 	dim("rmsnorm", "width", width)
 	need("rmsnorm", "out", out.Len(), rows*width)
@@ -66,7 +72,8 @@ func checkRMSNorm(out, rstd, x, weight Buffer, rows, width int) {
 	need("rmsnorm", "weight", weight.Len(), width)
 }
 
-func checkRMSNormBackward(dx, dweight, dout, x, weight, rstd Buffer, rows, width int) {
+// CheckRMSNormBackward is the check of RMSNormBackward.
+func CheckRMSNormBackward(dx, dweight, dout, x, weight, rstd Buffer, rows, width int) {
 	dim("rmsnorm backward", "rows", rows)
 	dim("rmsnorm backward", "width", width)
 	need("rmsnorm backward", "dx", dx.Len(), rows*width)
@@ -89,7 +96,8 @@ func checkHeads(op string, s AttentionShape) {
 	}
 }
 
-func checkRoPE(qkv, cos, sin Buffer, s AttentionShape) {
+// CheckRoPE is the check of RoPE.
+func CheckRoPE(qkv, cos, sin Buffer, s AttentionShape) {
 	checkHeads("rope", s)
 	if s.HeadDim%2 != 0 {
 		panic(fmt.Sprintf("kernels: rope: head dimension is %d, want an even number", s.HeadDim))
@@ -99,14 +107,16 @@ func checkRoPE(qkv, cos, sin Buffer, s AttentionShape) {
 	need("rope", "sin", sin.Len(), s.Seq*s.HeadDim/2)
 }
 
-func checkAttention(out, lse, qkv Buffer, s AttentionShape) {
+// CheckAttention is the check of Attention.
+func CheckAttention(out, lse, qkv Buffer, s AttentionShape) {
 	checkHeads("attention", s)
 	need("attention", "out", out.Len(), s.Rows()*s.OutWidth())
 	need("attention", "lse", lse.Len(), s.Rows()*s.Heads)
 	need("attention", "qkv", qkv.Len(), s.Rows()*s.QKVWidth())
 }
 
-func checkAttentionBackward(dqkv, delta, dout, out, lse, qkv Buffer, s AttentionShape) {
+// CheckAttentionBackward is the check of AttentionBackward.
+func CheckAttentionBackward(dqkv, delta, dout, out, lse, qkv Buffer, s AttentionShape) {
 	const op = "attention backward"
 	checkHeads(op, s)
 	need(op, "dqkv", dqkv.Len(), s.Rows()*s.QKVWidth())
@@ -117,14 +127,16 @@ func checkAttentionBackward(dqkv, delta, dout, out, lse, qkv Buffer, s Attention
 	need(op, "qkv", qkv.Len(), s.Rows()*s.QKVWidth())
 }
 
-func checkSwiGLU(out, gateUp Buffer, rows, width int) {
+// CheckSwiGLU is the check of SwiGLU.
+func CheckSwiGLU(out, gateUp Buffer, rows, width int) {
 	dim("swiglu", "rows", rows)
 	dim("swiglu", "width", width)
 	need("swiglu", "out", out.Len(), rows*width)
 	need("swiglu", "gateUp", gateUp.Len(), 2*rows*width)
 }
 
-func checkSwiGLUBackward(dgateUp, dout, gateUp Buffer, rows, width int) {
+// CheckSwiGLUBackward is the check of SwiGLUBackward.
+func CheckSwiGLUBackward(dgateUp, dout, gateUp Buffer, rows, width int) {
 	dim("swiglu backward", "rows", rows)
 	dim("swiglu backward", "width", width)
 	need("swiglu backward", "dgateUp", dgateUp.Len(), 2*rows*width)
@@ -132,9 +144,9 @@ func checkSwiGLUBackward(dgateUp, dout, gateUp Buffer, rows, width int) {
 	need("swiglu backward", "gateUp", gateUp.Len(), 2*rows*width)
 }
 
-// checkEmbedding also refuses an id outside the vocabulary, here on the caller's
+// CheckEmbedding also refuses an id outside the vocabulary, here on the caller's
 // goroutine, where a panic names the caller.
-func checkEmbedding(op string, rows, table Buffer, ids []int32, vocab, width int) {
+func CheckEmbedding(op string, rows, table Buffer, ids []int32, vocab, width int) {
 	dim(op, "vocab", vocab)
 	dim(op, "width", width)
 	need(op, "rows", rows.Len(), len(ids)*width)
@@ -146,7 +158,8 @@ func checkEmbedding(op string, rows, table Buffer, ids []int32, vocab, width int
 	}
 }
 
-func checkCrossEntropy(losses, logits Buffer, targets []int32, first, rows, vocab int) {
+// CheckCrossEntropy is the check of CrossEntropy.
+func CheckCrossEntropy(losses, logits Buffer, targets []int32, first, rows, vocab int) {
 	const op = "cross-entropy"
 	dim(op, "first", first)
 	dim(op, "rows", rows)
@@ -161,21 +174,24 @@ func checkCrossEntropy(losses, logits Buffer, targets []int32, first, rows, voca
 	}
 }
 
-func checkAdamW(p, g, m, v Buffer) {
-	same("adamw", "g", g.Len(), p.Len())
-	same("adamw", "m", m.Len(), p.Len())
-	same("adamw", "v", v.Len(), p.Len())
+// CheckAdamW is the check of AdamW.
+func CheckAdamW(p, g, m, v Buffer) {
+	CheckSame("adamw", "g", g.Len(), p.Len())
+	CheckSame("adamw", "m", m.Len(), p.Len())
+	CheckSame("adamw", "v", v.Len(), p.Len())
 }
 
-func checkAxpby(dst, x, y, z Buffer) {
-	same("axpby", "x", x.Len(), dst.Len())
-	same("axpby", "y", y.Len(), dst.Len())
+// CheckAxpby is the check of Axpby, and of AxpbSum where z is not nil.
+func CheckAxpby(dst, x, y, z Buffer) {
+	CheckSame("axpby", "x", x.Len(), dst.Len())
+	CheckSame("axpby", "y", y.Len(), dst.Len())
 	if z != nil {
-		same("axpby", "z", z.Len(), dst.Len())
+		CheckSame("axpby", "z", z.Len(), dst.Len())
 	}
 }
 
-func checkLinear(op string, y, x Buffer, w Weight, residual Buffer, rows int) {
+// CheckLinear is the check of Linear.
+func CheckLinear(op string, y, x Buffer, w Weight, residual Buffer, rows int) {
 	dim(op, "rows", rows)
 	out, in := w.Shape()
 	need(op, "y", y.Len(), rows*out)
@@ -185,9 +201,10 @@ func checkLinear(op string, y, x Buffer, w Weight, residual Buffer, rows int) {
 	}
 }
 
-func checkLinearSwiGLU(out, gateUp, x Buffer, w Weight, rows int) {
+// CheckLinearSwiGLU is the check of LinearSwiGLU.
+func CheckLinearSwiGLU(out, gateUp, x Buffer, w Weight, rows int) {
 	const op = "linear swiglu"
-	checkLinear(op, gateUp, x, w, nil, rows)
+	CheckLinear(op, gateUp, x, w, nil, rows)
 	n, _ := w.Shape()
 	if n%2 != 0 {
 		panic(fmt.Sprintf("kernels: %s: the weight has %d outputs, want an even number", op, n))
@@ -195,7 +212,8 @@ func checkLinearSwiGLU(out, gateUp, x Buffer, w Weight, rows int) {
 	need(op, "out", out.Len(), rows*n/2)
 }
 
-func checkLinearBackward(dx, dy Buffer, w Weight, rows int) {
+// CheckLinearBackward is the check of LinearBackward.
+func CheckLinearBackward(dx, dy Buffer, w Weight, rows int) {
 	const op = "linear backward"
 	dim(op, "rows", rows)
 	out, in := w.Shape()
@@ -203,19 +221,23 @@ func checkLinearBackward(dx, dy Buffer, w Weight, rows int) {
 	need(op, "dy", dy.Len(), rows*out)
 }
 
-func checkUpdateWeight(n int, g, m, v Buffer) {
+// CheckUpdateWeight is the check of UpdateWeight on n parameters.
+func CheckUpdateWeight(n int, g, m, v Buffer) {
 	const op = "update weight"
-	same(op, "g", g.Len(), n)
-	same(op, "m", m.Len(), n)
-	same(op, "v", v.Len(), n)
+	CheckSame(op, "g", g.Len(), n)
+	CheckSame(op, "m", m.Len(), n)
+	CheckSame(op, "v", v.Len(), n)
 }
 
-// checkWeight returns an error for sizes that no weight has, and panics when the
+// CheckWeight returns an error for sizes that no weight has, and panics when the
 // parameters do not fit them.
-func checkWeight(params Buffer, out, in int) error {
+func CheckWeight(params Buffer, out, in int) error {
 	if out < 1 || in < 1 {
 		return fmt.Errorf("kernels: weight of %d outputs and %d inputs: want 1 or more of each", out, in)
 	}
 	need("weight", "params", params.Len(), out*in)
 	return nil
 }
+
+// pieces is the number of pieces that n items make when each has size of them.
+func pieces(n, size int) int { return (n + size - 1) / size }

@@ -13,7 +13,7 @@ type swigluJob struct {
 
 // SwiGLU implements Device.
 func (d *CPU) SwiGLU(out, gateUp Buffer, rows, width int) {
-	checkSwiGLU(out, gateUp, rows, width)
+	CheckSwiGLU(out, gateUp, rows, width)
 	d.swiglu = swigluJob{d.path, d.written("swiglu", out), f32("swiglu", gateUp), nil, rows, width}
 	d.run(&d.swiglu, blocks(rows, swigluBlock))
 }
@@ -21,7 +21,7 @@ func (d *CPU) SwiGLU(out, gateUp Buffer, rows, width int) {
 // SwiGLUBackward implements Device. It computes what [Reference.SwiGLUBackward]
 // states.
 func (d *CPU) SwiGLUBackward(dgateUp, dout, gateUp Buffer, rows, width int) {
-	checkSwiGLUBackward(dgateUp, dout, gateUp, rows, width)
+	CheckSwiGLUBackward(dgateUp, dout, gateUp, rows, width)
 	const op = "swiglu backward"
 	d.swiglu = swigluJob{d.path, d.written(op, dgateUp), f32(op, gateUp), f32(op, dout), rows, width}
 	d.run(&d.swiglu, blocks(rows, swigluBlock))

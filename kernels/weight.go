@@ -14,27 +14,16 @@ type cpuWeight struct {
 // Shape implements Weight.
 func (w *cpuWeight) Shape() (out, in int) { return w.out, w.in }
 
-// WeightBytes is the most memory that NewWeight takes on a CPU of any kind, besides
-// the parameters.
-func WeightBytes(out, in int, trained bool) int64 {
-	up := func(n int) int64 { return int64(blocks(n, slab)) * slab }
-	n := 4 * max(up(out)*int64(in), up(out)*up(in)/2)
-	if trained {
-		n += 4 * max(int64(out)*up(in), up(out)*up(in)/2)
-	}
-	return n
-}
-
 // NewWeight implements Device. It takes a copy of the parameters, two to train, in
 // bf16 half as large.
 func (d *CPU) NewWeight(params Buffer, out, in int, trained bool) (Weight, error) {
-	if err := checkWeight(params, out, in); err != nil {
+	if err := CheckWeight(params, out, in); err != nil {
 		return nil, err
 	}
 	p := packing{d.path, d.half}
 	b, ok := params.(*cpuBuffer)
 	if !ok {
-		panicForeign("weight", params)
+		PanicForeign("weight", params)
 	}
 	w := &cpuWeight{buffer: b, params: b.v[:out*in], out: out, in: in, stale: true}
 	w.forward = floats(p.packed(out, in))
@@ -69,7 +58,7 @@ func (d *CPU) written(op string, b Buffer) []float32 {
 func (d *CPU) weight(op string, w Weight) *cpuWeight {
 	c, ok := w.(*cpuWeight)
 	if !ok {
-		panicForeign(op, w)
+		PanicForeign(op, w)
 	}
 	if c.stale {
 		d.repack(c, nil)
@@ -125,9 +114,9 @@ func (d *CPU) UpdateWeight(w Weight, g, m, v Buffer, step AdamWStep) {
 	const op = "update weight"
 	c, ok := w.(*cpuWeight)
 	if !ok {
-		panicForeign(op, w)
+		PanicForeign(op, w)
 	}
-	checkUpdateWeight(len(c.params), g, m, v)
+	CheckUpdateWeight(len(c.params), g, m, v)
 	d.adamw = adamwJob{d.path, nil, f32(op, g), d.written(op, m), d.written(op, v), step.constants()}
 	d.written(op, c.buffer)
 	d.repack(c, &d.adamw)
@@ -136,7 +125,7 @@ func (d *CPU) UpdateWeight(w Weight, g, m, v Buffer, step AdamWStep) {
 // Linear implements Device.
 func (d *CPU) Linear(y, x Buffer, w Weight, residual Buffer, rows int) {
 	const op = "linear"
-	checkLinear(op, y, x, w, residual, rows)
+	CheckLinear(op, y, x, w, residual, rows)
 	c := d.weight(op, w)
 	j := &d.matmul
 	j.c, j.a, j.m, j.n, j.k = d.written(op, y), f32(op, x), rows, c.out, c.in
@@ -154,7 +143,7 @@ func (d *CPU) Project(y, x Buffer, w Weight, rows int) { d.Linear(y, x, w, nil, 
 // LinearSwiGLU implements Device.
 func (d *CPU) LinearSwiGLU(out, gateUp, x Buffer, w Weight, rows int) {
 	const op = "linear swiglu"
-	checkLinearSwiGLU(out, gateUp, x, w, rows)
+	CheckLinearSwiGLU(out, gateUp, x, w, rows)
 	c := d.weight(op, w)
 	j := &d.matmul
 	j.c, j.a, j.m, j.n, j.k = d.written(op, gateUp), f32(op, x), rows, c.out, c.in
@@ -168,7 +157,7 @@ func (d *CPU) LinearSwiGLU(out, gateUp, x Buffer, w Weight, rows int) {
 // LinearBackward implements Device.
 func (d *CPU) LinearBackward(dx, dy Buffer, w Weight, rows int) {
 	const op = "linear backward"
-	checkLinearBackward(dx, dy, w, rows)
+	CheckLinearBackward(dx, dy, w, rows)
 	c := d.weight(op, w)
 	j := &d.matmul
 	j.c, j.a, j.m, j.n, j.k = d.written(op, dx), f32(op, dy), rows, c.in, c.out

@@ -50,7 +50,7 @@ func (b *buffer) Slice(lo, hi int) kernels.Buffer {
 func (d *Device) of(op string, b kernels.Buffer) *buffer {
 	c, ok := b.(*buffer)
 	if !ok || c.d != d {
-		kernels.CheckForeign(op, b)
+		kernels.PanicForeign(op, b)
 	}
 	return c
 }

@@ -33,7 +33,7 @@ func (d *Device) NewWeight(params kernels.Buffer, out, in int, _ bool) (kernels.
 func (d *Device) weightOf(op string, w kernels.Weight) *weight {
 	c, ok := w.(*weight)
 	if !ok || c.params.d != d {
-		kernels.CheckForeign(op, w)
+		kernels.PanicForeign(op, w)
 	}
 	return c
 }
@@ -87,7 +87,7 @@ func (d *Device) MatMul(c, a, b kernels.Buffer, m, n, k int, transA, transB, acc
 func (d *Device) Linear(y, x kernels.Buffer, w kernels.Weight, residual kernels.Buffer, rows int) {
 	const op = "linear"
 	c := d.weightOf(op, w)
-	kernels.CheckLinear(y, x, w, residual, rows)
+	kernels.CheckLinear("linear", y, x, w, residual, rows)
 	p := product{a: x, b: c.params, m: rows, n: c.out, k: c.in, transB: true}
 	if residual != nil {
 		p.add = d.read(op, residual, rows*c.out, floats)
@@ -99,7 +99,7 @@ func (d *Device) Linear(y, x kernels.Buffer, w kernels.Weight, residual kernels.
 func (d *Device) Project(y, x kernels.Buffer, w kernels.Weight, rows int) {
 	const op = "project"
 	c := d.weightOf(op, w)
-	kernels.CheckLinear(y, x, w, nil, rows)
+	kernels.CheckLinear("linear", y, x, w, nil, rows)
 	p := product{a: x, b: c.params, m: rows, n: c.out, k: c.in, transB: true}
 	d.multiply(op, &p, func() { p.to(d.result(op, y, rows*c.out)) })
 }

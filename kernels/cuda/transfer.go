@@ -150,7 +150,7 @@ func (t *tokens) Len() int { return len(t.ids) }
 func (d *Device) idsOf(op string, t kernels.Tokens) *tokens {
 	c, ok := t.(*tokens)
 	if !ok || c.d != d {
-		kernels.CheckForeign(op, t)
+		kernels.PanicForeign(op, t)
 	}
 	return c
 }
