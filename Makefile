@@ -38,9 +38,9 @@ bench:
 
 # The committed assembly is what its generator writes.
 asm:
-	go generate ./kernels
+	go generate ./kernels/cpu
 	git diff --exit-code kernels
-	go test -C kernels/_asm ./...
+	go test -C kernels/cpu/_asm ./...
 
 # The kernels on processors that this machine is not, emulated by qemu-user: NEON, AVX2
 # without AVX-512, and neither. Each run names the paths it must find. /proc/cpuinfo
@@ -48,11 +48,11 @@ asm:
 EMULATE = CGO_ENABLED=0 GOOS=linux GOAMD64=v1 go test -short -count 1 -exec
 HASWELL = qemu-x86_64 -cpu Haswell-noTSX,-pcid,-x2apic,-tsc-deadline,-invpcid
 emulate:
-	GOARCH=arm64 LOCO_REQUIRE_PATHS='NEON,Go with FMA,plain Go' $(EMULATE) qemu-aarch64 ./kernels
+	GOARCH=arm64 LOCO_REQUIRE_PATHS='NEON,Go with FMA,plain Go' $(EMULATE) qemu-aarch64 ./kernels ./kernels/cpu ./kernels/reference
 	GOARCH=amd64 LOCO_REQUIRE_PATHS='AVX2,plain Go' $(EMULATE) '$(HASWELL)' \
-		-run 'RequirePaths|Agree|Greatest|Turn|TestSameBits' ./kernels
+		-run 'RequirePaths|Agree|Greatest|Turn|TestSameBits' ./kernels/cpu
 	GOARCH=amd64 LOCO_REQUIRE_PATHS='plain Go' $(EMULATE) 'qemu-x86_64 -cpu Nehalem' \
-		-run 'RequirePaths|TestSameBits|StepBits|Fuse|Exp|Log' ./kernels
+		-run 'RequirePaths|TestSameBits|StepBits|Fuse|Exp|Log' ./kernels/cpu
 
 lint:
 	test -z "$$(gofmt -l .)"

@@ -24,8 +24,10 @@ const (
 // ending allows everything below. Tests are exempt. A package that is missing here
 // fails the test: adding one is a design decision.
 var allowed = map[string][]string{
-	"kernels":            {"golang.org/x/sys/cpu"},
-	"kernels/kerneltest": {"loco/kernels"},
+	"kernels":            {},
+	"kernels/cpu":        {"loco/kernels", "golang.org/x/sys/cpu"},
+	"kernels/reference":  {"loco/kernels"},
+	"kernels/kerneltest": {"loco/kernels", "loco/kernels/reference"},
 	"kernels/cuda":       {"loco/kernels", "loco/kernels/cuda/driver", "loco/kernels/cuda/ptx"},
 	// One GPU through cu, for kernels/cuda alone; late binds the driver's library at run time.
 	"kernels/cuda/driver":      {"loco/kernels/cuda/driver/late", "gorgonia.org/cu"},
@@ -35,11 +37,11 @@ var allowed = map[string][]string{
 	"optim":                    {"loco/kernels"},
 	"trainer/data":             {"loco/checkpoint/atomicfile"},
 	"trainer/model":            {"loco/kernels"},
-	"trainer":                  {"loco/gossip/exchange", "loco/trainer/data", "loco/trainer/model", "loco/optim", "loco/kernels"},
+	"trainer":                  {"loco/gossip/exchange", "loco/trainer/data", "loco/trainer/model", "loco/optim", "loco/kernels", "loco/kernels/cpu"}, // cpu: the host's mirror
 	// Above what it measures, below the command; the benchmarks of kernels use it as a test may.
-	"cmd/loco/bench":  {"loco/kernels", "loco/optim", "loco/trainer/model"},
+	"cmd/loco/bench":  {"loco/kernels", "loco/kernels/cpu", "loco/optim", "loco/trainer/model"},
 	"gossip/exchange": {},                                                                                                                         // the nouns that trainer and gossip share
-	"gossip/codec":    {"loco/kernels"},                                                                                                           // its loops, which have assembly
+	"gossip/codec":    {"loco/kernels", "loco/kernels/cpu"},                                                                                       // its loops, which have assembly
 	"gossip":          {"loco/mesh", "loco/gossip/exchange", "loco/kernels", "loco/gossip/codec", "loco/gossip/protocol", "loco/gossip/transfer"}, // kernels: the digest
 	"gossip/transfer": {"loco/mesh", "loco/mesh/wire", "loco/gossip/exchange"},                                                                    // a mesh's IDs
 	"gossip/protocol": {"loco/mesh", "loco/mesh/wire", "loco/gossip/exchange", "loco/gossip/codec"},                                               // a mesh's members, a codec's block
@@ -68,20 +70,22 @@ var allowed = map[string][]string{
 	"worker": {"loco/gossip", "loco/gossip/exchange", "loco/mesh", "loco/trainer"}, // over any mesh: no file, no TOML, no TCP, no Prometheus
 	"worker/process": {
 		"loco/worker", "loco/worker/config", "loco/trainer", "loco/trainer/data", "loco/trainer/model", "loco/optim", "loco/checkpoint", "loco/checkpoint/atomicfile",
-		"loco/gossip", "loco/gossip/codec", "loco/gossip/exchange", "loco/mesh", "loco/mesh/p2p", "loco/kernels", "loco/kernels/cuda", "loco/kernels/cuda/driver",
+		"loco/gossip", "loco/gossip/codec", "loco/gossip/exchange", "loco/mesh", "loco/mesh/p2p", "loco/kernels", "loco/kernels/cpu", "loco/kernels/cuda", "loco/kernels/cuda/driver",
 		"github.com/prometheus/client_golang/...", "golang.org/x/sys/windows",
 	},
 	"cmd/loco": {
-		"loco/cmd/loco/bench", "loco/cmd/loco/compare", "loco/worker", "loco/worker/config", "loco/worker/process", "loco/trainer", "loco/trainer/data", "loco/checkpoint", "loco/kernels", "loco/gossip/protosim",
+		"loco/cmd/loco/bench", "loco/cmd/loco/compare", "loco/worker", "loco/worker/config", "loco/worker/process", "loco/trainer", "loco/trainer/data", "loco/checkpoint", "loco/kernels", "loco/kernels/cpu", "loco/gossip/protosim",
 		"github.com/alecthomas/kong", "github.com/vbauerster/mpb/v8/...", "golang.org/x/term",
 	},
 }
 
 // Pure packages are given round, seed and time as arguments, so that a run replays.
 var pure = map[string][]string{
-	"kernels":      {"net", "os", "math/rand", "math/rand/v2"}, // its thread pool may use time
-	"optim":        {"time", "net", "os", "math/rand", "math/rand/v2"},
-	"gossip/codec": {"time", "net", "os", "math/rand", "math/rand/v2"},
+	"kernels":           {"time", "net", "os", "math/rand", "math/rand/v2"},
+	"kernels/cpu":       {"net", "os", "math/rand", "math/rand/v2"}, // its thread pool may use time
+	"kernels/reference": {"time", "net", "os", "math/rand", "math/rand/v2"},
+	"optim":             {"time", "net", "os", "math/rand", "math/rand/v2"},
+	"gossip/codec":      {"time", "net", "os", "math/rand", "math/rand/v2"},
 	// It is given times and never asks for one: TestProtocolAsksNoClock.
 	"gossip/protosim": {"net", "os", "context", "sync"},
 	"gossip/protocol": {"net", "os", "context", "sync", "math/rand", "math/rand/v2"},

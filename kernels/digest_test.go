@@ -5,11 +5,12 @@ import (
 	"testing"
 
 	"loco/kernels"
+	"loco/kernels/cpu"
 )
 
 // A digest is the hash of the leaves' hashes, at any length, and a device's leaves give it.
 func TestDigestIsTheHashOfTheLeavesHashes(t *testing.T) {
-	d, err := kernels.NewCPU(2, kernels.FP32)
+	d, err := cpu.New(2, kernels.FP32)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"loco/kernels"
+	"loco/kernels/cpu"
 )
 
 func TestShardsCoverAllValuesOnce(t *testing.T) {
@@ -38,7 +39,7 @@ func TestHostPeersSum(t *testing.T) {
 func hostPeersSum(t *testing.T, n, count int) {
 	devices, vectors, host := make([]kernels.Device, count), make([]kernels.Buffer, count), make([][]float32, count)
 	for k := range count {
-		d, err := kernels.NewCPU(1, kernels.FP32)
+		d, err := cpu.New(1, kernels.FP32)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -86,7 +87,7 @@ func TestHostPeersBroadcast(t *testing.T) {
 			want[i] = math.Float32frombits(uint32(i)*2654435769 + 7)
 		}
 		for k := range 3 {
-			d, err := kernels.NewCPU(1, kernels.FP32)
+			d, err := cpu.New(1, kernels.FP32)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -5,12 +5,13 @@ import (
 	"testing"
 
 	"loco/kernels"
+	"loco/kernels/reference"
 )
 
 // Reference: Loshchilov & Hutter, arXiv 1711.05101, Algorithm 2, on one parameter
 // by hand: three steps with clipping and decoupled decay.
 func TestAdamWOnADevice(t *testing.T) {
-	dev := kernels.NewReference()
+	dev := reference.New()
 	defer dev.Close()
 	alloc := func(x float32) kernels.Buffer {
 		b, err := dev.Alloc(1)

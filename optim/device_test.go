@@ -1,10 +1,13 @@
 package optim
 
-import "loco/kernels"
+import (
+	"loco/kernels"
+	"loco/kernels/cpu"
+)
 
 // onDevice puts vectors on a device, does something with them, and takes them back.
-func onDevice(do func(d *kernels.CPU, x []kernels.Buffer), vectors ...[]float32) {
-	d, err := kernels.NewCPU(1, kernels.FP32)
+func onDevice(do func(d *cpu.Device, x []kernels.Buffer), vectors ...[]float32) {
+	d, err := cpu.New(1, kernels.FP32)
 	if err != nil {
 		panic(err)
 	}
@@ -24,25 +27,25 @@ func onDevice(do func(d *kernels.CPU, x []kernels.Buffer), vectors ...[]float32)
 }
 
 func stepNesterov(o Nesterov, slow, b, delta []float32) {
-	onDevice(func(d *kernels.CPU, x []kernels.Buffer) { o.Step(d, x[0], x[1], x[2]) }, slow, b, delta)
+	onDevice(func(d *cpu.Device, x []kernels.Buffer) { o.Step(d, x[0], x[1], x[2]) }, slow, b, delta)
 }
 
 func stepNoLoCo(o NoLoCo, slow, momentum, meanDelta, meanSlow []float32) {
-	onDevice(func(d *kernels.CPU, x []kernels.Buffer) { o.Step(d, x[0], x[1], x[2], x[3]) }, slow, momentum, meanDelta, meanSlow)
+	onDevice(func(d *cpu.Device, x []kernels.Buffer) { o.Step(d, x[0], x[1], x[2], x[3]) }, slow, momentum, meanDelta, meanSlow)
 }
 
 func stepFast(o NoLoCo, slow, momentum, meanFast []float32) {
-	onDevice(func(d *kernels.CPU, x []kernels.Buffer) { o.StepFast(d, x[0], x[1], x[2]) }, slow, momentum, meanFast)
+	onDevice(func(d *cpu.Device, x []kernels.Buffer) { o.StepFast(d, x[0], x[1], x[2]) }, slow, momentum, meanFast)
 }
 
 func pseudoGradient(delta, slow, fast []float32) {
-	onDevice(func(d *kernels.CPU, x []kernels.Buffer) { PseudoGradient(d, x[0], x[1], x[2]) }, delta, slow, fast)
+	onDevice(func(d *cpu.Device, x []kernels.Buffer) { PseudoGradient(d, x[0], x[1], x[2]) }, delta, slow, fast)
 }
 
 func progress(delta, slow, fast []float32) {
-	onDevice(func(d *kernels.CPU, x []kernels.Buffer) { Progress(d, x[0], x[1], x[2]) }, delta, slow, fast)
+	onDevice(func(d *cpu.Device, x []kernels.Buffer) { Progress(d, x[0], x[1], x[2]) }, delta, slow, fast)
 }
 
 func rebase(fast, from, to []float32) {
-	onDevice(func(d *kernels.CPU, x []kernels.Buffer) { Rebase(d, x[0], x[1], x[2]) }, fast, from, to)
+	onDevice(func(d *cpu.Device, x []kernels.Buffer) { Rebase(d, x[0], x[1], x[2]) }, fast, from, to)
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"loco/kernels"
+	"loco/kernels/cpu"
 )
 
 // BenchmarkOuterStep takes the outer steps of a model of 2²⁴ parameters.
@@ -26,7 +27,7 @@ func BenchmarkOuterStep(b *testing.B) {
 	} {
 		for _, threads := range []int{1, 2} {
 			b.Run(fmt.Sprintf("%s/threads=%d", s.name, threads), func(b *testing.B) {
-				d, err := kernels.NewCPU(threads, kernels.FP32)
+				d, err := cpu.New(threads, kernels.FP32)
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"loco/kernels"
+	"loco/kernels/cpu"
 )
 
 // The outer steps in one expression a value, each operation rounded to float32. Checkpoints
@@ -111,7 +112,7 @@ func TestOuterStepsKeepTheirBits(t *testing.T) {
 			got = append(got, wideValues(n, uint64(i+1)))
 			want = append(want, slices.Clone(got[i]))
 		}
-		onDevice(func(d *kernels.CPU, x []kernels.Buffer) { s.device(d, x) }, got...)
+		onDevice(func(d *cpu.Device, x []kernels.Buffer) { s.device(d, x) }, got...)
 		s.plain(want)
 		for k := range want {
 			for i := range want[k] {

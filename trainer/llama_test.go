@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"loco/kernels"
+	"loco/kernels/cpu"
 	"loco/optim"
 	"loco/trainer/data"
 	"loco/trainer/model"
@@ -30,7 +31,7 @@ func learner(t *testing.T, devices int) *Llama {
 	var replicas []Replica
 	var all []kernels.Device
 	for range devices {
-		d, err := kernels.NewCPU(1, kernels.FP32)
+		d, err := cpu.New(1, kernels.FP32)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,12 +11,13 @@ import (
 
 	"loco/gossip/exchange"
 	"loco/kernels"
+	"loco/kernels/cpu"
 )
 
 // remote is a CPU whose memory the host cannot look into, as a GPU's. It counts the values
 // that cross one by one.
 type remote struct {
-	*kernels.CPU
+	*cpu.Device
 	crossed int
 }
 
@@ -28,42 +29,42 @@ func (b remoteBuffer) Slice(lo, hi int) kernels.Buffer { return remoteBuffer{b.B
 func near(b kernels.Buffer) kernels.Buffer { return b.(remoteBuffer).Buffer }
 
 func (d *remote) Alloc(n int) (kernels.Buffer, error) {
-	b, err := d.CPU.Alloc(n)
+	b, err := d.Device.Alloc(n)
 	return remoteBuffer{b}, err
 }
 
 func (d *remote) Upload(dst kernels.Buffer, src []float32) {
 	d.crossed += len(src)
-	d.CPU.Upload(near(dst), src)
+	d.Device.Upload(near(dst), src)
 }
 
 func (d *remote) Download(dst []float32, src kernels.Buffer) {
 	d.crossed += len(dst)
-	d.CPU.Download(dst, near(src))
+	d.Device.Download(dst, near(src))
 }
 
-func (d *remote) Zero(x kernels.Buffer)                { d.CPU.Zero(near(x)) }
-func (d *remote) Copy(dst, src kernels.Buffer)         { d.CPU.Copy(near(dst), near(src)) }
-func (d *remote) SquaredNorm(x kernels.Buffer) float64 { return d.CPU.SquaredNorm(near(x)) }
-func (d *remote) Hash(dst []byte, x kernels.Buffer)    { d.CPU.Hash(dst, near(x)) }
+func (d *remote) Zero(x kernels.Buffer)                { d.Device.Zero(near(x)) }
+func (d *remote) Copy(dst, src kernels.Buffer)         { d.Device.Copy(near(dst), near(src)) }
+func (d *remote) SquaredNorm(x kernels.Buffer) float64 { return d.Device.SquaredNorm(near(x)) }
+func (d *remote) Hash(dst []byte, x kernels.Buffer)    { d.Device.Hash(dst, near(x)) }
 func (d *remote) Axpby(dst kernels.Buffer, a float32, x kernels.Buffer, b float32, y kernels.Buffer) {
-	d.CPU.Axpby(near(dst), a, near(x), b, near(y))
+	d.Device.Axpby(near(dst), a, near(x), b, near(y))
 }
 
 func (d *remote) AxpbSum(dst kernels.Buffer, a float32, x kernels.Buffer, b float32, y kernels.Buffer, c float32, z kernels.Buffer) {
-	d.CPU.AxpbSum(near(dst), a, near(x), b, near(y), c, near(z))
+	d.Device.AxpbSum(near(dst), a, near(x), b, near(y), c, near(z))
 }
 
 func (d *remote) Encode(dst []byte, f kernels.Format, src kernels.Buffer) int {
-	return d.CPU.Encode(dst, f, near(src))
+	return d.Device.Encode(dst, f, near(src))
 }
 
 func (d *remote) Decode(dst kernels.Buffer, f kernels.Format, src []byte) {
-	d.CPU.Decode(near(dst), f, src)
+	d.Device.Decode(near(dst), f, src)
 }
 
 func (d *remote) DecodeAdd(dst kernels.Buffer, f kernels.Format, src []byte, weight float32) {
-	d.CPU.DecodeAdd(near(dst), f, src, weight)
+	d.Device.DecodeAdd(near(dst), f, src, weight)
 }
 
 // onDevice is a quadratic on a remote.
@@ -75,11 +76,11 @@ type onDevice struct {
 
 func newOnDevice(t *testing.T, q *quadratic) *onDevice {
 	t.Helper()
-	cpu, err := kernels.NewCPU(1, kernels.FP32)
+	cpu, err := cpu.New(1, kernels.FP32)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &onDevice{quadratic: q, device: &remote{CPU: cpu}}
+	l := &onDevice{quadratic: q, device: &remote{Device: cpu}}
 	for _, x := range []struct {
 		to   *kernels.Buffer
 		from *[]float32

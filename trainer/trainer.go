@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"loco/kernels"
+	"loco/kernels/cpu"
 )
 
 // Config is what the loops need to know. Counts of rounds are of the configured
@@ -155,7 +156,7 @@ func New(cfg Config, learner Learner, hooks Hooks) (*Trainer, error) {
 // place takes memory for the vectors and makes φ the learner's present parameters.
 func (t *Trainer) place() (err error) {
 	if t.cfg.Host == nil {
-		if t.cfg.Host, err = kernels.NewCPU(1, kernels.FP32); err != nil {
+		if t.cfg.Host, err = cpu.New(1, kernels.FP32); err != nil {
 			return fmt.Errorf("trainer: %w", err)
 		}
 	}

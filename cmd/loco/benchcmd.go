@@ -10,6 +10,7 @@ import (
 
 	"loco/cmd/loco/bench"
 	"loco/kernels"
+	"loco/kernels/cpu"
 	"loco/trainer"
 	"loco/worker/process"
 )
@@ -58,7 +59,7 @@ func (c *benchKernels) run(ctx context.Context, w io.Writer) error {
 	case c.Parameters < 1 || c.Parameters > benchParametersMax:
 		return process.Usage(fmt.Errorf("--parameters %d: allowed are 1 to %d", c.Parameters, benchParametersMax))
 	}
-	d, err := kernels.NewCPU(c.Threads, kernels.Precision(c.Precision))
+	d, err := cpu.New(c.Threads, kernels.Precision(c.Precision))
 	if err != nil {
 		return process.Usage(fmt.Errorf("--threads %d --precision %s: %w", c.Threads, c.Precision, err))
 	}

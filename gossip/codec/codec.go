@@ -93,6 +93,7 @@ import (
 	"strings"
 
 	"loco/kernels"
+	"loco/kernels/cpu"
 )
 
 // Block is the number of values that share a scale, and the alignment at which a
@@ -158,7 +159,7 @@ func (f format) appendEncode(dst []byte, src []float32) ([]byte, error) {
 	at := len(dst)
 	n := f.layout.EncodedLen(len(src))
 	dst = slices.Grow(dst, n)[:at+n]
-	if i := f.layout.Encode(dst[at:], src); i < len(src) {
+	if i := cpu.Encode(f.layout, dst[at:], src); i < len(src) {
 		i += notFinite(src[i:])
 		return dst[:at], fmt.Errorf("codec %s: value %d of %d is %v: only finite values are encoded", f.name, i, len(src), src[i])
 	}
@@ -169,7 +170,7 @@ func (f format) check(n int, src []byte) error {
 	if want := f.layout.EncodedLen(n); len(src) != want {
 		return fmt.Errorf("codec %s: %d bytes for %d values, want %d", f.name, len(src), n, want)
 	}
-	if b := f.layout.Check(n, src); b >= 0 {
+	if b := cpu.Check(f.layout, n, src); b >= 0 {
 		lo, hi := b*Block, min((b+1)*Block, n)
 		return f.unsound(b, n, src[f.layout.EncodedLen(lo):f.layout.EncodedLen(hi)])
 	}
@@ -180,7 +181,7 @@ func (f format) decode(dst []float32, src []byte) error {
 	if err := f.check(len(dst), src); err != nil {
 		return err
 	}
-	f.layout.Decode(dst, src)
+	cpu.Decode(f.layout, dst, src)
 	return nil
 }
 
@@ -188,7 +189,7 @@ func (f format) decodeAdd(dst []float32, src []byte, weight float32) error {
 	if err := f.check(len(dst), src); err != nil {
 		return err
 	}
-	f.layout.DecodeAdd(dst, src, weight)
+	cpu.DecodeAdd(f.layout, dst, src, weight)
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"loco/kernels"
+	"loco/kernels/cpu"
 	"loco/kernels/cuda/driver"
 	"loco/kernels/kerneltest"
 	"loco/trainer/model"
@@ -118,7 +119,7 @@ func TestParity(t *testing.T) {
 // parity prints a row for each way to multiply.
 func parity(t *testing.T, name string, fp32, bf16 float64, losses func(kernels.Device) []float64) {
 	t.Helper()
-	cpu, err := kernels.NewCPU(0, kernels.FP32)
+	cpu, err := cpu.New(0, kernels.FP32)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"loco/kernels"
+	"loco/kernels/cpu"
 	"loco/kernels/kerneltest"
 )
 
@@ -50,7 +51,7 @@ func TestConformanceBF16WithBlas(t *testing.T) {
 // Products of floats are the chains that kernels.Device describes, so they have the CPU's bits,
 // and so has AdamW.
 func TestFP32HasTheCPUsBits(t *testing.T) {
-	cpu, err := kernels.NewCPU(1, kernels.FP32)
+	cpu, err := cpu.New(1, kernels.FP32)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"loco/kernels"
+	"loco/kernels/cpu"
 	"loco/trainer/model"
 )
 
@@ -64,7 +65,7 @@ const (
 
 func TestTrainingFollowsTheCPU(t *testing.T) {
 	const steps = 20
-	cpu, err := kernels.NewCPU(1, kernels.FP32)
+	cpu, err := cpu.New(1, kernels.FP32)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +153,7 @@ func TestMemoryIsWhatIsTaken(t *testing.T) {
 // length.
 func TestLogitsFollowTheCPU(t *testing.T) {
 	cfg := tiny()
-	cpu, err := kernels.NewCPU(1, kernels.FP32)
+	cpu, err := cpu.New(1, kernels.FP32)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"loco/kernels"
+	"loco/kernels/reference"
 )
 
 func attentionCases(r rounding) []opCase {
@@ -73,7 +74,7 @@ func attentionBackwardCase(r rounding, s kernels.AttentionShape) opCase {
 }
 
 func referenceAttention(s kernels.AttentionShape, qkv []float32) (out, lse []float32) {
-	ref := kernels.NewReference()
+	ref := reference.New()
 	out, lse = make([]float32, s.Rows()*s.OutWidth()), make([]float32, s.Rows()*s.Heads)
 	buffers := make([]kernels.Buffer, 3)
 	for i, n := range []int{len(out), len(lse), len(qkv)} {

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"loco/kernels"
+	"loco/kernels/reference"
 )
 
 // u is the unit roundoff of float32: one operation errs by at most u relatively.
@@ -198,7 +199,7 @@ func after(t testing.TB, d kernels.Device, c opCase) ([]float32, arena) {
 // exact runs the case on the reference and returns its operands before and after.
 func exact(t testing.TB, c opCase) (in, out [][]float64) {
 	t.Helper()
-	ref := kernels.NewReference()
+	ref := reference.New()
 	a := newArena(t, ref, c)
 	c.run(ref, a.views, a.tokens)
 	for i, o := range c.operands {

@@ -6,12 +6,14 @@ import (
 	"testing"
 
 	"loco/kernels"
+	"loco/kernels/cpu"
+	"loco/kernels/reference"
 )
 
 // devices are the reference and the CPU at one thread and at two.
 func devices(t testing.TB) map[string]kernels.Device {
 	t.Helper()
-	all := map[string]kernels.Device{"reference": kernels.NewReference()}
+	all := map[string]kernels.Device{"reference": reference.New()}
 	for threads := 1; threads <= 2; threads++ {
 		all[fmt.Sprintf("cpu%d", threads)] = newCPU(t, threads)
 	}
@@ -20,7 +22,7 @@ func devices(t testing.TB) map[string]kernels.Device {
 
 func newCPU(t testing.TB, threads int) kernels.Device {
 	t.Helper()
-	dev, err := kernels.NewCPU(threads, kernels.FP32)
+	dev, err := cpu.New(threads, kernels.FP32)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,12 +8,13 @@ import (
 	"testing"
 
 	"loco/kernels"
+	"loco/kernels/reference"
 )
 
 // newInference returns a model of small with perturbed weights.
 func newInference(t testing.TB, cfg Config) *Model {
 	t.Helper()
-	dev := kernels.NewReference()
+	dev := reference.New()
 	m, err := NewInference(dev, cfg, 1)
 	if err != nil {
 		t.Fatal(err)
@@ -164,7 +165,7 @@ func TestGenerateRefusesBadArguments(t *testing.T) {
 func Example() {
 	cfg := Default()
 	cfg.Layers, cfg.Width, cfg.FFN, cfg.Context = 1, 32, 64, 16
-	dev := kernels.NewReference()
+	dev := reference.New()
 	m, err := New(dev, cfg, 1)
 	if err != nil {
 		fmt.Println(err)

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"loco/kernels"
+	"loco/kernels/cpu"
+	"loco/kernels/reference"
 )
 
 // small is a model in which every kind of tensor has its own shape: two query
@@ -74,7 +76,7 @@ func TestGradientIsTheSlopeOfTheLoss(t *testing.T) {
 		targets[3] = -1 // one position is left out
 		scale := float32(1) / 8
 
-		dev := kernels.NewReference()
+		dev := reference.New()
 		m := newTrained(t, dev, cfg, batch, params)
 		m.ZeroGrad()
 		m.Accumulate(inputs, targets, scale)
@@ -184,7 +186,7 @@ func TestHeadWorksInChunks(t *testing.T) {
 	cfg := small(true)
 	cfg.Context = 1400 // chunks of 2048 and 752 rows
 	cfg.Layers, cfg.Width, cfg.Heads, cfg.KVHeads = 1, 2, 1, 1
-	dev := kernels.NewReference()
+	dev := reference.New()
 	params := cfg.Init(1)
 	inputs, targets := batchOf(cfg, 2, 2)
 	m := newTrained(t, dev, cfg, 2, params)
@@ -212,7 +214,7 @@ func TestLossAtStartIsThatOfAGuess(t *testing.T) {
 	for _, tied := range []bool{true, false} {
 		cfg := Default()
 		cfg.Tied, cfg.Layers, cfg.Context = tied, 2, 32
-		dev := kernels.NewReference()
+		dev := reference.New()
 		m, err := NewInference(dev, cfg, 2)
 		if err != nil {
 			t.Fatal(err)
@@ -228,7 +230,7 @@ func TestLossAtStartIsThatOfAGuess(t *testing.T) {
 
 func TestUpdateDecaysMatricesOnly(t *testing.T) {
 	cfg := small(false)
-	dev := kernels.NewReference()
+	dev := reference.New()
 	params := perturbed(cfg, 9)
 	m := newTrained(t, dev, cfg, 1, params)
 	m.ZeroGrad() // with a gradient of 0 decay is all that moves
@@ -251,7 +253,7 @@ func TestMemoryIsWhatIsAllocated(t *testing.T) {
 	for _, checkpoint := range []bool{false, true} {
 		cfg := small(true)
 		cfg.Layers, cfg.Checkpoint = 5, checkpoint
-		dev := &counting{Reference: kernels.NewReference()}
+		dev := &counting{Device: reference.New()}
 		if _, err := New(dev, cfg, 3); err != nil {
 			t.Fatal(err)
 		}
@@ -281,7 +283,7 @@ func exceptPacked(m Memory) int64 { return m.Total() - m.Packed }
 func TestMemoryCoversTheCPU(t *testing.T) {
 	for _, tied := range []bool{true, false} {
 		cfg := small(tied)
-		dev, err := kernels.NewCPU(1, kernels.FP32)
+		dev, err := cpu.New(1, kernels.FP32)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -300,7 +302,7 @@ func TestMemoryCoversTheCPU(t *testing.T) {
 
 // counting counts the values that a model allocates, and fails after limit.
 type counting struct {
-	*kernels.Reference
+	*reference.Device
 	values, limit int64
 }
 
@@ -309,12 +311,12 @@ func (c *counting) Alloc(n int) (kernels.Buffer, error) {
 	if c.limit > 0 && c.values > c.limit {
 		return nil, errNoMemory
 	}
-	return c.Reference.Alloc(n)
+	return c.Device.Alloc(n)
 }
 
 func (c *counting) AllocTokens(n int) (kernels.Tokens, error) {
 	c.values += int64(n)
-	return c.Reference.AllocTokens(n)
+	return c.Device.AllocTokens(n)
 }
 
 type noMemory struct{}
@@ -326,7 +328,7 @@ var errNoMemory = noMemory{}
 func TestNewReportsADeviceThatIsFull(t *testing.T) {
 	cfg := small(true)
 	for _, limit := range []int64{1, int64(cfg.Parameters()), int64(4*cfg.Parameters() + 100)} {
-		_, err := New(&counting{Reference: kernels.NewReference(), limit: limit}, cfg, 1)
+		_, err := New(&counting{Device: reference.New(), limit: limit}, cfg, 1)
 		if err == nil || !strings.Contains(err.Error(), "no memory") {
 			t.Errorf("limit %d: error %v", limit, err)
 		}

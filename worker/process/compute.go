@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"loco/kernels"
+	"loco/kernels/cpu"
 	"loco/kernels/cuda"
 	"loco/kernels/cuda/driver"
 	"loco/trainer"
@@ -80,7 +81,7 @@ func openCompute(in config.Inner, number int) (*compute, error) {
 }
 
 func openCPU(in config.Inner, why string) (*compute, error) {
-	d, err := kernels.NewCPU(in.Threads, kernels.Precision(in.Precision))
+	d, err := cpu.New(in.Threads, kernels.Precision(in.Precision))
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +99,7 @@ func openGPUs(in config.Inner, list []driver.Info, numbers []int) (*compute, err
 			return nil, list[at].Reason
 		}
 	}
-	host, err := kernels.NewCPU(in.Threads, kernels.FP32)
+	host, err := cpu.New(in.Threads, kernels.FP32)
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +167,7 @@ func ShowDevices(w io.Writer) error {
 	for _, d := range list {
 		fmt.Fprintln(w, d)
 	}
-	d, err := kernels.NewCPU(0, kernels.Auto)
+	d, err := cpu.New(0, kernels.Auto)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"loco/checkpoint"
 	"loco/kernels"
+	"loco/kernels/cpu"
 	"loco/trainer"
 	"loco/trainer/data"
 	"loco/trainer/model"
@@ -60,7 +61,7 @@ func evaluationDevice(in config.Inner) (kernels.Device, error) {
 	in.Threads, in.Devices = 0, nil
 	c, err := openCompute(in, 0)
 	if err != nil {
-		return kernels.NewCPU(0, kernels.Auto)
+		return cpu.New(0, kernels.Auto)
 	}
 	return c.devices[0], nil
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"loco/kernels"
+	"loco/kernels/cpu"
 	"loco/trainer/model"
 )
 
@@ -25,9 +26,9 @@ func tiny() Sizes {
 	}
 }
 
-func newCPU(t *testing.T, threads int) *kernels.CPU {
+func newCPU(t *testing.T, threads int) *cpu.Device {
 	t.Helper()
-	d, err := kernels.NewCPU(threads, kernels.FP32)
+	d, err := cpu.New(threads, kernels.FP32)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,16 +225,16 @@ func TestMedian(t *testing.T) {
 
 // TestWhy reads what is said of the path on machines of three kinds.
 func TestWhy(t *testing.T) {
-	wide := kernels.Choice{Path: "wide", Needs: []string{"A", "B"}, Missing: []string{"B"}}
-	narrow := kernels.Choice{Path: "narrow", Needs: []string{"A"}}
+	wide := cpu.Choice{Path: "wide", Needs: []string{"A", "B"}, Missing: []string{"B"}}
+	narrow := cpu.Choice{Path: "narrow", Needs: []string{"A"}}
 	for _, c := range []struct {
 		path    string
-		choices []kernels.Choice
+		choices []cpu.Choice
 		want    string
 	}{
-		{"narrow", []kernels.Choice{narrow}, "narrow, which needs A; there is no faster one"},
-		{"narrow", []kernels.Choice{wide, narrow}, "narrow, which needs A; wide is faster and lacks B"},
-		{"plain", []kernels.Choice{narrow, {Path: "plain"}}, "plain; narrow is there and was not chosen"},
+		{"narrow", []cpu.Choice{narrow}, "narrow, which needs A; there is no faster one"},
+		{"narrow", []cpu.Choice{wide, narrow}, "narrow, which needs A; wide is faster and lacks B"},
+		{"plain", []cpu.Choice{narrow, {Path: "plain"}}, "plain; narrow is there and was not chosen"},
 	} {
 		if got := (Machine{Path: c.path, Choices: c.choices}).why(); got != c.want {
 			t.Errorf("got %q, want %q", got, c.want)

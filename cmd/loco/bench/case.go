@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"loco/kernels"
+	"loco/kernels/cpu"
 )
 
 // A Case is one operation at one shape.
@@ -41,14 +42,14 @@ const (
 )
 
 // fma is the limit of fused multiply-adds on float32 registers, on all threads.
-func fma() Limit { return arithmetic("FMA", (*kernels.CPU).FusedMultiplyAdds) }
+func fma() Limit { return arithmetic("FMA", (*cpu.Device).FusedMultiplyAdds) }
 
 // multiplications is the limit of what MatMul multiplies with, on all threads: fused
 // multiply-adds, or in bf16 products of pairs or tiles.
-func multiplications() Limit { return arithmetic("multiply", (*kernels.CPU).Multiplications) }
+func multiplications() Limit { return arithmetic("multiply", (*cpu.Device).Multiplications) }
 
 // arithmetic is the limit of what loop does, which returns its operations.
-func arithmetic(name string, loop func(d *kernels.CPU, tasks, turns int) float64) Limit {
+func arithmetic(name string, loop func(d *cpu.Device, tasks, turns int) float64) Limit {
 	return Limit{name, gigaflops, func(b *Bench) ([]func(), float64, error) {
 		// Tasks of about 20 µs, so many that the start of a thread that slept, which may
 		// take as long as several of them, is no part of the limit.
@@ -60,7 +61,7 @@ func arithmetic(name string, loop func(d *kernels.CPU, tasks, turns int) float64
 
 // memory is the limit of reading and writing bytes of memory in a mix. What is only
 // written goes through the caches or past them, whichever is faster at its size.
-func memory(mix kernels.Mix, bytes int64) Limit {
+func memory(mix cpu.Mix, bytes int64) Limit {
 	return Limit{"memory " + mixName(mix), gigabytes, func(b *Bench) ([]func(), float64, error) {
 		s := b.streams
 		if err := s.Cut(mix, bytes); err != nil {
@@ -75,7 +76,7 @@ func memory(mix kernels.Mix, bytes int64) Limit {
 }
 
 // mixName is a mix in short: r read, u updated where they are, w written only.
-func mixName(m kernels.Mix) string {
+func mixName(m cpu.Mix) string {
 	name := ""
 	for _, part := range []struct {
 		arrays int

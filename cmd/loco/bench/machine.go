@@ -4,21 +4,22 @@ import (
 	"runtime"
 
 	"loco/kernels"
+	"loco/kernels/cpu"
 )
 
 // Machine is what computes, why so, and its limits. Rates are medians.
 type Machine struct {
-	OS       string           `json:"os"`
-	Arch     string           `json:"arch"`
-	CPUs     int              `json:"cpus"` // that this process may use
-	Threads  int              `json:"threads"`
-	Go       string           `json:"go"`
-	Path     string           `json:"path"`
-	Features []string         `json:"features"` // of the processor, of those that matter
-	Choices  []kernels.Choice `json:"choices"`  // paths, the fastest first
+	OS       string       `json:"os"`
+	Arch     string       `json:"arch"`
+	CPUs     int          `json:"cpus"` // that this process may use
+	Threads  int          `json:"threads"`
+	Go       string       `json:"go"`
+	Path     string       `json:"path"`
+	Features []string     `json:"features"` // of the processor, of those that matter
+	Choices  []cpu.Choice `json:"choices"`  // paths, the fastest first
 	// Precision is what matrices are multiplied in, Halves the ways to multiply bf16.
-	Precision string           `json:"precision"`
-	Halves    []kernels.Choice `json:"bf16_choices"`
+	Precision string       `json:"precision"`
+	Halves    []cpu.Choice `json:"bf16_choices"`
 	// Fused multiply-adds on float32 in GFLOP/s; nothing where the path is Go.
 	FMAOne float64 `json:"fma_1_thread,omitempty"`
 	FMAAll float64 `json:"fma_all_threads,omitempty"`
@@ -47,8 +48,8 @@ func inspect(b *Bench, cases []Case) (Machine, error) {
 	d := b.cpu
 	m := Machine{
 		OS: runtime.GOOS, Arch: runtime.GOARCH, CPUs: runtime.NumCPU(), Threads: d.Threads(), Go: runtime.Version(),
-		Path: d.Path(), Features: kernels.Features(), Choices: kernels.Choices(),
-		Precision: d.Precision(), Halves: kernels.PrecisionChoices(),
+		Path: d.Path(), Features: cpu.Features(), Choices: cpu.Choices(),
+		Precision: d.Precision(), Halves: cpu.PrecisionChoices(),
 	}
 	const turns = 1 << 20 // of the loop of multiply-adds, a few milliseconds
 	one, err := b.limit(Limit{Prepare: func(*Bench) ([]func(), float64, error) {
@@ -83,11 +84,11 @@ func inspect(b *Bench, cases []Case) (Machine, error) {
 	m.Memory = &Memory{Bytes: bytes}
 	for _, l := range []struct {
 		rate *float64
-		mix  kernels.Mix
+		mix  cpu.Mix
 	}{
-		{&m.Memory.Read, kernels.Mix{Read: 1}},
-		{&m.Memory.Copy, kernels.Mix{Read: 1, Write: 1}},
-		{&m.Memory.Update, kernels.Mix{Update: 1}},
+		{&m.Memory.Read, cpu.Mix{Read: 1}},
+		{&m.Memory.Copy, cpu.Mix{Read: 1, Write: 1}},
+		{&m.Memory.Update, cpu.Mix{Update: 1}},
 	} {
 		t, err := b.limit(memory(l.mix, bytes))
 		if err != nil {

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"loco/kernels"
+	"loco/kernels/cpu"
 )
 
 // sample is the least time of one sample: short enough to sit beside its limit, long
@@ -50,12 +50,12 @@ type timed struct {
 
 // Bench is a device to measure. Only one Measurement may be at work on it.
 type Bench struct {
-	cpu     *kernels.CPU
-	streams *kernels.Streams // memory of the limits
+	cpu     *cpu.Device
+	streams *cpu.Streams // memory of the limits
 }
 
 // New returns a bench for a device, which the caller closes.
-func New(d *kernels.CPU) *Bench { return &Bench{d, d.NewStreams()} }
+func New(d *cpu.Device) *Bench { return &Bench{d, d.NewStreams()} }
 
 // Prepare sets a case up, and runs it and its limit until their calls have found
 // their memory.

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"loco/kernels"
+	"loco/kernels/cpu"
 )
 
 // Options say what to run and how long.
@@ -102,7 +102,7 @@ func expect(c Case, flops float64) float64 {
 
 // productRate is the rate of a product of matrices that fit the cache, in
 // floating-point operations a second.
-func productRate(d *kernels.CPU) (float64, error) {
+func productRate(d *cpu.Device) (float64, error) {
 	const n = 192
 	c := productCase("matmul forward", "", n, n, n, false, true, false)
 	call, err := c.Setup(d)

@@ -6,7 +6,7 @@ import (
 	"runtime"
 	"time"
 
-	"loco/kernels"
+	"loco/kernels/cpu"
 )
 
 // Report is all that a run found.
@@ -20,7 +20,7 @@ type Report struct {
 // Run measures the cases that opt picks, one after another. head is called when the
 // machine is known, row after each case; both may be nil. A context that ends stops the
 // run after the round under way, with the context's error.
-func Run(ctx context.Context, d *kernels.CPU, cases []Case, opt Options, head func(Machine), row func(Result)) (Report, error) {
+func Run(ctx context.Context, d *cpu.Device, cases []Case, opt Options, head func(Machine), row func(Result)) (Report, error) {
 	start := time.Now()
 	b := New(d)
 	var report Report

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"loco/kernels"
+	"loco/kernels/cpu"
 )
 
 // Write writes what computes, why so, and its limits.
@@ -32,7 +32,7 @@ func (m Machine) Write(w io.Writer) {
 
 // why says which path runs, and what those before it would need.
 func (m Machine) why() string {
-	at := slices.IndexFunc(m.Choices, func(c kernels.Choice) bool { return c.Path == m.Path })
+	at := slices.IndexFunc(m.Choices, func(c cpu.Choice) bool { return c.Path == m.Path })
 	if at < 0 {
 		return m.Path
 	}
@@ -48,7 +48,7 @@ func (m Machine) why() string {
 
 // whyPrecision says what products are multiplied in, and what bf16 would need.
 func (m Machine) whyPrecision() string {
-	at := slices.IndexFunc(m.Halves, func(c kernels.Choice) bool { return m.Precision == "bf16 by "+c.Path })
+	at := slices.IndexFunc(m.Halves, func(c cpu.Choice) bool { return m.Precision == "bf16 by "+c.Path })
 	switch {
 	case at < 0 && len(m.Halves) == 0:
 		return m.Precision + "; bf16 is not built for " + m.Arch + " or without assembly"
@@ -59,7 +59,7 @@ func (m Machine) whyPrecision() string {
 }
 
 // faster says why each of the choices before the one that runs does not.
-func faster(choices []kernels.Choice) string {
+func faster(choices []cpu.Choice) string {
 	s := ""
 	for _, c := range choices {
 		if len(c.Missing) == 0 {

@@ -1,8 +1,0 @@
-//go:build !amd64 || noasm
-
-package kernels
-
-// halves returns the ways to multiply bf16 values that this machine has: none.
-func halves() []*half { return nil }
-
-func halfChoices() []Choice { return nil }

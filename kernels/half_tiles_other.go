@@ -1,6 +1,0 @@
-//go:build amd64 && !noasm && !linux
-
-package kernels
-
-// allowTiles asks the system for AMX's registers: only Linux is known to give them.
-func allowTiles() bool { return false }
