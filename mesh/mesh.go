@@ -46,6 +46,7 @@ func (s State) String() string {
 // Status is what a member says about itself in every heartbeat.
 type Status struct {
 	Worker int  // the worker's number in the run, unique among live members
+	Lane   int  // 0 to LaneMax: see [Lane]
 	Ready  bool // holds the run's state: Alive rather than Joining
 	Begun  bool // has begun to train, so the run is under way
 	Done   bool // has finished the run's last round

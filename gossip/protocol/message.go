@@ -239,7 +239,7 @@ func (r reader) group() group {
 	var g group
 	r.Each("member", n, func(i int) {
 		m := GroupMember{Worker: r.worker("worker"), Weight: r.weight()}
-		flags := r.Flags("flags", 2)
+		flags := r.Flags("flags", 3)
 		m.has, m.voter, m.ID = flags&1 != 0, flags&2 != 0, r.id("ID")
 		if i > 0 && m.Worker <= g.members[i-1].Worker {
 			r.Fail("worker", "%d follows %d, want them ascending", m.Worker, g.members[i-1].Worker)

@@ -50,8 +50,7 @@ type Config struct {
 	// Canonical is what RunID is the hash of: sorted lines "key=value", at most
 	// 64 KiB in all. A worker of another run is shown the lines that differ.
 	Canonical []string
-	// Worker is this worker's number in the run, or negative to take the lowest that
-	// no live member has.
+	// Worker is this worker's number in the run.
 	Worker int
 
 	// The times by which members are found suspect or dead. A node sends about 2 KB for
@@ -94,7 +93,6 @@ type Network interface {
 func Default() Config {
 	return Config{
 		Listen: []string{"/ip4/127.0.0.1/tcp/0"}, // reachable from this machine alone until asked otherwise
-		Worker: -1,
 		Config: swim.Config{
 			Heartbeat:        time.Second,      // tens of members: about 100 KB/s
 			ProbeEvery:       time.Second,      // a cut cable is noticed in two
@@ -129,8 +127,8 @@ func (c Config) Validate() error {
 			bad("canonical configuration line %q: want key=value", line)
 		}
 	}
-	if c.Worker > maxWorker {
-		bad("worker %d: at most %d", c.Worker, maxWorker)
+	if c.Worker < 0 || c.Worker > maxWorker {
+		bad("worker %d: want 0 to %d", c.Worker, maxWorker)
 	}
 	if len(c.Listen) == 0 {
 		bad("no address to listen on: want at least one, such as /ip4/0.0.0.0/tcp/0")

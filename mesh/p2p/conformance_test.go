@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,6 +21,7 @@ const testRun = "0123456789abcdef0123456789abcdef"
 func testConfig(t *testing.T) Config {
 	c := Default()
 	c.RunID = testRun
+	c.Worker = nextNumber(t)
 	c.Canonical = []string{"model.layers=2", "sync.strategy=diloco"}
 	c.Heartbeat = 100 * time.Millisecond
 	c.SuspectAfter = 3 * time.Second
@@ -27,6 +30,18 @@ func testConfig(t *testing.T) Config {
 	c.RedialMax = 500 * time.Millisecond
 	c.Logger = slog.New(slog.NewTextHandler(testWriter{t}, nil))
 	return c
+}
+
+// numbers are the next worker's of each test that runs.
+var numbers sync.Map
+
+// nextNumber counts a test's workers from 0.
+func nextNumber(t *testing.T) int {
+	next, old := numbers.LoadOrStore(t, new(atomic.Int64))
+	if !old {
+		t.Cleanup(func() { numbers.Delete(t) })
+	}
+	return int(next.(*atomic.Int64).Add(1)) - 1
 }
 
 type testWriter struct{ t *testing.T }
@@ -59,7 +74,7 @@ func testPeers(t *testing.T, n int, config func(i int) Config, kill func(i int, 
 	now := make([]*Mesh, n) // the newest process of each
 	begin := func(i int) *Mesh {
 		c := config(i)
-		c.IdentityFile = filepath.Join(dir, fmt.Sprint("identity-", i))
+		c.Worker, c.IdentityFile = i, filepath.Join(dir, fmt.Sprint("identity-", i))
 		for k, m := range now {
 			if k != i && m != nil && !m.isEnded() {
 				c.Bootstrap = append(c.Bootstrap, m.Addrs()...)

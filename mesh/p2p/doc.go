@@ -9,17 +9,15 @@
 // until then its streams wait, and they are reset if it does not pass.
 //
 //	dialer                               listener
-//	Hello (run, claim of a number)  ->
+//	Hello (run, own number)         ->
 //	                                <-   Hello (run, own number, members known)
 //	Config, if the runs differ      ->
 //	                                <-   Config; both sides close the connection
 //	                                <-   Verdict (accepted, or who has the number)
 //	Verdict (accepted)              ->   the dialer is a member
 //
-// A worker number belongs to one live member. A worker told to find a number
-// itself starts with 0 and takes the next free one each time it is refused; when
-// two such workers meet, the one that joined last, or else the one with the larger
-// ID, moves.
+// A worker number belongs to one live member. A joiner whose number another has is told
+// so by its New. Of two that join at the same time with one number the smaller ID has it.
 //
 // # Liveness
 //
@@ -44,32 +42,33 @@
 // (uint32), type (uint8: 1 Hello, 2 Config, 3 Verdict), payload. Numbers of types,
 // flags and codes are never used again for another meaning.
 //
-// Heartbeat, the payload of a gossip message, which gossipsub signs; at most 2,631
+// Heartbeat, the payload of a gossip message, which gossipsub signs; at most 2,633
 // bytes:
 //
 //	offset  bytes  field
-//	0       1      version, 2
-//	1       1      flags: 1 ready, 2 done, 4 left, 8 movable (number may change), 16 begun
+//	0       1      version, 3
+//	1       1      flags: 1 ready, 2 done, 4 left, 16 begun; others are refused
 //	2       4      worker, below 2^20
-//	6       8      life: orders two processes of one identity
-//	14      4      refutations of this life: with it the incarnation
-//	18      8      sequence: orders the heartbeats of one life
-//	26      8      round
-//	34      8      step
-//	42      8      tokens
-//	50      1      number of addresses, at most 10
-//	51             addresses: texts of at most 256 bytes, length uint16
+//	6       2      lane, 0 for everybody's
+//	8       8      life: orders two processes of one identity
+//	16      4      refutations of this life: with it the incarnation
+//	20      8      sequence: orders the heartbeats of one life
+//	28      8      round
+//	36      8      step
+//	44      8      tokens
+//	52      1      number of addresses, at most 10
+//	53             addresses: texts of at most 256 bytes, length uint16
 //
 // Hello, at most 128 KiB:
 //
 //	0       4      magic "loco"
-//	4       2      version of loco's protocols, 2
+//	4       2      version of loco's protocols, 3; what follows is of this version
 //	6       1      settled: 1 once its own joining is over
 //	7              run ID, a text of at most 128 hex digits
 //	               length of the heartbeat (uint16), heartbeat
 //	               number of members (uint16), at most 1,024, each:
-//	                 ID (text), worker (uint32), number of addresses (uint8, at
-//	                 most 10), addresses as in a heartbeat
+//	                 ID (text), number of addresses (uint8, at most 10), addresses as
+//	                 in a heartbeat
 //
 // Config, at most 64 KiB: the canonical configuration, lines "key=value" joined by
 // line feeds.
@@ -77,7 +76,7 @@
 // Verdict, at most 1 KiB:
 //
 //	0       1      code: 0 accepted, 1 the number is taken, 2 refused
-//	1       4      worker: the taken number, or with code 0 the sender's number
+//	1       4      worker: the number that is taken, or 0
 //	5              by: ID of the member that has it (text)
 //	               reason (text, length uint16)
 //

@@ -60,5 +60,5 @@ type WorkerTakenError struct {
 }
 
 func (e *WorkerTakenError) Error() string {
-	return fmt.Sprintf("p2p: worker number %d is taken by live member %s: choose another, or leave the choice to the mesh", e.Worker, e.By)
+	return fmt.Sprintf("p2p: worker number %d is taken by live member %s: give this worker another", e.Worker, e.By)
 }

@@ -8,8 +8,7 @@ import (
 	"loco/mesh/p2p"
 )
 
-// Two workers of one run on one machine: the second joins through the first and
-// gets the next number.
+// Two workers of one run on one machine: the second joins through the first.
 func Example() {
 	config := p2p.Default()
 	config.RunID = "5ca1ab1e5ca1ab1e" // the hash of the run's configuration
@@ -19,7 +18,7 @@ func Example() {
 	}
 	defer first.Close()
 
-	config.Bootstrap = first.Addrs()
+	config.Worker, config.Bootstrap = 1, first.Addrs()
 	second, err := p2p.New(context.Background(), config)
 	if err != nil {
 		log.Fatal(err)

@@ -114,39 +114,8 @@ func (m *Mesh) heartbeat(from peer.ID, beat Heartbeat) {
 	m.mu.Lock()
 	outcome := m.members.Heartbeat(id, beat, m.now())
 	m.note()
-	if outcome == swim.Applied && beat.Status.Worker == m.members.Self().Status.Worker && !beat.Left {
-		other := claim{id: id, settled: true, movable: beat.Movable, ready: beat.Status.Ready}
-		if loser, ok := yields(m.ownClaim(), other); ok && loser == m.id {
-			m.move(nil)
-		}
-	}
 	m.mu.Unlock()
 	if outcome == swim.Unreached {
 		m.seek(peer.AddrInfo{ID: from, Addrs: parseAddrs(beat.Addrs)})
 	}
-}
-
-// ownClaim is this worker's side of a dispute over its number. m.mu is held.
-func (m *Mesh) ownClaim() claim {
-	self := m.members.Self()
-	return claim{id: m.id, settled: m.settled, movable: self.Movable, ready: self.Status.Ready}
-}
-
-// move takes the next free number that is not in taken and tells the others. m.mu
-// is held.
-func (m *Mesh) move(taken map[int]bool) {
-	s := m.members.Self().Status
-	skip := map[int]bool{s.Worker: true}
-	for w := range taken {
-		skip[w] = true
-	}
-	for w := range m.reserved {
-		skip[w] = true
-	}
-	from := s.Worker
-	s.Worker = m.members.Free(skip)
-	m.log.Info("worker number moved", "from", from, "to", s.Worker)
-	m.members.Announce(s)
-	m.note()
-	m.beatSoon()
 }

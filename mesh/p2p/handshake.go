@@ -31,77 +31,46 @@ type reservation struct {
 func (m *Mesh) greet(ctx context.Context, to peer.ID) error {
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.HelloTimeout)
 	defer cancel()
-	for {
-		claimed, taken, err := m.greetOnce(ctx, to)
-		var full *WorkerTakenError
-		if !errors.As(err, &full) || !m.moveFrom(claimed, taken) {
-			return err
-		}
-	}
-}
-
-// moveFrom takes another number if this worker still has the claimed one and may
-// move. It reports whether to ask again.
-func (m *Mesh) moveFrom(claimed int, taken map[int]bool) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.ownClaim().rank() == 0 {
-		return false
-	}
-	if m.members.Self().Status.Worker == claimed {
-		m.move(taken)
-	}
-	return true
-}
-
-// greetOnce is one hello. It returns the number it claimed, and those that the peer
-// says are taken.
-func (m *Mesh) greetOnce(ctx context.Context, to peer.ID) (claimed int, taken map[int]bool, err error) {
 	s, err := m.openRaw(ctx, to, helloProtocol)
 	if err != nil {
-		return 0, nil, fmt.Errorf("p2p: hello to %s: %w", to, err)
+		return fmt.Errorf("p2p: hello to %s: %w", to, err)
 	}
 	defer s.Close()
 	stop := context.AfterFunc(ctx, func() { s.Reset() })
 	defer stop()
-	own := m.ownHello(false)
-	claimed = own.Heartbeat.Status.Worker
-	theirs, err := m.swap(s, own, true)
+	theirs, err := m.swap(s, m.ownHello(false), true)
 	if err != nil {
-		return claimed, nil, m.helloFailed(to, err)
+		return m.helloFailed(to, err)
 	}
-	taken = map[int]bool{theirs.Heartbeat.Status.Worker: true}
-	for _, k := range theirs.Known {
-		if k.ID != m.id {
-			taken[k.Worker] = true
-		}
-	}
-	raw, err := readFrame(s, frameVerdict, maxVerdictBytes)
-	if err != nil {
-		return claimed, nil, m.helloFailed(to, err)
-	}
-	v, err := ParseVerdict(raw)
+	v, err := readVerdict(s)
 	switch {
 	case err != nil:
-		return claimed, nil, m.helloFailed(to, err)
+		return m.helloFailed(to, err)
 	case v.Code == verdictWorkerTaken:
-		return claimed, taken, &WorkerTakenError{Worker: v.Worker, By: v.By}
+		return &WorkerTakenError{Worker: v.Worker, By: v.By}
 	case v.Code != verdictAccepted:
-		return claimed, nil, fmt.Errorf("%w by %s: %q", errRefused, to, v.Reason)
+		return fmt.Errorf("%w by %s: %q", errRefused, to, v.Reason)
 	}
-	theirs.Heartbeat.Status.Worker = v.Worker // it may have moved out of this worker's way
-	if err := writeFrame(s, frameVerdict, AppendVerdict(nil, Verdict{Worker: claimed})); err != nil {
-		return claimed, nil, m.helloFailed(to, err)
+	if err := writeFrame(s, frameVerdict, AppendVerdict(nil, Verdict{})); err != nil {
+		return m.helloFailed(to, err)
 	}
-	if why := m.admit(s.Conn(), theirs.Heartbeat, claimed); why != "" {
-		return claimed, nil, fmt.Errorf("%w: %s is not taken in: %s", errRefused, to, why)
+	if why := m.admit(s.Conn(), theirs.Heartbeat); why != "" {
+		return fmt.Errorf("%w: %s is not taken in: %s", errRefused, to, why)
 	}
 	for _, k := range theirs.Known {
 		if id, err := peer.Decode(string(k.ID)); err == nil {
 			m.seek(peer.AddrInfo{ID: id, Addrs: parseAddrs(k.Addrs)})
 		}
 	}
-	return claimed, taken, nil
+	return nil
+}
+
+func readVerdict(s network.Stream) (Verdict, error) {
+	raw, err := readFrame(s, frameVerdict, maxVerdictBytes)
+	if err != nil {
+		return Verdict{}, err
+	}
+	return ParseVerdict(raw)
 }
 
 // answerHello is the listener's side.
@@ -113,12 +82,9 @@ func (m *Mesh) answerHello(s network.Stream) {
 	if err == nil {
 		err = m.answerClaim(s, theirs)
 	}
-	var taken *WorkerTakenError
 	switch {
 	case err == nil || m.ctx.Err() != nil:
 		return
-	case errors.As(err, &taken) && theirs.Heartbeat.Movable:
-		return // it comes back with another number
 	case m.passed(from):
 		m.log.Warn("hello again refused", "peer", from.String(), "error", err)
 		s.Reset()
@@ -149,24 +115,22 @@ func (m *Mesh) answerClaim(s network.Stream, theirs Hello) error {
 		return &WorkerTakenError{Worker: v.Worker, By: v.By}
 	}
 	defer m.release(theirs.Heartbeat.Status.Worker, from)
-	raw, err := readFrame(s, frameVerdict, maxVerdictBytes)
+	answer, err := readVerdict(s)
 	if err != nil {
 		return err
 	}
-	if answer, err := ParseVerdict(raw); err != nil {
-		return err
-	} else if answer.Code != verdictAccepted {
+	if answer.Code != verdictAccepted {
 		return fmt.Errorf("p2p: it refused this worker: %q", answer.Reason)
 	}
-	if why := m.admit(s.Conn(), theirs.Heartbeat, v.Worker); why != "" {
+	if why := m.admit(s.Conn(), theirs.Heartbeat); why != "" {
 		return fmt.Errorf("p2p: it is not taken in: %s", why)
 	}
 	return nil
 }
 
 // judge decides about a dialer's claim to its number, and keeps the number for it. Of
-// two that join at the same time with a number that neither may change the smaller ID has
-// it, and the other learns so from its New.
+// two that join at the same time with one number the smaller ID has it, and the other
+// learns so from its New.
 func (m *Mesh) judge(from mesh.ID, theirs Hello) Verdict {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -180,24 +144,19 @@ func (m *Mesh) judge(from mesh.ID, theirs Hello) Verdict {
 		return Verdict{Code: verdictWorkerTaken, Worker: want, By: r.by}
 	}
 	if holder := m.members.Holder(want, from); holder == m.id {
-		other := claim{id: from, settled: theirs.Settled, movable: beat.Movable, ready: beat.Status.Ready}
-		loser, ok := yields(m.ownClaim(), other)
-		switch {
-		case ok && loser == m.id:
-			m.move(nil)
-		case !ok && !m.settled && !theirs.Settled && from < m.id:
-			m.outbid = &WorkerTakenError{Worker: want, By: from} // New ends with it
-		default:
-			if !m.settled && !theirs.Settled {
+		together := !m.settled && !theirs.Settled
+		if !together || m.id < from {
+			if together {
 				m.keepNumber()
 			}
 			return Verdict{Code: verdictWorkerTaken, Worker: want, By: m.id}
 		}
+		m.outbid = &WorkerTakenError{Worker: want, By: from} // New ends with it
 	} else if holder != "" {
 		return Verdict{Code: verdictWorkerTaken, Worker: want, By: holder}
 	}
 	m.reserved[want] = reservation{by: from, until: m.now() + m.cfg.HelloTimeout}
-	return Verdict{Worker: m.members.Self().Status.Worker}
+	return Verdict{}
 }
 
 // keepNumber notes that another that joins at the same time has lost its number to this

@@ -10,21 +10,20 @@ import (
 
 // Limits of a heartbeat.
 const (
-	heartbeatVersion  = 2
-	heartbeatFixed    = 51
+	heartbeatVersion  = 3
+	heartbeatFixed    = 53
 	maxAddrs          = 10
 	maxAddrBytes      = 256
 	maxHeartbeatBytes = heartbeatFixed + maxAddrs*(2+maxAddrBytes)
 )
 
-// Flags of a heartbeat, in the order of their bits.
+// Flags of a heartbeat. Bit 3 had a meaning in version 2 and is never set.
 const (
-	flagReady = 1 << iota
-	flagDone
-	flagLeft
-	flagMovable
-	flagBegun
-	flagsKnown = iota // of them
+	flagReady  = 1 << 0
+	flagDone   = 1 << 1
+	flagLeft   = 1 << 2
+	flagBegun  = 1 << 4
+	flagsKnown = flagReady | flagDone | flagLeft | flagBegun
 )
 
 // Heartbeat is what a member says about itself, every Config.Heartbeat, with at most 10
@@ -35,8 +34,9 @@ type Heartbeat = swim.Heartbeat
 // layout. Addresses over the limits are left out.
 func AppendHeartbeat(dst []byte, h Heartbeat) []byte {
 	dst = append(dst, heartbeatVersion)
-	dst = wire.AppendFlags(dst, h.Status.Ready, h.Status.Done, h.Left, h.Movable, h.Status.Begun)
+	dst = wire.AppendFlags(dst, h.Status.Ready, h.Status.Done, h.Left, false, h.Status.Begun)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(h.Status.Worker))
+	dst = binary.LittleEndian.AppendUint16(dst, uint16(h.Status.Lane))
 	dst = binary.LittleEndian.AppendUint64(dst, h.Incarnation.Life)
 	dst = binary.LittleEndian.AppendUint32(dst, h.Incarnation.Refuted)
 	for _, v := range []uint64{h.Seq, h.Status.Round, h.Status.Step, h.Status.Tokens} {
@@ -64,9 +64,9 @@ func readHeartbeat(r *wire.Reader) Heartbeat {
 	h.Status.Ready = flags&flagReady != 0
 	h.Status.Done = flags&flagDone != 0
 	h.Left = flags&flagLeft != 0
-	h.Movable = flags&flagMovable != 0
 	h.Status.Begun = flags&flagBegun != 0
 	h.Status.Worker = r.Max32("worker", maxWorker)
+	h.Status.Lane = int(r.Uint16("lane"))
 	h.Incarnation = swim.Incarnation{Life: r.Uint64("life"), Refuted: r.Uint32("refuted")}
 	h.Seq = r.Uint64("sequence")
 	h.Status.Round = r.Uint64("round")

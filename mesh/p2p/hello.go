@@ -12,7 +12,7 @@ import (
 )
 
 // protocolVersion is the version of everything loco says after the hello.
-const protocolVersion = 2
+const protocolVersion = 3
 
 // Frame types of a hello stream. Append only: a number is never reused.
 const (
@@ -28,7 +28,7 @@ const (
 	maxHelloBytes   = 128 << 10
 	maxVerdictBytes = 1 << 10
 	maxKnown        = 1024
-	knownFixed      = 1 + 4 + 1
+	knownFixed      = 1 + 1
 	maxIDBytes      = 128
 	maxReasonBytes  = 512
 )
@@ -51,16 +51,15 @@ type Hello struct {
 
 // Known is a member as another tells of it.
 type Known struct {
-	ID     mesh.ID
-	Worker int
-	Addrs  []string
+	ID    mesh.ID
+	Addrs []string
 }
 
 // Verdict ends a hello.
 type Verdict struct {
 	Code   uint8
-	Worker int     // the number taken; with code 0 the number of the sender
-	By     mesh.ID // who has it
+	Worker int     // the number that is taken
+	By     mesh.ID // the member that has it
 	Reason string
 }
 
@@ -80,7 +79,6 @@ func AppendHello(dst []byte, h Hello) []byte {
 	for _, k := range h.Known {
 		before := len(dst)
 		dst = wire.AppendText8(dst, wire.Cut(string(k.ID), maxIDBytes))
-		dst = binary.LittleEndian.AppendUint32(dst, uint32(k.Worker))
 		dst = appendAddrs(dst, k.Addrs)
 		if len(dst)-start > maxHelloBytes || count == maxKnown {
 			dst = dst[:before]
@@ -92,19 +90,22 @@ func AppendHello(dst []byte, h Hello) []byte {
 	return dst
 }
 
-// ParseHello decodes one hello that fills src.
+// ParseHello decodes one hello that fills src. Of another version's it reads the version
+// alone, so that both sides can say which they speak.
 func ParseHello(src []byte) (Hello, error) {
 	r := wire.Read(src)
 	var h Hello
 	if magic := string(r.Bytes("magic", len(helloMagic))); magic != helloMagic {
 		r.Fail("magic", "%q, want %q", magic, helloMagic)
 	}
-	h.Version = r.Uint16("version")
+	if h.Version = r.Uint16("version"); h.Version != protocolVersion && r.Err() == nil {
+		return h, nil
+	}
 	h.Settled = r.Bool("settled")
 	h.RunID = r.Text8("run ID", maxRunIDDigits)
 	r.Within("heartbeat", r.Bytes16("heartbeat", maxHeartbeatBytes), func(in *wire.Reader) { h.Heartbeat = readHeartbeat(in) })
 	r.Each("member", r.Count16("members", maxKnown, knownFixed), func(int) {
-		h.Known = append(h.Known, Known{ID: mesh.ID(r.Text8("ID", maxIDBytes)), Worker: r.Max32("worker", maxWorker), Addrs: readAddrs(r)})
+		h.Known = append(h.Known, Known{ID: mesh.ID(r.Text8("ID", maxIDBytes)), Addrs: readAddrs(r)})
 	})
 	if err := r.End(); err != nil {
 		return Hello{}, fmt.Errorf("p2p: hello of %d bytes: %w", len(src), err)

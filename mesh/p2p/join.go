@@ -17,7 +17,6 @@ const (
 	joinRetryMin = 100 * time.Millisecond
 	joinRetryMax = 2 * time.Second
 	joinGrace    = 2 * time.Second // for the other addresses once one has answered
-	claimTries   = 8               // rounds of telling everybody a number that moves
 )
 
 // enter joins the run through its bootstrap peers or, without any, through those that
@@ -49,9 +48,6 @@ func (m *Mesh) join(ctx context.Context, bootstrap []peer.AddrInfo) error {
 		ctx, cancel := context.WithTimeout(ctx, m.cfg.JoinTimeout)
 		defer cancel()
 		if err := m.askAll(ctx, bootstrap); err != nil {
-			return err
-		}
-		if err := m.claimAll(ctx); err != nil {
 			return err
 		}
 		m.spawn(func() { m.keep(bootstrap) })
@@ -173,30 +169,6 @@ func dialReason(err error) string {
 		}
 	}
 	return strings.Join(reasons, "; ")
-}
-
-// claimAll makes sure that every connected member knows the number this worker has
-// now: it may have moved after some of them took it in.
-func (m *Mesh) claimAll(ctx context.Context) error {
-	for range claimTries {
-		var stale []peer.ID
-		m.mu.Lock()
-		for id, l := range m.links {
-			if l.passed && l.claimed != m.members.Self().Status.Worker {
-				stale = append(stale, id)
-			}
-		}
-		m.mu.Unlock()
-		if len(stale) == 0 {
-			return nil
-		}
-		for _, id := range stale {
-			if err := m.greet(ctx, id); isFatal(err) {
-				return err // another error is a lost peer, which is dialed again
-			}
-		}
-	}
-	return nil
 }
 
 // connect dials a peer unless it is connected.

@@ -152,54 +152,15 @@ func TestWorkerFreed(t *testing.T) {
 	if err := b.Leave(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if again := mustNew(t, c); again.Worker() != 5 {
-		t.Errorf("worker %d, want 5", again.Worker())
+	if again := mustNew(t, c); numberOf(t, again) != 5 {
+		t.Errorf("worker %d, want 5", numberOf(t, again))
 	}
 }
 
-func TestNumbersFoundTogether(t *testing.T) {
-	const joiners = 6
-	first := mustNew(t, testConfig(t))
-	if first.Worker() != 0 {
-		t.Fatalf("the first member is worker %d", first.Worker())
-	}
-	joined := joinTogether(t, joiners, func(int) []string { return first.Addrs() })
-	awaitDistinct(t, append(joined, first))
-	members, _ := first.View()
-	for w, m := range members {
-		if m.Worker != w {
-			t.Errorf("number %d was not given to anybody: %+v", w, members)
-			break
-		}
-	}
-	if first.Worker() != 0 {
-		t.Errorf("the first member moved to %d", first.Worker())
-	}
-}
-
-// joinTogether starts n members at once.
-func joinTogether(t *testing.T, n int, bootstrap func(i int) []string) []*Mesh {
+func numberOf(t *testing.T, m *Mesh) int {
 	t.Helper()
-	joined := make([]*Mesh, n)
-	errs := make([]error, n)
-	var wg sync.WaitGroup
-	for i := range joined {
-		wg.Go(func() {
-			c := testConfig(t)
-			c.Bootstrap = bootstrap(i)
-			joined[i], errs[i] = New(t.Context(), c)
-		})
-	}
-	wg.Wait()
-	for _, m := range joined {
-		if m != nil {
-			t.Cleanup(func() { m.Close() })
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
-		t.Fatal(err)
-	}
-	return joined
+	members, _ := m.View()
+	return meshtest.Find(t, members, m.Self()).Worker
 }
 
 // awaitDistinct waits until all see each other under the same numbers, no two alike.
@@ -212,7 +173,7 @@ func awaitDistinct(t *testing.T, meshes []*Mesh) {
 					return false
 				}
 				for _, o := range meshes {
-					if o.Self() == member.ID && o.Worker() != member.Worker {
+					if o.Self() == member.ID && o.cfg.Worker != member.Worker {
 						return false
 					}
 				}
@@ -220,16 +181,6 @@ func awaitDistinct(t *testing.T, meshes []*Mesh) {
 			return len(ms) == len(meshes)
 		})
 	}
-}
-
-// Two that ask different members find numbers that the other cannot know of.
-func TestNumbersFoundApart(t *testing.T) {
-	a := mustNew(t, testConfig(t))
-	b := mustNew(t, testConfig(t)) // knows nothing of a, and is worker 0 too
-	joined := joinTogether(t, 2, func(i int) []string { return [][]string{a.Addrs(), b.Addrs()}[i] })
-	c := testConfig(t)
-	c.Bootstrap = append(a.Addrs(), b.Addrs()...)
-	awaitDistinct(t, append(joined, a, b, mustNew(t, c)))
 }
 
 // mutual are configurations of members that name each other.
@@ -404,8 +355,8 @@ func TestBootstrapStartsLater(t *testing.T) {
 		t.Fatal(r.err)
 	}
 	t.Cleanup(func() { r.m.Close() })
-	if r.m.Worker() != 1 {
-		t.Errorf("worker %d, want 1", r.m.Worker())
+	if numberOf(t, r.m) != 1 {
+		t.Errorf("worker %d, want 1", numberOf(t, r.m))
 	}
 }
 
@@ -425,8 +376,8 @@ func TestRestart(t *testing.T) {
 				second.Close()
 			}
 			again := mustNew(t, c) // at another port
-			if again.Self() != id || again.Worker() != 1 {
-				t.Errorf("came back as %s, worker %d; was %s, worker 1", again.Self(), again.Worker(), id)
+			if again.Self() != id || numberOf(t, again) != 1 {
+				t.Errorf("came back as %s, worker %d; was %s, worker 1", again.Self(), numberOf(t, again), id)
 			}
 			meshtest.Await(t, first, "want the second joining", func(ms []mesh.Member) bool {
 				return len(ms) == 2 && ms[1].State == mesh.Joining && ms[1].Round == 0

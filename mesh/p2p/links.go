@@ -94,9 +94,8 @@ func (m *Mesh) awaitPassed(id peer.ID) *link {
 	}
 }
 
-// admit makes a peer a member once both sides have accepted, or says why not. claimed is the
-// number that this worker had in the hello.
-func (m *Mesh) admit(c network.Conn, beat Heartbeat, claimed int) (why string) {
+// admit makes a peer a member once both sides have accepted, or says why not.
+func (m *Mesh) admit(c network.Conn, beat Heartbeat) (why string) {
 	pid := c.RemotePeer()
 	id := mesh.ID(pid.String())
 	m.mu.Lock()
@@ -109,13 +108,10 @@ func (m *Mesh) admit(c network.Conn, beat Heartbeat, claimed int) (why string) {
 	k, known := m.members.Find(id)
 	restarted := known && beat.Incarnation.Life > k.Beat.Incarnation.Life
 	why = m.members.Barred(id, beat)
-	if m.members.Admit(id, beat, m.now()) {
-		l.claimed = claimed
-		if !l.passed {
-			l.passed = true
-			l.reaper.Stop()
-			close(l.admitted)
-		}
+	if m.members.Admit(id, beat, m.now()) && !l.passed {
+		l.passed = true
+		l.reaper.Stop()
+		close(l.admitted)
 	}
 	m.note()
 	m.mu.Unlock()

@@ -27,7 +27,7 @@ func (m *Mesh) known() []Known {
 	var list []Known
 	for _, v := range m.members.View(m.now()) {
 		if v.ID != m.id && v.State != mesh.Dead && v.State != mesh.Left {
-			list = append(list, Known{ID: v.ID, Worker: v.Worker, Addrs: v.Addrs})
+			list = append(list, Known{ID: v.ID, Addrs: v.Addrs})
 		}
 	}
 	return list

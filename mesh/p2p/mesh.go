@@ -66,7 +66,6 @@ type link struct {
 	admitted chan struct{} // closed when the peer has passed a hello
 	gone     chan struct{} // closed when the last connection has ended
 	passed   bool
-	claimed  int // the number this worker had in its last hello to it
 	reaper   *time.Timer
 	mail     chan swim.Message // for its writer
 	writing  bool              // there is one
@@ -124,8 +123,7 @@ func start(cfg Config, key crypto.PrivKey) (*Mesh, error) {
 	}
 	m.host, m.id = h, mesh.ID(h.ID().String())
 	m.members = swim.New(cfg.swim(), m.id, Heartbeat{
-		Status: mesh.Status{Worker: max(cfg.Worker, 0)}, Movable: cfg.Worker < 0,
-		Incarnation: swim.Incarnation{Life: life},
+		Status: mesh.Status{Worker: cfg.Worker}, Incarnation: swim.Incarnation{Life: life},
 	})
 	h.Network().Notify(&network.NotifyBundle{
 		ConnectedF:    func(_ network.Network, c network.Conn) { m.connected(c.RemotePeer()) },
@@ -184,14 +182,6 @@ func newHost(cfg Config, key crypto.PrivKey) (host.Host, error) {
 // Self is this peer's ID.
 func (m *Mesh) Self() mesh.ID { return m.id }
 
-// Worker is this worker's number in the run. If it was left to the mesh it may
-// still change until Announce has said Ready.
-func (m *Mesh) Worker() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.members.Self().Status.Worker
-}
-
 // Addrs are the multiaddrs, with this peer's ID, by which others can join.
 func (m *Mesh) Addrs() []string {
 	var full []string
@@ -235,7 +225,7 @@ func (m *Mesh) View() ([]mesh.Member, <-chan struct{}) {
 func (m *Mesh) Announce(s mesh.Status) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s.Worker = m.members.Self().Status.Worker
+	s.Worker = m.cfg.Worker
 	m.members.Announce(s)
 	m.note()
 	m.beatSoon()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -46,7 +45,8 @@ func TestConfigValidate(t *testing.T) {
 		"not sorted":                              func(c *Config) { c.Canonical = []string{"b=1", "a=1"} },
 		`line "ab": want key=value`:               func(c *Config) { c.Canonical = []string{"ab"} },
 		"at most 65536":                           func(c *Config) { c.Canonical = []string{"a=" + strings.Repeat("x", 64<<10)} },
-		"worker 1048576: at most 1048575":         func(c *Config) { c.Worker = 1 << 20 },
+		"worker -1: want 0 to 1048575":            func(c *Config) { c.Worker = -1 },
+		"worker 1048576: want 0 to 1048575":       func(c *Config) { c.Worker = 1 << 20 },
 		"no address to listen on":                 func(c *Config) { c.Listen = nil },
 		`listen address "localhost:1"`:            func(c *Config) { c.Listen = []string{"localhost:1"} },
 		`bootstrap address "/ip4/1.2.3.4/tcp/5"`:  func(c *Config) { c.Bootstrap = []string{"/ip4/1.2.3.4/tcp/5"} },
@@ -302,8 +302,8 @@ func TestWorkerOfAnnounceIgnored(t *testing.T) {
 	a, b := pair(t, func(*Config) {})
 	b.Announce(mesh.Status{Worker: 77, Ready: true})
 	meshtest.Await(t, a, "want worker 1 alive", func(ms []mesh.Member) bool { return ms[1].State == mesh.Alive && ms[1].Worker == 1 })
-	if b.Worker() != 1 {
-		t.Errorf("worker %d, want 1", b.Worker())
+	if numberOf(t, b) != 1 {
+		t.Errorf("worker %d, want 1", numberOf(t, b))
 	}
 }
 
@@ -339,57 +339,6 @@ func TestBulk(t *testing.T) {
 	}
 }
 
-// Two that start at the same moment and know of each other by mDNS alone find a number
-// each, or learn that one is taken.
-func TestMDNS(t *testing.T) {
-	for name, worker := range map[string]int{"numbers to be found": -1, "one number": 0} {
-		t.Run(name, func(t *testing.T) {
-			meshes, errs := make([]*Mesh, 2), make([]error, 2)
-			var wg sync.WaitGroup
-			for i := range meshes {
-				c := testConfig(t)
-				c.RunID = "00000000000000ff" + testRun
-				c.MDNS, c.Worker = true, worker
-				wg.Go(func() { meshes[i], errs[i] = New(t.Context(), c) })
-			}
-			wg.Wait()
-			var joined []*Mesh
-			for _, m := range meshes {
-				if m != nil {
-					defer m.Close()
-					joined = append(joined, m)
-				}
-			}
-			if worker >= 0 && len(joined) == 1 {
-				var taken *WorkerTakenError
-				if err := errors.Join(errs...); !errors.As(err, &taken) || taken.By != joined[0].Self() {
-					t.Errorf("the other of one that joined: %v", err)
-				}
-				return
-			}
-			if err := errors.Join(errs...); err != nil {
-				t.Fatal(err)
-			}
-			deadline := time.After(5 * time.Second)
-			for {
-				members, changed := joined[0].View()
-				if len(members) == 2 {
-					break
-				}
-				select {
-				case <-changed:
-				case <-deadline:
-					t.Skip("no multicast here: the members did not find each other in 5 s")
-				}
-			}
-			if worker >= 0 {
-				t.Error("two members have one number")
-			}
-			awaitDistinct(t, joined)
-		})
-	}
-}
-
 // BenchmarkStream measures one stream over loopback, both ends in this process.
 func BenchmarkStream(b *testing.B) {
 	const chunk = 8 << 20
@@ -400,7 +349,7 @@ func BenchmarkStream(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer first.Close()
-	c.Bootstrap = first.Addrs()
+	c.Worker, c.Bootstrap = 1, first.Addrs()
 	second, err := New(b.Context(), c)
 	if err != nil {
 		b.Fatal(err)

@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 
 func runChild(bootstrap string) error {
 	c := Default()
-	c.RunID, c.Bootstrap = testRun, []string{bootstrap}
+	c.RunID, c.Worker, c.Bootstrap = testRun, 1, []string{bootstrap}
 	m, err := New(context.Background(), c)
 	if err != nil {
 		return err

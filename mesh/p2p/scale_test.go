@@ -34,7 +34,7 @@ func TestManyMembersInVirtualTime(t *testing.T) {
 		var all []*Mesh
 		for i := range n {
 			c := virtualConfig(t, net, i)
-			c.Logger, c.Worker = nil, i
+			c.Logger = nil
 			c.Heartbeat, c.ProbeEvery, c.SuspectAfter, c.DeadAfter = heartbeat, 5*time.Second, time.Minute, 3*time.Minute
 			if i > 0 {
 				c.Bootstrap = all[0].Addrs()

@@ -15,6 +15,7 @@ import (
 // virtualConfig is testConfig for the process on a machine of a simulated network.
 func virtualConfig(t *testing.T, net *sim.Net, i int) Config {
 	c := testConfig(t)
+	c.Worker = i
 	c.Network, c.Listen = p2ptest.On(net, i), []string{p2ptest.Listen(i)}
 	return c
 }

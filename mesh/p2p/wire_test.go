@@ -19,11 +19,11 @@ var goldenHeartbeats = []struct {
 	beat Heartbeat
 	hex  string
 }{
-	{"zero", Heartbeat{}, "0200" + "00000000" + strings.Repeat("00", 44) + "00"},
+	{"zero", Heartbeat{}, "0300" + "00000000" + strings.Repeat("00", 46) + "00"},
 	{"full", Heartbeat{
-		Status: mesh.Status{Worker: 3, Ready: true, Done: true, Round: 5, Step: 0x1234, Tokens: 1 << 40},
-		Left:   true, Movable: true, Incarnation: swim.Incarnation{Life: 0x0102030405060708, Refuted: 0x0a0b}, Seq: 9, Addrs: []string{"/ip4/1.2.3.4/tcp/5"},
-	}, "020f" + "03000000" + "0807060504030201" + "0b0a0000" + "0900000000000000" + "0500000000000000" + "3412000000000000" + "0000000000010000" +
+		Status: mesh.Status{Worker: 3, Lane: 0x0201, Ready: true, Begun: true, Done: true, Round: 5, Step: 0x1234, Tokens: 1 << 40},
+		Left:   true, Incarnation: swim.Incarnation{Life: 0x0102030405060708, Refuted: 0x0a0b}, Seq: 9, Addrs: []string{"/ip4/1.2.3.4/tcp/5"},
+	}, "0317" + "03000000" + "0102" + "0807060504030201" + "0b0a0000" + "0900000000000000" + "0500000000000000" + "3412000000000000" + "0000000000010000" +
 		"01" + "1200" + "2f6970342f312e322e332e342f7463702f35"},
 }
 
@@ -42,15 +42,15 @@ func TestHeartbeatGolden(t *testing.T) {
 
 func fullHello() Hello {
 	return Hello{
-		Version: 1, Settled: true, RunID: "0123456789abcdef", Heartbeat: goldenHeartbeats[1].beat,
-		Known: []Known{{ID: "peer-a", Worker: 1, Addrs: []string{"/ip4/1.2.3.4/tcp/5"}}, {ID: "peer-b", Worker: 2}},
+		Version: protocolVersion, Settled: true, RunID: "0123456789abcdef", Heartbeat: goldenHeartbeats[1].beat,
+		Known: []Known{{ID: "peer-a", Addrs: []string{"/ip4/1.2.3.4/tcp/5"}}, {ID: "peer-b"}},
 	}
 }
 
 func TestHelloGolden(t *testing.T) {
-	want := "6c6f636f" + "0100" + "01" + "10" + "30313233343536373839616263646566" + "4700" + goldenHeartbeats[1].hex +
-		"0200" + "06" + "706565722d61" + "01000000" + "01" + "1200" + "2f6970342f312e322e332e342f7463702f35" +
-		"06" + "706565722d62" + "02000000" + "00"
+	want := "6c6f636f" + "0300" + "01" + "10" + "30313233343536373839616263646566" + "4900" + goldenHeartbeats[1].hex +
+		"0200" + "06" + "706565722d61" + "01" + "1200" + "2f6970342f312e322e332e342f7463702f35" +
+		"06" + "706565722d62" + "00"
 	got := AppendHello(nil, fullHello())
 	if hex.EncodeToString(got) != want {
 		t.Errorf("encoded as\n%x, want\n%s", got, want)
@@ -58,6 +58,14 @@ func TestHelloGolden(t *testing.T) {
 	back, err := ParseHello(got)
 	if err != nil || !reflect.DeepEqual(back, fullHello()) {
 		t.Errorf("parsed as %+v, %v", back, err)
+	}
+}
+
+// A hello of another version says which, whatever follows.
+func TestHelloOfAnotherVersion(t *testing.T) {
+	h, err := ParseHello([]byte("loco\x09\x01and more"))
+	if err != nil || !reflect.DeepEqual(h, Hello{Version: 0x0109}) {
+		t.Errorf("parsed as %+v, %v", h, err)
 	}
 }
 
@@ -91,18 +99,19 @@ func TestParseRefuses(t *testing.T) {
 		src   []byte
 		want  string
 	}{
-		{"heartbeat version", parseBeat, edit(beat, 0, 1), "version: 1, want 2"},
-		{"heartbeat flag", parseBeat, edit(beat, 1, 0x80), "flags: 10000000, this program knows 5"},
+		{"heartbeat version", parseBeat, edit(beat, 0, 2), "version: 2, want 3"},
+		{"heartbeat flag", parseBeat, edit(beat, 1, 0x80), "flags: 10000000, this program knows 00010111"},
+		{"heartbeat flag of version 2", parseBeat, edit(beat, 1, 8), "flags: 00001000, this program knows"},
 		{"heartbeat worker", parseBeat, edit(beat, 2, 0, 0, 0x10), "worker: 1048576, at most 1048575"},
-		{"heartbeat addresses", parseBeat, edit(beat, 50, 11), "addresses: 11, at most 10"},
-		{"heartbeat address length", parseBeat, edit(beat, 51, 1, 1), "address 0: text: 257 bytes, at most 256"},
-		{"heartbeat not UTF-8", parseBeat, edit(beat, 53, 0xff), "address 0: text: not UTF-8"},
+		{"heartbeat addresses", parseBeat, edit(beat, 52, 11), "addresses: 11, at most 10"},
+		{"heartbeat address length", parseBeat, edit(beat, 53, 1, 1), "address 0: text: 257 bytes, at most 256"},
+		{"heartbeat not UTF-8", parseBeat, edit(beat, 55, 0xff), "address 0: text: not UTF-8"},
 		{"heartbeat with a tail", parseBeat, append(bytes.Clone(beat), 0), "1 bytes too many"},
 		{"hello magic", parseHello, edit(hello, 0, 'x'), `magic: "xoco", want "loco"`},
 		{"hello settled", parseHello, edit(hello, 6, 2), "settled: 2, want 0 or 1"},
 		{"hello run ID length", parseHello, edit(hello, 7, 129), "run ID: 129 bytes, at most 128"},
-		{"hello heartbeat", parseHello, edit(hello, 26, 9), "heartbeat: version: 9, want 2"},
-		{"hello members", parseHello, edit(hello, 26+71, 1, 4), "members: 1025, at most 1024"},
+		{"hello heartbeat", parseHello, edit(hello, 26, 9), "heartbeat: version: 9, want 3"},
+		{"hello members", parseHello, edit(hello, 26+73, 1, 4), "members: 1025, at most 1024"},
 		{"verdict code", parseVerdict, edit(verdict, 0, 3), "code: 3, at most 2"},
 		{"verdict reason", parseVerdict, edit(verdict, 7, 1, 2), "reason: 513 bytes, at most 512"},
 	} {
@@ -129,9 +138,9 @@ func TestAppendStaysWithinLimits(t *testing.T) {
 		many[i] = strings.Repeat("a", maxAddrBytes)
 	}
 	many[3] = strings.Repeat("b", maxAddrBytes+1)
-	h := Hello{Version: 1, RunID: testRun, Heartbeat: Heartbeat{Addrs: many}}
-	for w := range 2000 {
-		h.Known = append(h.Known, Known{ID: mesh.ID(strings.Repeat("i", 200)), Worker: w, Addrs: many})
+	h := Hello{Version: protocolVersion, RunID: testRun, Heartbeat: Heartbeat{Addrs: many}}
+	for range 2000 {
+		h.Known = append(h.Known, Known{ID: mesh.ID(strings.Repeat("i", 200)), Addrs: many})
 	}
 	if beat := AppendHeartbeat(nil, h.Heartbeat); len(beat) != maxHeartbeatBytes {
 		t.Errorf("the largest heartbeat has %d bytes, want %d", len(beat), maxHeartbeatBytes)
@@ -209,10 +218,10 @@ func FuzzParseHeartbeat(f *testing.F) {
 
 func FuzzParseHello(f *testing.F) {
 	f.Add(AppendHello(nil, fullHello()))
-	f.Add(AppendHello(nil, Hello{}))
+	f.Add(AppendHello(nil, Hello{Version: protocolVersion}))
 	f.Fuzz(func(t *testing.T, src []byte) {
 		h, err := ParseHello(src)
-		if err != nil || len(src) > maxHelloBytes {
+		if err != nil || h.Version != protocolVersion || len(src) > maxHelloBytes {
 			return
 		}
 		if again := AppendHello(nil, h); !bytes.Equal(again, src) {

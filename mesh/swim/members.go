@@ -12,7 +12,6 @@ import (
 type Heartbeat struct {
 	Status      mesh.Status
 	Left        bool // goodbye: nothing follows
-	Movable     bool // the worker number was not given by hand and may change
 	Incarnation Incarnation
 	Seq         uint64   // grows with each heartbeat of a life
 	Addrs       []string // multiaddrs without /p2p

@@ -251,23 +251,20 @@ func TestMembersView(t *testing.T) {
 	}
 }
 
-func TestMembersFree(t *testing.T) {
+func TestMembersHolder(t *testing.T) {
 	m := pureMembers() // has 0 itself
 	m.Admit("a", beatOf(1, true, 1, 1), 0)
-	m.Admit("b", beatOf(2, true, 1, 1), 0)
-	m.Admit("c", beatOf(4, true, 1, 1), 0)
-	if w := m.Free(map[int]bool{0: true}); w != 3 {
-		t.Errorf("the lowest free number is %d, want 3", w)
-	}
+	m.Admit("c", beatOf(2, true, 1, 1), 0)
+	m.Admit("b", beatOf(2, true, 1, 1), 0) // as after a partition
 	m.Goodbye("a", 1, 0)
-	if w := m.Free(map[int]bool{0: true}); w != 1 {
-		t.Errorf("after worker 1 left it is %d, want 1", w)
-	}
-	if h := m.Holder(2, "b"); h != "" {
-		t.Errorf("number 2 apart from b is held by %q", h)
-	}
-	if h := m.Holder(2, "x"); h != "b" {
-		t.Errorf("number 2 is held by %q, want b", h)
+	for _, c := range []struct {
+		worker int
+		except mesh.ID
+		want   mesh.ID
+	}{{0, "x", "self"}, {0, "self", ""}, {1, "x", ""}, {2, "b", "c"}, {2, "x", "b"}, {3, "x", ""}} {
+		if h := m.Holder(c.worker, c.except); h != c.want {
+			t.Errorf("number %d apart from %s is held by %q, want %q", c.worker, c.except, h, c.want)
+		}
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 	"loco/mesh"
 )
 
-// Self is this member's own word, without a new number.
+// Self is this member's own word, without a new sequence number.
 func (m *Members) Self() Heartbeat { return m.self.beat }
 
 // Known is what is known of one member.
@@ -38,22 +38,6 @@ func (m *Members) Holder(worker int, except mesh.ID) mesh.ID {
 		}
 	}
 	return holder
-}
-
-// Free is the lowest number from 0 that no other live member has and taken does not
-// name.
-func (m *Members) Free(taken map[int]bool) int {
-	used := make(map[int]bool, len(m.all))
-	for _, r := range m.all {
-		if r != m.self && r.live() {
-			used[r.beat.Status.Worker] = true
-		}
-	}
-	w := 0
-	for used[w] || taken[w] { // ends: there are finitely many of both
-		w++
-	}
-	return w
 }
 
 // View lists everybody, by worker number and then by ID.

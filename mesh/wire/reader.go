@@ -104,11 +104,11 @@ func (r *Reader) Bool(field string) bool {
 	return b == 1
 }
 
-// Flags reads a byte of which only the lowest n bits may be set.
-func (r *Reader) Flags(field string, n int) uint8 {
+// Flags reads a byte in which only known bits may be set.
+func (r *Reader) Flags(field string, known uint8) uint8 {
 	b := r.Uint8(field)
-	if b>>n != 0 {
-		r.Fail(field, "%08b, this program knows %d", b, n)
+	if b&^known != 0 {
+		r.Fail(field, "%08b, this program knows %08b", b, known)
 		return 0
 	}
 	return b

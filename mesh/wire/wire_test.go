@@ -60,7 +60,7 @@ func (m message) append(dst []byte) []byte {
 func parse(src []byte) (m message, err error) {
 	r := Read(src)
 	m = message{u8: r.Uint8("u8"), u16: r.Uint16("u16"), u32: r.Uint32("u32"), u64: r.Uint64("u64"), number: r.Max32("number", numberMax),
-		float: r.Float64("float"), sum: r.Sum("sum"), on: r.Bool("on"), flags: r.Flags("flags", 3),
+		float: r.Float64("float"), sum: r.Sum("sum"), on: r.Bool("on"), flags: r.Flags("flags", 7),
 		short: r.Text8("short", textMax), long: r.Text16("long", textMax), raw: string(r.Bytes16("raw", textMax))}
 	r.Each("byte", r.Count8("bytes", listMax, 1), func(int) { m.bytes = append(m.bytes, r.Uint8("value")) })
 	r.Each("word", r.Count16("words", listMax, 2), func(int) { m.words = append(m.words, r.Uint16("value")) })
@@ -131,7 +131,7 @@ func TestLimits(t *testing.T) {
 		{"number: 1001, at most 1000 is allowed", edit(at(4), 0xe9)},
 		{"number: 4294967295, at most 1000 is allowed", edit(at(4), 0xff, 0xff, 0xff, 0xff)},
 		{"on: 2, want 0 or 1", edit(at(7), 2)},
-		{"flags: 00001000, this program knows 3", edit(at(8), 8)},
+		{"flags: 00001000, this program knows 00000111", edit(at(8), 8)},
 		{"short: 4 bytes, at most 3 are allowed", edit(at(9), 4)},
 		{"short: not UTF-8", edit(at(9)+1, 0xff)},
 		{"long: 4 bytes, at most 3 are allowed", edit(at(10), 4)},
