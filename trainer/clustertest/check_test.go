@@ -21,7 +21,8 @@ type checker struct {
 
 	mu      sync.Mutex
 	why     string
-	given   map[place]map[int][]contribution // by worker: those who are started again give twice
+	given   map[place]map[int][]contribution // by worker: those that are started again give twice
+	brought map[int]uint64                   // rounds until the last that each worker brought something to
 	commit  map[place][]decided
 	slow    map[[32]byte]string // digest of φ after a result
 	last    map[*process]*progress
@@ -73,7 +74,7 @@ type progress struct {
 	picked []contribution // that it is the mean of
 	asked  time.Time      // it began to wait for the others
 
-	completed int // rounds
+	former uint64 // rounds until the last that a process before this one brought something to
 	work
 }
 
@@ -82,7 +83,7 @@ func newChecker(w *world) *checker {
 	if w.params.strategy == "ddp" { // its rounds are short: a side of a fork may be that far behind
 		history = 400
 	}
-	return &checker{w: w, given: map[place]map[int][]contribution{}, commit: map[place][]decided{}, slow: map[[32]byte]string{},
+	return &checker{w: w, given: map[place]map[int][]contribution{}, brought: map[int]uint64{}, commit: map[place][]decided{}, slow: map[[32]byte]string{},
 		last: map[*process]*progress{}, still: make([]time.Duration, w.params.workers), final: map[int]string{}, learnt: map[int][]float32{},
 		history: history, states: map[uint64]string{}, events: map[int][]*trainer.ResyncEvent{}, ledger: newLedger()}
 }
@@ -115,12 +116,12 @@ func (c *checker) begins(p *process, done work) {
 	if done = done.clone(); done.brought == nil {
 		done.brought = map[[32]byte]uint64{}
 	}
-	state := p.trainer.Head().Digest
+	state := p.head()
 	if done.state != ([32]byte{}) && done.state != state {
 		c.failed("%s resumes in another state than it saved", p.name())
 	}
 	done.state = state
-	c.last[p] = &progress{round: p.status.Round, work: done}
+	c.last[p] = &progress{round: p.round.Load(), former: c.brought[p.index], work: done}
 	if p.life > 0 {
 		c.tally.restarts++
 	}
@@ -142,7 +143,7 @@ func (c *checker) resyncs(p *process, e *trainer.ResyncEvent) {
 		return
 	}
 	c.gives(p, l, e)
-	c.last[p] = &progress{round: e.Round, work: l.work}
+	c.last[p] = &progress{round: e.Round, former: l.former, work: l.work}
 	c.tally.resyncs++
 	c.events[p.index] = append(c.events[p.index], e)
 }
@@ -152,6 +153,7 @@ func (c *checker) contributes(p *process, round uint64, part exchange.Part, own 
 	encoded := slices.Clone(own)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.brought[p.index] = max(c.brought[p.index], round+1)
 	if err := c.w.codec().Check(c.w.params.parameters, own); err != nil {
 		c.failed("%s brings what nobody can decode: %v", p.name(), err)
 	}

@@ -19,12 +19,12 @@ var (
 // TestRandomSchedules lets real trainers live through random faults. A failure prints
 // its seed and what happened last; -first SEED -schedules 1 runs it again.
 func TestRandomSchedules(t *testing.T) {
-	random(t, 250, 12, draw)
+	random(t, 120, 12, draw)
 }
 
 // TestRandomSchedulesOfPairs is the same for NoLoCo, whose workers are no replicas.
 func TestRandomSchedulesOfPairs(t *testing.T) {
-	random(t, 40, 4, pairs)
+	random(t, 20, 4, pairs)
 }
 
 // pairs draws a world of NoLoCo.
@@ -40,10 +40,10 @@ func pairs(seed uint64) params {
 }
 
 // TestRandomSchedulesOverLibp2p is some of the first over libp2p.
-func TestRandomSchedulesOverLibp2p(t *testing.T) { overLibp2p(t, 4, 1, draw) }
+func TestRandomSchedulesOverLibp2p(t *testing.T) { overLibp2p(t, 2, 1, draw) }
 
 // TestRandomSchedulesOfPairsOverLibp2p is the same for NoLoCo.
-func TestRandomSchedulesOfPairsOverLibp2p(t *testing.T) { overLibp2p(t, 2, 1, pairs) }
+func TestRandomSchedulesOfPairsOverLibp2p(t *testing.T) { overLibp2p(t, 1, 1, pairs) }
 
 func overLibp2p(t *testing.T, all, few int, draw func(seed uint64) params) {
 	over(t, all, few, func(seed uint64) params {

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"loco/trainer"
+	"loco/worker"
 )
 
 // ledger is what the checker knows of the states that the workers went through, whoever did
@@ -103,23 +104,22 @@ func (c *checker) counted(p *process, state, from [32]byte, picked []contributio
 }
 
 // ofFormer says that what a mean has of a worker may be what a process before this one brought:
-// that is so in the first round that a process completes. The steps of this one are not in it then,
-// but for those of a checkpoint, which the trainer cannot tell and counts as lost too.
-func (l *progress) ofFormer(p *process) bool { return p.life > 0 && l.completed == 1 }
+// that is so in the rounds that such a process brought something to. The steps of this one are not
+// in it then, but for those of a checkpoint, which the trainer cannot tell and counts as lost too.
+func (l *progress) ofFormer(e *trainer.RoundEvent) bool { return e.Round <= l.former }
 
 // credits checks what the trainer says became of the steps at hand when a round is complete.
 // c.mu is held.
 func (c *checker) credits(p *process, l *progress, e *trainer.RoundEvent) {
 	tokens := uint64(len(l.pending)) * stepTokens
 	from := l.state
-	l.state = p.trainer.Head().Digest
+	l.state = p.head()
 	if c.w.params.strategy != "noloco" {
 		c.counted(p, l.state, from, l.picked)
 	}
 	lost, carried := uint64(0), uint64(0)
-	l.completed++
 	switch {
-	case e.LostTokens > 0 && l.ofFormer(p):
+	case e.LostTokens > 0 && l.ofFormer(e):
 		lost = tokens
 	case slices.Contains(e.Members, p.index):
 		if c.w.params.strategy != "noloco" {
@@ -144,7 +144,7 @@ func (c *checker) credits(p *process, l *progress, e *trainer.RoundEvent) {
 func (c *checker) gives(p *process, l *progress, e *trainer.ResyncEvent) {
 	tokens, steps := uint64(len(l.pending))*stepTokens, uint64(len(l.pending))
 	was := l.state
-	l.state = p.trainer.Head().Digest
+	l.state = p.head()
 	if e.CarriedTokens > 0 {
 		if e.CarriedTokens != tokens || e.LostTokens+e.LostSteps+e.LostRounds > 0 || !c.ledger.ancestors(l.state)[was] {
 			c.failed("%s carries %d tokens from round %d to %d and loses %d: it had %d", p.name(), e.CarriedTokens, e.FromRound, e.Round, e.LostTokens, tokens)
@@ -161,7 +161,7 @@ func (c *checker) gives(p *process, l *progress, e *trainer.ResyncEvent) {
 		l.state = now
 		tokens, steps = tokens+more, steps+more/stepTokens
 	}
-	if c.w.params.strategy == "ddp" && e.Why != joining {
+	if c.w.params.strategy == "ddp" && e.Why != worker.Joining {
 		steps++ // the gradient at hand
 	}
 	if !known {

@@ -19,7 +19,7 @@ func quiet(seed uint64) params {
 // Workers that are all stopped, in the middle of whatever they do, and go on from their
 // disks, go through the same states as if they had never stopped.
 func TestResumeEqualsNeverHavingStopped(t *testing.T) {
-	seeds := uint64(12)
+	seeds := uint64(8)
 	if testing.Short() {
 		seeds = 3
 	}
@@ -74,7 +74,7 @@ func TestMemoryIsGivenBack(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		p := plain(3)
-		p.workers, p.quorum, p.parameters, p.codec, p.faults, p.saveEvery = 4, 0, 100_000, "int8", 40, 2
+		p.workers, p.quorum, p.parameters, p.codec, p.faults, p.saveEvery = 4, 0, 40_000, "int8", 40, 2
 		p.inner, p.step, p.until, p.detection = 2, 400*time.Millisecond, 200*time.Second, time.Second
 		p.up, p.down, p.link.Bandwidth = 0, 0, 8<<20
 		w := newWorld(t, 3, p)

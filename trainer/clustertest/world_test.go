@@ -12,11 +12,13 @@ import (
 	"testing"
 	"time"
 
+	"loco/gossip"
 	"loco/gossip/codec"
 	"loco/gossip/exchange"
 	"loco/mesh"
 	"loco/mesh/sim"
 	"loco/trainer"
+	"loco/worker"
 )
 
 // params are what a seed draws.
@@ -174,9 +176,15 @@ func (w *world) mean(own []byte, terms []exchange.Term) []float32 {
 	return sum
 }
 
-func (w *world) trainerConfig(worker int) trainer.Config {
-	return trainer.Config{Format: w.codec().Format(), StateFormat: w.codec().Format(), Strategy: w.params.strategy, Worker: worker, Rounds: 1 << 20, InnerSteps: w.params.inner,
-		InnerTime: w.params.innerTime, SlowCycle: uint64(w.params.cycle), OuterLR: 0.7, OuterMomentum: 0.4, Beta: 0.7, Gamma: 0.9, SaveEvery: w.params.saveEvery, EvalEvery: 1 << 20}
+func (w *world) workerConfig(number int) worker.Config {
+	p := w.params
+	return worker.Config{
+		Number: number, Workers: p.workers, FetchMoments: p.moments, Heartbeat: time.Second, JoinTimeout: p.join,
+		Trainer: trainer.Config{Format: w.codec().Format(), StateFormat: w.codec().Format(), Strategy: p.strategy, Rounds: 1 << 20, InnerSteps: p.inner,
+			InnerTime: p.innerTime, SlowCycle: uint64(p.cycle), OuterLR: 0.7, OuterMomentum: 0.4, Beta: 0.7, Gamma: 0.9, SaveEvery: p.saveEvery, EvalEvery: 1 << 20},
+		Gossip: gossip.Config{Codec: w.codec(), Deadline: p.deadline, Grace: p.grace, GraceMin: p.graceMin, SlowCycle: p.cycle, Detection: w.net.detection(), Quorum: p.quorum, Seed: 7,
+			MaxLag: p.maxLag, ReplayRounds: 8, ReplayBytes: 1 << 20, StateUpload: p.upload},
+	}
 }
 
 // run is live, and fails the test where something was wrong.
@@ -303,8 +311,9 @@ func (w *world) born(i int) *process {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s := w.slots[i]
-	p := &process{w: w, index: i, life: s.lives, stop: make(chan struct{}), ended: make(chan struct{}), skew: s.skew}
+	p := &process{w: w, index: i, life: s.lives, ended: make(chan struct{}), skew: s.skew}
 	p.ctx, p.cancel = context.WithCancelCause(context.Background())
+	p.stop, p.quit = context.WithCancel(p.ctx)
 	s.lives++
 	s.now = p
 	return p
@@ -327,6 +336,7 @@ func (w *world) died(p *process, err error) {
 		w.check.gaveUp(p, err)
 	}
 	p.cancel(errQuit)
+	p.quit()
 	p.shut()
 	w.check.ends(p)
 	close(p.ended)
