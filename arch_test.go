@@ -25,9 +25,10 @@ const (
 // fails the test: adding one is a design decision.
 var allowed = map[string][]string{
 	"kernels":            {},
+	"kernels/splitmix":   {}, // a leaf that everybody may use
 	"kernels/cpu":        {"loco/kernels", "golang.org/x/sys/cpu"},
 	"kernels/reference":  {"loco/kernels"},
-	"kernels/kerneltest": {"loco/kernels", "loco/kernels/reference"},
+	"kernels/kerneltest": {"loco/kernels", "loco/kernels/reference", "loco/kernels/splitmix"},
 	"kernels/cuda":       {"loco/kernels", "loco/kernels/cuda/driver", "loco/kernels/cuda/ptx"},
 	// One GPU through cu, for kernels/cuda alone; late binds the driver's library at run time.
 	"kernels/cuda/driver":      {"loco/kernels/cuda/driver/late", "gorgonia.org/cu"},
@@ -35,8 +36,8 @@ var allowed = map[string][]string{
 	"kernels/cuda/ptx":         {},
 	"kernels/cuda/emulator":    {},
 	"optim":                    {"loco/kernels"},
-	"trainer/data":             {"loco/checkpoint/atomicfile"},
-	"trainer/model":            {"loco/kernels"},
+	"trainer/data":             {"loco/checkpoint/atomicfile", "loco/kernels/splitmix"},
+	"trainer/model":            {"loco/kernels", "loco/kernels/splitmix"},
 	"trainer":                  {"loco/gossip/exchange", "loco/trainer/data", "loco/trainer/model", "loco/optim", "loco/kernels", "loco/kernels/cpu"}, // cpu: the host's mirror
 	// Above what it measures, below the command; the benchmarks of kernels use it as a test may.
 	"cmd/loco/bench":  {"loco/kernels", "loco/kernels/cpu", "loco/optim", "loco/trainer/model"},
@@ -44,13 +45,13 @@ var allowed = map[string][]string{
 	"gossip/codec":    {"loco/kernels", "loco/kernels/cpu"},                                                                                       // its loops, which have assembly
 	"gossip":          {"loco/mesh", "loco/gossip/exchange", "loco/kernels", "loco/gossip/codec", "loco/gossip/protocol", "loco/gossip/transfer"}, // kernels: the digest
 	"gossip/transfer": {"loco/mesh", "loco/mesh/wire", "loco/gossip/exchange"},                                                                    // a mesh's IDs
-	"gossip/protocol": {"loco/mesh", "loco/mesh/wire", "loco/gossip/exchange", "loco/gossip/codec"},                                               // a mesh's members, a codec's block
+	"gossip/protocol": {"loco/kernels/splitmix", "loco/mesh", "loco/mesh/wire", "loco/gossip/exchange", "loco/gossip/codec"},                      // a mesh's members, a codec's block
 	"gossip/protosim": {"loco/mesh", "loco/gossip/codec", "loco/gossip/protocol"},                                                                 // the protocol alone, in virtual time: no shell, no goroutine
 	"mesh":            {},
 	"mesh/wire":       {},
 	"mesh/meshtest":   {"loco/mesh"},
 	"mesh/sim":        {"loco/mesh"},
-	"mesh/swim":       {"loco/mesh", "loco/mesh/wire"},
+	"mesh/swim":       {"loco/kernels/splitmix", "loco/mesh", "loco/mesh/wire"},
 	"mesh/netem":      {"golang.org/x/sys/unix"}, // a test bed: only tests import it
 	"mesh/p2p": {
 		"loco/checkpoint/atomicfile", "loco/mesh", "loco/mesh/swim", "loco/mesh/wire", "github.com/libp2p/...", "github.com/multiformats/...",
@@ -81,6 +82,7 @@ var allowed = map[string][]string{
 
 // Pure packages are given round, seed and time as arguments, so that a run replays.
 var pure = map[string][]string{
+	"kernels/splitmix":  {"time", "net", "os", "context", "sync", "math/rand", "math/rand/v2"},
 	"kernels":           {"time", "net", "os", "math/rand", "math/rand/v2"},
 	"kernels/cpu":       {"net", "os", "math/rand", "math/rand/v2"}, // its thread pool may use time
 	"kernels/reference": {"time", "net", "os", "math/rand", "math/rand/v2"},

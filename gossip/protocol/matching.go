@@ -1,8 +1,9 @@
 package protocol
 
 import (
-	"math/bits"
 	"slices"
+
+	"loco/kernels/splitmix"
 )
 
 // Match returns the partner of worker self in a round, and false for the odd one out
@@ -26,9 +27,9 @@ func Match(seed, round uint64, workers []int, self int) (partner int, ok bool) {
 	for _, w := range workers {
 		in[w] = true
 	}
-	random := splitmix{state: seed}
-	random.state = random.next() ^ round
-	random.shuffle(all)
+	random := splitmix.Source(seed)
+	random = splitmix.Source(random.Next() ^ round)
+	shuffle(all, &random)
 	half := len(all) / 2
 	var orphans []int
 	for k, w := range all {
@@ -41,7 +42,7 @@ func Match(seed, round uint64, workers []int, self int) (partner int, ok bool) {
 		}
 	}
 	slices.Sort(orphans)
-	random.shuffle(orphans)
+	shuffle(orphans, &random)
 	half = len(orphans) / 2
 	at := slices.Index(orphans, self)
 	if at < 0 || at >= 2*half {
@@ -50,22 +51,10 @@ func Match(seed, round uint64, workers []int, self int) (partner int, ok bool) {
 	return orphans[(at+half)%(2*half)], true
 }
 
-// splitmix is the generator splitmix64 (Steele et al., OOPSLA 2014).
-type splitmix struct{ state uint64 }
-
-func (s *splitmix) next() uint64 {
-	s.state += 0x9e3779b97f4a7c15
-	z := s.state
-	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
-	z = (z ^ z>>27) * 0x94d049bb133111eb
-	return z ^ z>>31
-}
-
 // shuffle permutes by Fisher and Yates.
-func (s *splitmix) shuffle(perm []int) {
+func shuffle(perm []int, random *splitmix.Source) {
 	for i := len(perm) - 1; i > 0; i-- {
-		// The high word of a 128-bit product is uniform in [0, i] up to 2⁻⁵⁰.
-		j, _ := bits.Mul64(s.next(), uint64(i+1))
+		j := splitmix.Below(random.Next(), uint64(i+1))
 		perm[i], perm[j] = perm[j], perm[i]
 	}
 }

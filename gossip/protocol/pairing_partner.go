@@ -2,10 +2,10 @@ package protocol
 
 import (
 	"cmp"
-	"math/bits"
 	"slices"
 	"time"
 
+	"loco/kernels/splitmix"
 	"loco/mesh"
 )
 
@@ -212,10 +212,10 @@ func (m *Pairing) order(s *seek) []mesh.ID {
 			add(id)
 		}
 	}
-	random := splitmix{state: m.Seed ^ s.round<<20 ^ uint64(m.Worker)}
+	random := splitmix.Source(m.Seed ^ s.round<<20 ^ uint64(m.Worker))
 	any := slices.Clone(m.live)
 	for i := range min(len(any), 2*tellMax) {
-		j, _ := bits.Mul64(random.next(), uint64(len(any)-i))
+		j := splitmix.Below(random.Next(), uint64(len(any)-i))
 		any[i], any[i+int(j)] = any[i+int(j)], any[i]
 		add(any[i])
 	}
@@ -228,8 +228,8 @@ func (m *Pairing) criers(round uint64) []mesh.ID {
 	best := make([]mesh.ID, 0, criers+1)
 	high := make([]uint64, 0, criers+1)
 	put := func(id mesh.ID, worker int) {
-		r := splitmix{state: m.Seed ^ round<<20 ^ uint64(worker) ^ 1<<63}
-		h := r.next()
+		r := splitmix.Source(m.Seed ^ round<<20 ^ uint64(worker) ^ 1<<63)
+		h := r.Next()
 		at := 0
 		for at < len(high) && high[at] > h {
 			at++

@@ -30,7 +30,7 @@ func attentionName(op string, s kernels.AttentionShape) string {
 }
 
 func attentionCase(r rounding, s kernels.AttentionShape) opCase {
-	v := source(s.Seq*100 + s.HeadDim)
+	v := from(s.Seq*100 + s.HeadDim)
 	return r.keeps(opCase{
 		name: attentionName("attention", s),
 		operands: []operand{
@@ -51,7 +51,7 @@ func attentionCase(r rounding, s kernels.AttentionShape) opCase {
 // attentionBackwardCase takes out and lse from the reference, rounded to float32, as
 // a training step would.
 func attentionBackwardCase(r rounding, s kernels.AttentionShape) opCase {
-	v := source(s.Seq*100 + s.HeadDim + 1)
+	v := from(s.Seq*100 + s.HeadDim + 1)
 	qkv := v.values(s.Rows()*s.QKVWidth(), 1)
 	out, lse := referenceAttention(s, qkv)
 	return r.keeps(opCase{

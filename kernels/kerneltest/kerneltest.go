@@ -12,6 +12,7 @@ import (
 
 	"loco/kernels"
 	"loco/kernels/reference"
+	"loco/kernels/splitmix"
 )
 
 // u is the unit roundoff of float32: one operation errs by at most u relatively.
@@ -262,16 +263,10 @@ func firstOutside(got []float32, want, bound []float64) int {
 
 func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
 
-// source is a small fixed generator (splitmix64): cases are the same on every run.
-type source uint64
+// source makes the cases, which are the same on every run.
+type source struct{ splitmix.Source }
 
-func (s *source) next() uint64 {
-	*s += 0x9e3779b97f4a7c15
-	z := uint64(*s)
-	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
-	z = (z ^ z>>27) * 0x94d049bb133111eb
-	return z ^ z>>31
-}
+func from[T int | uint64](seed T) source { return source{splitmix.Source(seed)} }
 
 // values returns n values, roughly normal, with the given standard deviation.
 func (s *source) values(n int, deviation float64) []float32 {
@@ -279,7 +274,7 @@ func (s *source) values(n int, deviation float64) []float32 {
 	for i := range v {
 		sum := 0.0
 		for range 4 {
-			sum += float64(s.next()>>11)/(1<<53) - 0.5
+			sum += s.Uniform() - 0.5
 		}
 		v[i] = float32(sum * math.Sqrt(3) * deviation)
 	}
@@ -290,7 +285,7 @@ func (s *source) values(n int, deviation float64) []float32 {
 func (s *source) ids(n, vocab int) []int32 {
 	k := make([]int32, n)
 	for i := range k {
-		k[i] = int32(s.next() % uint64(vocab))
+		k[i] = int32(s.Next() % uint64(vocab))
 	}
 	return k
 }

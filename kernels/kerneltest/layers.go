@@ -31,7 +31,7 @@ func layerCases(r rounding) []opCase {
 }
 
 func normCase(r rounding, rows, width int) opCase {
-	s := source(rows*1000 + width)
+	s := from(rows*1000 + width)
 	const eps = 1e-5
 	return r.keeps(opCase{
 		name:     fmt.Sprintf("rmsnorm %dx%d", rows, width),
@@ -49,7 +49,7 @@ func normCase(r rounding, rows, width int) opCase {
 }
 
 func normBackwardCase(rows, width int) opCase {
-	s := source(rows*1000 + width + 1)
+	s := from(rows*1000 + width + 1)
 	rstd := s.values(rows, 0.5)
 	for i := range rstd {
 		rstd[i] = 1 + rstd[i]*rstd[i]
@@ -87,7 +87,7 @@ func normBackwardCase(rows, width int) opCase {
 }
 
 func ropeCase(r rounding, s kernels.AttentionShape, inverse bool) opCase {
-	v := source(s.Seq)
+	v := from(s.Seq)
 	half := s.HeadDim / 2
 	cos, sin := make([]float32, (s.Seq+2)*half), make([]float32, (s.Seq+2)*half)
 	for i := range cos {
@@ -123,7 +123,7 @@ func ropeCase(r rounding, s kernels.AttentionShape, inverse bool) opCase {
 const swigluShare = 7.1
 
 func swigluCase(r rounding, rows, width int) opCase {
-	s := source(rows*1000 + width + 2)
+	s := from(rows*1000 + width + 2)
 	return r.keeps(opCase{
 		name:     fmt.Sprintf("swiglu %dx%d", rows, width),
 		operands: []operand{{"out", s.values(rows*width, 1)}, {"gateUp", s.values(2*rows*width, 4)}},
@@ -138,7 +138,7 @@ func swigluCase(r rounding, rows, width int) opCase {
 }
 
 func swigluBackwardCase(r rounding, rows, width int, inPlace bool) opCase {
-	s := source(rows*1000 + width + 3)
+	s := from(rows*1000 + width + 3)
 	gateUp := operand{"gateUp", s.values(2*rows*width, 4)}
 	operands := []operand{{"dout", s.values(rows*width, 1)}, gateUp}
 	if !inPlace {
@@ -169,7 +169,7 @@ func swigluBackwardCase(r rounding, rows, width int, inPlace bool) opCase {
 }
 
 func embeddingCase(tokens, vocab, width int) opCase {
-	s := source(tokens*1000 + width)
+	s := from(tokens*1000 + width)
 	return opCase{
 		name:     fmt.Sprintf("embedding %d of %dx%d", tokens, vocab, width),
 		operands: []operand{{"out", s.values(tokens*width, 1)}, {"table", s.values(vocab*width, 1)}},
@@ -184,7 +184,7 @@ func embeddingCase(tokens, vocab, width int) opCase {
 }
 
 func embeddingBackwardCase(tokens, vocab, width int) opCase {
-	s := source(tokens*1000 + width + 1)
+	s := from(tokens*1000 + width + 1)
 	ids := s.ids(tokens, vocab)
 	return opCase{
 		name:     fmt.Sprintf("embedding backward %d of %dx%d", tokens, vocab, width),
@@ -211,7 +211,7 @@ func embeddingBackwardCase(tokens, vocab, width int) opCase {
 }
 
 func crossEntropyCase(r rounding, first, rows, vocab int) opCase {
-	s := source(rows*1000 + vocab)
+	s := from(rows*1000 + vocab)
 	const scale = 0.37
 	targets := s.ids(first+rows+2, vocab)
 	targets[first] = -1

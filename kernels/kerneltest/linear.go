@@ -45,7 +45,7 @@ func products(x, w []float64, rows, out, in int) []float64 {
 }
 
 func linearCase(r rounding, rows, out, in int, residual bool) opCase {
-	s := source(uint64(rows)<<40 + uint64(out)<<20 + uint64(in) + 1)
+	s := from(uint64(rows)<<40 + uint64(out)<<20 + uint64(in) + 1)
 	return opCase{
 		name:     fmt.Sprintf("linear %d rows %d to %d residual=%v", rows, in, out, residual),
 		operands: []operand{{"y", s.values(rows*out, 1)}, {"x", s.values(rows*in, 1)}, {"w", s.values(out*in, 1)}, {"residual", s.values(rows*out, 1)}},
@@ -80,7 +80,7 @@ func projectCase(r rounding, rows, out, in int) opCase {
 }
 
 func linearSwiGLUCase(r rounding, rows, width, in int) opCase {
-	s := source(uint64(rows)<<40 + uint64(width)<<20 + uint64(in) + 2)
+	s := from(uint64(rows)<<40 + uint64(width)<<20 + uint64(in) + 2)
 	out := 2 * width
 	return r.keeps(opCase{
 		name:     fmt.Sprintf("linear swiglu %d rows %d to %d", rows, in, width),
@@ -110,7 +110,7 @@ func linearSwiGLUCase(r rounding, rows, width, in int) opCase {
 }
 
 func linearBackwardCase(r rounding, rows, out, in int) opCase {
-	s := source(uint64(rows)<<40 + uint64(out)<<20 + uint64(in) + 3)
+	s := from(uint64(rows)<<40 + uint64(out)<<20 + uint64(in) + 3)
 	return r.keeps(opCase{
 		name:     fmt.Sprintf("linear backward %d rows %d to %d", rows, out, in),
 		operands: []operand{{"dx", s.values(rows*in, 1)}, {"dy", s.values(rows*out, 1)}, {"w", s.values(out*in, 1)}},

@@ -23,7 +23,7 @@ func matMulCases(r rounding) []opCase {
 }
 
 func matMulCase(r rounding, m, n, k int, transA, transB, accumulate bool) opCase {
-	s := source(uint64(m)<<40 + uint64(n)<<20 + uint64(k))
+	s := from(uint64(m)<<40 + uint64(n)<<20 + uint64(k))
 	return opCase{
 		name:     fmt.Sprintf("matmul %dx%dx%d transA=%v transB=%v accumulate=%v", m, n, k, transA, transB, accumulate),
 		operands: []operand{{"c", s.values(m*n, 1)}, {"a", s.values(m*k, 1)}, {"b", s.values(k*n, 1)}},

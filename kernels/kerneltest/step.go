@@ -14,7 +14,7 @@ func Step(t testing.TB, d kernels.Device) (run func(), table kernels.Buffer) {
 	t.Helper()
 	s := kernels.AttentionShape{Batch: 2, Seq: 130, Heads: 4, KVHeads: 2, HeadDim: 16}
 	const width, ffn, vocab, rows = 64, 96, 256, 260
-	r := source(1)
+	r := from(1)
 	alloc := func(n int) kernels.Buffer {
 		b, err := d.Alloc(n)
 		if err != nil {

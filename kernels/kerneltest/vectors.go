@@ -14,7 +14,7 @@ func lengths() []int { return []int{0, 1, 7, 16, 33, 4095, 4097, 16384, 40001} }
 func vectorCases() []opCase {
 	var cases []opCase
 	for _, n := range lengths() {
-		s := source(n)
+		s := from(n)
 		two := []operand{{"dst", s.values(n, 1)}, {"x", s.values(n, 1)}}
 		one := two[:1]
 		cases = append(cases,
@@ -39,7 +39,7 @@ func adamWConfig(step int) kernels.AdamWStep {
 }
 
 func adamWCase(n, step int) opCase {
-	s := source(n + step)
+	s := from(n + step)
 	v := s.values(n, 0.1)
 	for i := range v {
 		v[i] *= v[i]
@@ -72,7 +72,7 @@ func adamWCase(n, step int) opCase {
 // choose: the results are equal, not near.
 func checkSums(t *testing.T, d kernels.Device) {
 	for _, n := range lengths() {
-		s := source(n)
+		s := from(n)
 		x := s.values(n, 1)
 		b, err := d.Alloc(n + 2)
 		if err != nil {

@@ -3,6 +3,8 @@ package swim
 import (
 	"slices"
 	"time"
+
+	"loco/kernels/splitmix"
 )
 
 const (
@@ -49,15 +51,8 @@ func median(s []float32) float32 {
 	return s[len(s)/2]
 }
 
-// random is splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number
-// generators, OOPSLA 2014): the order of probes follows from a seed.
-type random uint64
+// random is what the order of probes follows from.
+type random struct{ splitmix.Source }
 
 // below returns a number in [0, n); n > 0. The bias of the remainder does not matter here.
-func (r *random) below(n int) int {
-	*r += 0x9e3779b97f4a7c15
-	z := uint64(*r)
-	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
-	z = (z ^ z>>27) * 0x94d049bb133111eb
-	return int((z ^ z>>31) >> 1 % uint64(n))
-}
+func (r *random) below(n int) int { return int(r.Next() >> 1 % uint64(n)) }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"loco/kernels/splitmix"
 	"loco/mesh"
 )
 
@@ -93,7 +94,7 @@ func (r *record) healthy() mesh.State {
 
 // New starts with this member alone. c must be valid.
 func New(c Config, self mesh.ID, beat Heartbeat) *Members {
-	m := &Members{cfg: c, by: make(map[mesh.ID]*record), relays: make(map[uint64]relay), rng: random(c.Seed)}
+	m := &Members{cfg: c, by: make(map[mesh.ID]*record), relays: make(map[uint64]relay), rng: random{splitmix.Source(c.Seed)}}
 	m.self = m.add(self, beat)
 	m.self.state = m.self.healthy()
 	m.next = time.Duration(m.rng.below(int(c.ProbeEvery))) // not in step with the others

@@ -1,29 +1,14 @@
 package data
 
-import "math/bits"
-
-// mix is the finaliser of splitmix64 (Steele, Lea & Flood 2014, figure 16), a
-// bijection of 64-bit numbers in which every bit of the input moves every bit of
-// the output.
-func mix(z uint64) uint64 {
-	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
-	z = (z ^ z>>27) * 0x94d049bb133111eb
-	return z ^ z>>31
-}
+import "loco/kernels/splitmix"
 
 // hash combines numbers into one.
 func hash(numbers ...uint64) uint64 {
 	h := uint64(0)
 	for _, n := range numbers {
-		h = mix(h ^ mix(n+0x9e3779b97f4a7c15))
+		h = splitmix.Mix(h ^ splitmix.Mix(n+splitmix.Gamma))
 	}
 	return h
-}
-
-// below maps a hash to [0, n).
-func below(h, n uint64) uint64 {
-	high, _ := bits.Mul64(h, n)
-	return high
 }
 
 // permutation is a pseudo-random bijection of [0, n) that needs no table: a
@@ -55,7 +40,7 @@ func (p permutation) at(i uint64) uint64 {
 	for {
 		left, right := i>>p.half, i&mask
 		for round := range uint64(feistelRounds) {
-			left, right = right, left^mix(p.key+round*0x9e3779b97f4a7c15^mix(right))&mask
+			left, right = right, left^splitmix.Mix(p.key+round*splitmix.Gamma^splitmix.Mix(right))&mask
 		}
 		i = left<<p.half | right
 		if i < p.n {

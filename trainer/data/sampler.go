@@ -1,6 +1,10 @@
 package data
 
-import "fmt"
+import (
+	"fmt"
+
+	"loco/kernels/splitmix"
+)
 
 // Tokens is what batches are cut from; Shard is one.
 type Tokens interface {
@@ -83,7 +87,7 @@ func (s *Sampler) epochAt(number uint64) epoch {
 	}
 	return epoch{
 		number: number,
-		offset: below(hash(s.cfg.Seed, number, own, 1), uint64(s.cfg.Context)),
+		offset: splitmix.Below(hash(s.cfg.Seed, number, own, 1), uint64(s.cfg.Context)),
 		order:  newPermutation(s.windows, hash(s.cfg.Seed, number, own, 2)),
 	}
 }

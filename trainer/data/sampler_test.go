@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"loco/kernels/splitmix"
 )
 
 // counted is tokens that are their own positions.
@@ -48,7 +50,7 @@ func TestPermutationMixes(t *testing.T) {
 	const n, keys = 1000, 30
 	worst, adjacent := 0.0, 0
 	for key := range uint64(keys) {
-		p := newPermutation(n, mix(key))
+		p := newPermutation(n, splitmix.Mix(key))
 		var cells [10][10]float64
 		last := uint64(0)
 		for i := range uint64(n) {

@@ -1,6 +1,10 @@
 package model
 
-import "math"
+import (
+	"math"
+
+	"loco/kernels/splitmix"
+)
 
 // The functions of this file give the same bits on every machine, which math's do
 // not: some architectures have assembly of their own for them, and where the
@@ -73,26 +77,14 @@ func cosSin(x float64) (c, s float64) {
 	return c, s
 }
 
-// random is splitmix64 (Steele, Lea & Flood 2014, figure 16): a stream of 64-bit
-// numbers from a 64-bit seed.
-type random uint64
-
-func (r *random) next() uint64 {
-	*r += 0x9e3779b97f4a7c15
-	z := uint64(*r)
-	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
-	z = (z ^ z>>27) * 0x94d049bb133111eb
-	return z ^ z>>31
-}
-
-// uniform returns a multiple of 2⁻⁵³ in [0, 1).
-func (r *random) uniform() float64 { return float64(r.next()>>11) / (1 << 53) }
+// random is a stream of numbers from a seed.
+type random struct{ splitmix.Source }
 
 // normalPair returns two independent standard normal numbers (Marsaglia's polar
 // method: a point of the unit disc, its angle kept and its radius replaced).
 func (r *random) normalPair() (float64, float64) {
 	for {
-		x, y := 2*r.uniform()-1, 2*r.uniform()-1
+		x, y := 2*r.Uniform()-1, 2*r.Uniform()-1
 		square := float64(x*x) + float64(y*y)
 		if square > 0 && square < 1 {
 			f := math.Sqrt(-2 * ln(square) / square)
@@ -108,6 +100,6 @@ func stream(seed uint64, name string) random {
 	for i := range len(name) {
 		hash = (hash ^ uint64(name[i])) * 1099511628211
 	}
-	scrambled := random(seed)
-	return random(scrambled.next() ^ hash)
+	scrambled := splitmix.Source(seed)
+	return random{splitmix.Source(scrambled.Next() ^ hash)}
 }

@@ -131,7 +131,7 @@ func (s *sampler) draw(logits []float32) int32 {
 		s.weight[i] = exp(x)
 		sum += s.weight[i]
 	}
-	rest := s.random.uniform() * sum
+	rest := s.random.Uniform() * sum
 	for i, w := range s.weight {
 		if rest -= w; rest < 0 {
 			return s.order[i]

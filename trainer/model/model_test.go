@@ -23,7 +23,7 @@ func batchOf(cfg Config, sequences int, seed uint64) (inputs, targets []int32) {
 	for range sequences {
 		row := make([]int32, cfg.Context+1)
 		for i := range row {
-			row[i] = int32(r.next() % uint64(cfg.Vocab))
+			row[i] = int32(r.Next() % uint64(cfg.Vocab))
 		}
 		inputs = append(inputs, row[:cfg.Context]...)
 		targets = append(targets, row[1:]...)
@@ -39,7 +39,7 @@ func perturbed(cfg Config, seed uint64) []float32 {
 	for _, t := range cfg.Layout() {
 		if !t.Decay {
 			for i := range t.Len {
-				params[t.Offset+i] += float32(r.uniform() - 0.5)
+				params[t.Offset+i] += float32(r.Uniform() - 0.5)
 			}
 		}
 	}
