@@ -36,9 +36,10 @@ var allowed = map[string][]string{
 	"kernels/cuda/ptx":         {},
 	"kernels/cuda/emulator":    {},
 	"optim":                    {"loco/kernels"},
+	"trainer/strategy":         {"loco/gossip/exchange", "loco/optim", "loco/kernels"},
 	"trainer/data":             {"loco/checkpoint/atomicfile", "loco/kernels/splitmix"},
 	"trainer/model":            {"loco/kernels", "loco/kernels/splitmix"},
-	"trainer":                  {"loco/gossip/exchange", "loco/trainer/data", "loco/trainer/model", "loco/optim", "loco/kernels", "loco/kernels/cpu"}, // cpu: the host's mirror
+	"trainer":                  {"loco/gossip/exchange", "loco/trainer/strategy", "loco/trainer/data", "loco/trainer/model", "loco/optim", "loco/kernels", "loco/kernels/cpu"}, // cpu: the host's mirror
 	// Above what it measures, below the command; the benchmarks of kernels use it as a test may.
 	"cmd/loco/bench":  {"loco/kernels", "loco/kernels/cpu", "loco/optim", "loco/trainer/model"},
 	"gossip/exchange": {},                                                                                                                         // the nouns that trainer and gossip share
@@ -61,21 +62,21 @@ var allowed = map[string][]string{
 	"checkpoint":            {"loco/checkpoint/atomicfile"},
 	"checkpoint/storetest":  {"loco/checkpoint"},
 	"checkpoint/atomicfile": {}, // a leaf that everybody may use
-	"worker/config":         {"loco/optim", "github.com/pelletier/go-toml/v2/..."},
+	"worker/config":         {"loco/optim", "loco/trainer/strategy", "github.com/pelletier/go-toml/v2/..."},
 	"cmd/loco/compare":      {"loco/checkpoint/atomicfile", "loco/worker/config", "github.com/pelletier/go-toml/v2/...", "gonum.org/v1/plot/..."},
 	"tools/mutants":         {}, // for developers: nothing imports it
 
 	// Only tests import it: it builds the mutants of a package.
 	"gossip/protosim/planted": {},
 	// One worker as a process: where everything but the commands meets.
-	"worker": {"loco/gossip", "loco/gossip/exchange", "loco/mesh", "loco/trainer"}, // over any mesh: no file, no TOML, no TCP, no Prometheus
+	"worker": {"loco/gossip", "loco/gossip/exchange", "loco/mesh", "loco/trainer", "loco/trainer/strategy"}, // over any mesh: no file, no TOML, no TCP, no Prometheus
 	"worker/process": {
-		"loco/worker", "loco/worker/config", "loco/trainer", "loco/trainer/data", "loco/trainer/model", "loco/optim", "loco/checkpoint", "loco/checkpoint/atomicfile",
+		"loco/worker", "loco/worker/config", "loco/trainer", "loco/trainer/strategy", "loco/trainer/data", "loco/trainer/model", "loco/optim", "loco/checkpoint", "loco/checkpoint/atomicfile",
 		"loco/gossip", "loco/gossip/codec", "loco/gossip/exchange", "loco/mesh", "loco/mesh/p2p", "loco/kernels", "loco/kernels/cpu", "loco/kernels/cuda", "loco/kernels/cuda/driver",
 		"github.com/prometheus/client_golang/...", "golang.org/x/sys/windows",
 	},
 	"cmd/loco": {
-		"loco/cmd/loco/bench", "loco/cmd/loco/compare", "loco/worker", "loco/worker/config", "loco/worker/process", "loco/trainer", "loco/trainer/data", "loco/checkpoint", "loco/kernels", "loco/kernels/cpu", "loco/gossip/protosim",
+		"loco/cmd/loco/bench", "loco/cmd/loco/compare", "loco/worker", "loco/worker/config", "loco/worker/process", "loco/trainer", "loco/trainer/strategy", "loco/trainer/data", "loco/checkpoint", "loco/kernels", "loco/kernels/cpu", "loco/gossip/protosim",
 		"github.com/alecthomas/kong", "github.com/vbauerster/mpb/v8/...", "golang.org/x/term",
 	},
 }

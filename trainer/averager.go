@@ -14,4 +14,9 @@ type Averager interface {
 	// this worker cannot go on. from is the state the round starts from; members of an
 	// all-reduce must agree on it.
 	Average(ctx context.Context, round uint64, part exchange.Part, vec exchange.Vector, weight float64, from exchange.Base) (exchange.Outcome, error)
+	// Over says that the others have finished the round, which began from a state of tokens,
+	// without this worker, so that no more of its steps will count in it.
+	Over(round uint64, tokens float64) bool
+	// Awaited says that the others wait for this worker to bring what it carries.
+	Awaited(round uint64) bool
 }

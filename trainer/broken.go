@@ -25,8 +25,8 @@ func (t *Trainer) broken() error {
 	return nil
 }
 
-// salvage saves the last round's state from what the host has of it: φ and the outer
-// momentum. θ is φ there; the inner moments were on the device, so they begin anew, as a
+// salvage saves the last round's state from what the host has of it: what the
+// strategy saves. θ is φ there; the inner moments were on the device, so they begin anew, as a
 // joiner's do. Where the newest checkpoint is of this round, or the strategy keeps
 // everything on the device, that checkpoint is the better one and stays the newest.
 func (t *Trainer) salvage(ctx context.Context) error {
@@ -36,14 +36,15 @@ func (t *Trainer) salvage(ctx context.Context) error {
 	// Between the step of the host's copy and the count of rounds nothing fails: they fit.
 	err := t.hooks.Save(ctx, func(s *Snapshot) error {
 		n := t.learner.Parameters()
-		t.captureShared(s)
+		t.captureOuter(s)
 		s.Step = t.round * t.cfg.InnerSteps
 		s.Tokens, s.Updates = t.tokens-t.pending.tokens, 0
 		s.RoundSteps, s.RoundTokens, s.RoundLoss, s.Carried = 0, 0, 0, 0
-		s.Fast = s.Fast[:0]
-		s.M, s.V = sized(s.M, n), sized(s.V, n)
-		clear(s.M)
-		clear(s.V)
+		for _, name := range []string{MomentM, MomentV} {
+			var fresh []float32
+			s.Vectors, fresh = grow(s.Vectors, name, n)
+			clear(fresh)
+		}
 		return nil
 	})
 	if err != nil {

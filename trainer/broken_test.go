@@ -7,6 +7,8 @@ import (
 	"math"
 	"slices"
 	"testing"
+
+	"loco/trainer/strategy"
 )
 
 // A device that is lost at any step leaves the newest state of the host as a checkpoint,
@@ -37,8 +39,8 @@ func TestLostDeviceIsSalvaged(t *testing.T) {
 			tr.hooks.Report = func(e any) {
 				if _, ok := e.(*RoundEvent); ok {
 					var s Snapshot
-					tr.captureShared(&s)
-					phi = append(phi, s.Slow)
+					tr.captureOuter(&s)
+					phi = append(phi, s.Vector(strategy.Slow))
 				}
 			}
 			err := tr.Run(t.Context(), nil)
@@ -49,12 +51,12 @@ func TestLostDeviceIsSalvaged(t *testing.T) {
 			if exchanges != round || saved.Round != round {
 				t.Fatalf("%d exchanges and a checkpoint of round %d, want %d of both", exchanges, saved.Round, round)
 			}
-			equal(t, "φ", saved.Slow, phi[round])
+			equal(t, "φ", saved.Vector(strategy.Slow), phi[round])
 			regular := round > 0 && round%cfg.SaveEvery == 0
 			if fresh := saved.Updates == 0; fresh == regular {
 				t.Errorf("moments of %d updates after a save at this round: %v", saved.Updates, regular)
 			}
-			for i, v := range slices.Concat(saved.M, saved.V, saved.Momentum) {
+			for i, v := range slices.Concat(saved.Vector(MomentM), saved.Vector(MomentV), saved.Vector(strategy.Momentum)) {
 				if math.IsNaN(float64(v)) {
 					t.Fatalf("value %d of what is saved is of the lost device", i)
 				}

@@ -31,6 +31,7 @@ func timed(c *fakeClock, step time.Duration) (*quadratic, *[]uint64) {
 
 // weighing notes the weights that a worker brings, and takes time of its own.
 type weighing struct {
+	prompt
 	clock   *fakeClock
 	takes   time.Duration
 	weights []float64
@@ -161,27 +162,27 @@ func TestResumeWithInnerTime(t *testing.T) {
 func TestJoinerTakesOverTheClock(t *testing.T) {
 	source := newFakeClock()
 	sq, _ := timed(source, time.Second)
-	var shared Snapshot
+	var shared *exchange.Fetched
 	var tr *Trainer
 	pass := sq.onStep
 	sq.onStep = func(batch uint64) {
 		if pass(batch); batch == 25 {
-			tr.captureShared(&shared)
+			shared = &exchange.Fetched{State: tr.shared(), GroupStep: tr.step, GroupSince: tr.roundTime()}
 		}
 	}
 	cfg := diloco(100, 3)
 	cfg.InnerTime = 20 * time.Second
 	tr = start(t, cfg, sq, Hooks{Average: newExact(1).worker(0), Now: source.now})
 	run(t, tr)
-	if shared.RoundTime != 6*time.Second {
-		t.Fatalf("the source says that its round began %v ago, want 6s", shared.RoundTime)
+	if shared.GroupSince != 6*time.Second {
+		t.Fatalf("the source says that its round began %v ago, want 6s", shared.GroupSince)
 	}
 	clock := newFakeClock()
 	q, _ := timed(clock, 2*time.Second)
 	exchange := &weighing{clock: clock, members: []int{1}}
 	cfg.Worker = 1
 	joiner := start(t, cfg, q, Hooks{Average: exchange, Now: clock.now})
-	if err := joiner.Join(&shared); err != nil {
+	if err := joiner.Join(shared); err != nil {
 		t.Fatal(err)
 	}
 	run(t, joiner)

@@ -8,18 +8,19 @@ import (
 	"testing"
 
 	"loco/gossip/exchange"
+	"loco/trainer/strategy"
 )
 
 // recorder keeps the mean of each round, as the log of results does.
 type recorder struct {
 	Averager
-	means []Replay
+	means []exchange.Result
 }
 
 func (r *recorder) Average(ctx context.Context, round uint64, part exchange.Part, vec exchange.Vector, w float64, from exchange.Base) (exchange.Outcome, error) {
 	out, err := r.Averager.Average(ctx, round, part, vec, w, from)
 	out.Tokens = w
-	r.means = append(r.means, Replay{Tokens: w, Mean: out.Mean[0].Bytes})
+	r.means = append(r.means, exchange.Result{Round: round, Tokens: w, Bytes: out.Mean[0].Bytes})
 	return out, err
 }
 
@@ -33,7 +34,8 @@ func TestReplayLeadsToTheGroupsState(t *testing.T) {
 		}
 		rec := &recorder{Averager: newExact(1).worker(0)}
 		source := start(t, cfg, newQuadratic(5, drift(1)), Hooks{Average: rec})
-		var shared, own Snapshot
+		var own Snapshot
+		var shared exchange.State
 		for _, until := range []uint64{2, 5} {
 			source.cfg.StopAfter = until
 			if err := source.Run(t.Context(), nil); !errors.Is(err, ErrStopped) {
@@ -41,7 +43,7 @@ func TestReplayLeadsToTheGroupsState(t *testing.T) {
 			}
 			if until == 2 {
 				var err error
-				if shared.Digest, err = source.CaptureShared(t.Context(), &shared); err != nil {
+				if shared, err = source.Share(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 				if err := source.Capture(t.Context(), &own); err != nil {
@@ -49,10 +51,7 @@ func TestReplayLeadsToTheGroupsState(t *testing.T) {
 				}
 			}
 		}
-		fetched := shared
-		fetched.Step = 0
-		fetched.Replay, fetched.Past = rec.means[2:], source.Head().Past
-		fetched.GroupRound, fetched.GroupStep = 5, 5*cfg.InnerSteps+1
+		fetched := exchange.Fetched{State: shared, Results: rec.means[2:], Past: source.Head().Past, GroupRound: 5, GroupStep: 5*cfg.InnerSteps + 1}
 		q := newQuadratic(5, drift(0))
 		joiner := start(t, cfg, q, Hooks{Average: newExact(1).worker(0)})
 		if err := joiner.Join(&fetched); err != nil {
@@ -62,27 +61,27 @@ func TestReplayLeadsToTheGroupsState(t *testing.T) {
 		if err := away.Restore(&own); err != nil {
 			t.Fatal(err)
 		}
-		since := Snapshot{Round: 2, Digest: away.Head().Digest, Replay: rec.means[2:], Past: source.Head().Past, GroupStep: fetched.GroupStep}
+		since := exchange.Fetched{State: exchange.State{Mark: away.Head().Mark}, Results: rec.means[2:], Past: source.Head().Past, GroupStep: fetched.GroupStep}
 		if err := away.Join(&since); err != nil {
 			t.Fatalf("%s: %v", strategy, err)
 		}
 		want := source.Head()
 		for name, tr := range map[string]*Trainer{"joiner": joiner, "away": away} {
 			h := tr.Head()
-			if h.Round != 5 || h.Digest != want.Digest || h.RunTokens != want.RunTokens || !slices.Equal(momentum(tr), momentum(source)) {
-				t.Errorf("%s, %s: round %d, digest equal %v, %v tokens of %v", strategy, name, h.Round, h.Digest == want.Digest, h.RunTokens, want.RunTokens)
+			if h.Round != 5 || h.Digest != want.Digest || h.Tokens != want.Tokens || !slices.Equal(momentum(tr), momentum(source)) {
+				t.Errorf("%s, %s: round %d, digest equal %v, %v tokens of %v", strategy, name, h.Round, h.Digest == want.Digest, h.Tokens, want.Tokens)
 			}
 			if wantStep := min(fetched.GroupStep, 6*cfg.InnerSteps-1); h.Step != wantStep {
 				t.Errorf("%s, %s: begins at step %d, want the group's place %d", strategy, name, h.Step, wantStep)
 			}
-			if i := slices.IndexFunc(h.Past, func(m Mark) bool { return m.Round == 4 }); i < 0 || h.Past[i].Digest != want.Past[4].Digest {
+			if i := slices.IndexFunc(h.Past, func(m exchange.Mark) bool { return m.Round == 4 }); i < 0 || h.Past[i].Digest != want.Past[4].Digest {
 				t.Errorf("%s, %s does not know the states on the way", strategy, name)
 			}
 		}
 		if strategy == "ddp" && (!slices.Equal(q.m, source.learner.(*quadratic).m) || q.v[0] != 5) {
 			t.Errorf("the replay left other moments than the group's")
 		}
-		fetched.Replay = slices.Concat(rec.means[2:3], rec.means[2:4]) // a wrong mean
+		fetched.Results = slices.Concat(rec.means[2:3], rec.means[2:4]) // a wrong mean
 		if err := joiner.Join(&fetched); err == nil || !strings.Contains(err.Error(), "after a replay") {
 			t.Errorf("%s: a wrong replay: %v", strategy, err)
 		}
@@ -95,19 +94,15 @@ func TestReplayLeadsToTheGroupsState(t *testing.T) {
 
 // A joiner of noloco takes its place beside its source, which went on meanwhile.
 func TestNoLoCoJoinerGoesWhereItsSourceIs(t *testing.T) {
-	cfg := Config{Strategy: "noloco", Rounds: 20, InnerSteps: 3, OuterMomentum: 0.5, Beta: 0.7, Gamma: 0.7}
+	cfg := Config{Strategy: "noloco", Rounds: 20, InnerSteps: 3, Options: strategy.Options{OuterMomentum: 0.5, Beta: 0.7, Gamma: 0.7}}
 	source := start(t, cfg, newQuadratic(5, drift(1)), Hooks{Average: newExact(1).worker(0)})
-	var s Snapshot
-	digest, err := source.CaptureShared(t.Context(), &s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Digest, s.GroupRound, s.GroupStep = digest, 7, 22
+	s := fetchedFrom(t, source)
+	s.GroupRound, s.GroupStep = 7, 22
 	tr := start(t, cfg, newQuadratic(5, drift(0)), Hooks{Average: newExact(1).worker(0)})
-	if err := tr.Join(&s); err != nil {
+	if err := tr.Join(s); err != nil {
 		t.Fatal(err)
 	}
-	if h := tr.Head(); h.Round != 7 || h.Step != 22 || !slices.Equal(values(tr.vectors.slow), values(source.vectors.slow)) {
+	if h := tr.Head(); h.Round != 7 || h.Step != 22 || !slices.Equal(values(tr.vectors.slow()), values(source.vectors.slow())) {
 		t.Errorf("round %d, step %d", h.Round, h.Step)
 	}
 }
@@ -119,26 +114,22 @@ func TestJoinersMoments(t *testing.T) {
 	if err := source.Run(t.Context(), nil); !errors.Is(err, ErrStopped) {
 		t.Fatal(err)
 	}
-	var s, moments Snapshot
-	digest, err := source.CaptureShared(t.Context(), &s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Digest = digest
-	if err := source.CaptureMoments(t.Context(), &moments); err != nil || moments.Updates != 8 {
+	s := fetchedFrom(t, source)
+	moments, err := source.ShareMoments(t.Context())
+	if err != nil || moments.Updates != 8 {
 		t.Fatalf("%d updates, %v", moments.Updates, err)
 	}
 	q := newQuadratic(5, drift(0))
 	fresh := start(t, diloco(4, 9), q, Hooks{Average: newExact(1).worker(0)})
-	if err := fresh.Join(&s); err != nil || fresh.Updates() != 0 || q.v[0] != 0 {
+	if err := fresh.Join(s); err != nil || fresh.Updates() != 0 || q.v[0] != 0 {
 		t.Errorf("fresh: %d updates, %v", fresh.Updates(), err)
 	}
-	s.M, s.V, s.Updates = moments.M, moments.V, moments.Updates
-	if err := fresh.Join(&s); err != nil || fresh.Updates() != 8 || q.v[0] != 8 || !slices.Equal(q.m, moments.M) {
+	s.Moments = &moments
+	if err := fresh.Join(s); err != nil || fresh.Updates() != 8 || q.v[0] != 8 || !slices.Equal(q.m, exchange.Find(moments.Vectors, MomentM)) {
 		t.Errorf("fetched: %d updates, %v", fresh.Updates(), err)
 	}
-	s.V = s.V[:3]
-	if err := fresh.Join(&s); err == nil {
+	moments.Vectors[1].Data = moments.Vectors[1].Data[:3]
+	if err := fresh.Join(s); err == nil {
 		t.Error("took over moments of another length")
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"loco/gossip/exchange"
-	"loco/optim"
 )
 
 // pending is what this worker trained and has not given to the others yet: the steps of
@@ -32,11 +31,15 @@ const carriesMax = 2
 // carries says that the steps at hand, which were left out of rounds more rounds, are kept
 // for a later one, if there is one.
 func (t *Trainer) carries(rounds uint64) bool {
-	return t.cfg.Strategy == "diloco" && t.cfg.SlowCycle > 1 && t.pending.rounds+rounds <= carriesMax*t.cfg.SlowCycle && t.round+rounds < t.cfg.Rounds
+	return t.strategy.Carries && t.pending.rounds+rounds <= carriesMax*uint64(t.cfg.SlowCycle) && t.round+rounds < t.cfg.Rounds
 }
 
-// leftOut says that the mean was formed without this worker's steps.
+// leftOut says that the mean was formed without this worker's steps. Those of a strategy that
+// averages states alone are in its own state, whoever is in the mean.
 func (t *Trainer) leftOut(out exchange.Outcome) bool {
+	if main := t.strategy.Main(); main != nil && main.Part != exchange.Delta {
+		return false
+	}
 	return out.Former || !slices.Contains(out.Members, t.cfg.Worker)
 }
 
@@ -46,18 +49,10 @@ func (t *Trainer) carriesFrom(out exchange.Outcome) bool {
 	return t.leftOut(out) && !out.Former && t.carries(1)
 }
 
-// rebase moves θ along with φ from what it was, so that this worker's own steps since the
-// state it began from are on top of the others' newest: θ ← φ + (θ − before).
-func (t *Trainer) rebase() {
-	v := t.vectors
-	optim.Rebase(v, v.fast, v.before, v.slow)
-	v.push()
-}
-
 // lateness is for how long the others have been in the next round already, whose result this
 // worker had to fetch. Who carries its steps is not waited for.
 func (t *Trainer) lateness(out exchange.Outcome) time.Duration {
-	if t.cfg.Strategy != "diloco" || !t.leftOut(out) || t.pending.rounds > 0 {
+	if !t.strategy.Equal || t.strategy.EveryStep || !t.leftOut(out) || t.pending.rounds > 0 {
 		return 0
 	}
 	return time.Duration((out.Seconds.Transfer + out.Seconds.Decode) * float64(time.Second))
@@ -99,25 +94,26 @@ func (t *Trainer) lose() {
 // are to be carried there. Those that have left this process, to its checkpoint or in an exchange
 // that ended without a result, are not: they may be in one of the rounds in between, whose members
 // are not known, and would count twice.
-func (t *Trainer) follows(s *Snapshot) bool {
-	round, _ := s.End()
+func (t *Trainer) follows(f *exchange.Fetched) bool {
+	round, _ := f.End()
 	return t.pending.steps > 0 && !t.pending.doubtful && round > t.round && t.carries(round-t.round) &&
-		slices.ContainsFunc(s.Past, func(m Mark) bool { return m.Digest == t.stateDigest })
+		slices.ContainsFunc(f.Past, func(m exchange.Mark) bool { return m.Digest == t.stateDigest })
 }
 
 // catchUp takes over a state that follows from this worker's, and puts its steps on top.
-func (t *Trainer) catchUp(s *Snapshot) error {
+func (t *Trainer) catchUp(f *exchange.Fetched) error {
 	v := t.vectors
-	v.Copy(v.before, v.slow)
-	fast := make([]float32, v.fast.Len()) // Join needs the memory of θ
+	v.Keep()
+	fast := make([]float32, v.Fast.Len()) // Join needs the memory of θ
 	t.learner.ReadParams(fast)
-	round, _ := s.End()
+	round, _ := f.End()
 	mine, rounds, lost := t.pending, round-t.round, t.lost
-	if err := t.Join(s); err != nil {
+	if err := t.Join(f); err != nil {
 		return err
 	}
-	v.Upload(v.fast, fast)
-	t.rebase()
+	v.Upload(v.Fast, fast)
+	v.Rebase()
+	v.push()
 	t.pending, t.lost = mine, lost
 	t.pending.rounds += rounds
 	return nil

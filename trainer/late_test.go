@@ -12,6 +12,7 @@ import (
 
 // others is an exchange that is over before this worker comes, but in its turn.
 type others struct {
+	prompt
 	every   uint64 // this worker's turn
 	mean    float32
 	weights map[uint64]float64 // of this worker's contributions that counted
@@ -39,14 +40,13 @@ func newOthers(every uint64) *others {
 }
 
 // late makes a trainer whose every round is over after 2 of 4 steps.
-func late(t *testing.T, cycle, rounds uint64, o *others, events *[]*RoundEvent) *Trainer {
+func late(t *testing.T, cycle int, rounds uint64, o *others, events *[]*RoundEvent) *Trainer {
 	t.Helper()
 	cfg := diloco(4, rounds)
 	cfg.SlowCycle = cycle
 	var tr *Trainer
 	tr = start(t, cfg, newQuadratic(5, drift(0)), Hooks{
-		Average: o,
-		Over:    func(round uint64, tokens float64) bool { return tokens == tr.runTokens && tr.step >= 4*round+2 },
+		Average: hurried{Averager: o, over: func(round uint64, tokens float64) bool { return tokens == tr.runTokens && tr.step >= 4*round+2 }},
 		Report: func(e any) {
 			if r, ok := e.(*RoundEvent); ok {
 				*events = append(*events, r)
@@ -72,7 +72,7 @@ func TestLateStepsAreLostAndCounted(t *testing.T) {
 	}
 	q := newQuadratic(5, drift(0))
 	tr.learner.ReadParams(q.theta)
-	equal(t, "θ after a round", q.theta, values(tr.vectors.slow))
+	equal(t, "θ after a round", q.theta, values(tr.vectors.slow()))
 }
 
 func TestLateStepsAreCarried(t *testing.T) {
@@ -139,14 +139,14 @@ func TestCarrierComesWhenItIsAwaited(t *testing.T) {
 	cfg := diloco(4, 2)
 	cfg.SlowCycle = 2
 	asked := 0
-	tr := start(t, cfg, newQuadratic(5, drift(0)), Hooks{Average: o, Awaited: func(uint64) bool { asked++; return true }})
+	tr := start(t, cfg, newQuadratic(5, drift(0)), Hooks{Average: hurried{Averager: o, awaited: func(uint64) bool { asked++; return true }}})
 	run(t, tr)
 	if asked != 0 || o.weights[0] != 40 {
 		t.Fatalf("asked %d times though it was never late, weights %v", asked, o.weights)
 	}
-	tr = start(t, cfg, newQuadratic(5, drift(0)), Hooks{Average: newOthers(2), Awaited: func(uint64) bool { return true }})
+	tr = start(t, cfg, newQuadratic(5, drift(0)), Hooks{Average: hurried{Averager: newOthers(2), awaited: func(uint64) bool { return true }}})
 	run(t, tr)
-	if w := tr.hooks.Average.(*others).weights; w[1] != 50 {
+	if w := tr.hooks.Average.(hurried).Averager.(*others).weights; w[1] != 50 {
 		t.Fatalf("weights %v, want 4 steps of the first round and 1 of the second: 50", w)
 	}
 }
@@ -185,15 +185,11 @@ func TestBehindCarriesWhereTheLineageIsItsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, tc := range []struct {
-		cycle         uint64
+		cycle         int
 		past          bool
 		carried, lost uint64
 	}{{2, true, 40, 0}, {1, true, 0, 40}, {2, false, 0, 40}} {
-		var shared Snapshot
-		if _, err := source.CaptureShared(t.Context(), &shared); err != nil {
-			t.Fatal(err)
-		}
-		shared.Past = source.Head().Past
+		shared := fetchedFrom(t, source)
 		if !tc.past {
 			shared.Past = shared.Past[2:]
 		}
@@ -203,7 +199,7 @@ func TestBehindCarriesWhereTheLineageIsItsOwn(t *testing.T) {
 		cfg.SlowCycle = tc.cycle
 		tr := start(t, cfg, q, Hooks{
 			Average: behindOnce{newExact(1).worker(0), new(bool)},
-			Fetch:   func(context.Context) (*Snapshot, error) { return &shared, nil },
+			Fetch:   func(context.Context) (*exchange.Fetched, error) { return shared, nil },
 			Report: func(e any) {
 				if r, ok := e.(*ResyncEvent); ok {
 					event = r
@@ -217,8 +213,8 @@ func TestBehindCarriesWhereTheLineageIsItsOwn(t *testing.T) {
 		if event == nil || event.CarriedTokens != tc.carried || event.LostTokens != tc.lost || tr.pending.tokens != tc.carried || tr.round != 3 {
 			t.Fatalf("cycle %d: resync event %+v, pending %+v", tc.cycle, event, tr.pending)
 		}
-		if moved := q.theta[0] != values(tr.vectors.slow)[0]; moved != (tc.carried > 0) {
-			t.Errorf("cycle %d: θ %v beside φ %v, it began from %v", tc.cycle, q.theta[0], values(tr.vectors.slow)[0], before[0])
+		if moved := q.theta[0] != values(tr.vectors.slow())[0]; moved != (tc.carried > 0) {
+			t.Errorf("cycle %d: θ %v beside φ %v, it began from %v", tc.cycle, q.theta[0], values(tr.vectors.slow())[0], before[0])
 		}
 	}
 }
@@ -265,7 +261,7 @@ func TestLateWorkerCatchesUpWithTheOthers(t *testing.T) {
 		innerTime time.Duration
 		takes     time.Duration
 		members   []int
-		cycle     uint64
+		cycle     int
 		want      []float64 // tokens of 10 a step
 	}{
 		{"equal steps", 0, 7 * time.Second, []int{1, 2}, 1, []float64{200, 130, 130}},

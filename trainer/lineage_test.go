@@ -28,18 +28,9 @@ func TestForkIsHealedByTheHeavierSide(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	shared := func(tr *Trainer) *Snapshot {
-		var s Snapshot
-		digest, err := tr.CaptureShared(t.Context(), &s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.Digest, s.Past, s.RoundTime = digest, tr.Head().Past, tr.Head().Since
-		return &s
-	}
-	state := shared(heavy)
+	state := fetchedFrom(t, heavy)
 	var event *ResyncEvent
-	light.hooks.Fetch = func(ctx context.Context) (*Snapshot, error) { return state, nil }
+	light.hooks.Fetch = func(context.Context) (*exchange.Fetched, error) { return state, nil }
 	light.hooks.Report = func(e any) {
 		if r, ok := e.(*ResyncEvent); ok {
 			event = r
@@ -51,10 +42,10 @@ func TestForkIsHealedByTheHeavierSide(t *testing.T) {
 	if event == nil || event.LostRounds != 4 || event.LostSteps != 24 || event.LostTokens == 0 || event.Round != 2 {
 		t.Fatalf("resync event %+v", event)
 	}
-	if light.stateDigest != heavy.stateDigest || light.runTokens != 200 || !slices.Equal(values(light.vectors.slow), values(heavy.vectors.slow)) {
+	if light.stateDigest != heavy.stateDigest || light.runTokens != 200 || !slices.Equal(values(light.vectors.slow()), values(heavy.vectors.slow())) {
 		t.Fatalf("the lighter worker did not take over the state: %v tokens", light.runTokens)
 	}
-	event, state.RunTokens = nil, 3
+	event, state.Tokens = nil, 3
 	if err := light.resync(t.Context(), "a test"); err != nil || event != nil {
 		t.Fatalf("a lighter state was taken over: %v, %v", event, err)
 	}
@@ -70,7 +61,7 @@ func whoIsGoneIsNotWaitedFor(t *testing.T) {
 	told, asked := false, 0
 	tr := start(t, diloco(4, 3), newQuadratic(5, drift(0)), Hooks{
 		Average: behindOnce{newExact(1).worker(0), &told},
-		Fetch:   func(context.Context) (*Snapshot, error) { asked++; return nil, ErrNobody },
+		Fetch:   func(context.Context) (*exchange.Fetched, error) { asked++; return nil, exchange.ErrNobody },
 	})
 	alone := start(t, diloco(4, 3), newQuadratic(5, drift(0)), Hooks{Average: newExact(1).worker(0)})
 	run(t, tr)
@@ -86,7 +77,7 @@ func TestNoStepsForARoundThatIsOver(t *testing.T) {
 	q := newQuadratic(5, drift(0))
 	steps := 0
 	q.onStep = func(uint64) { steps++ }
-	tr := start(t, diloco(10, 3), q, Hooks{Average: newExact(1).worker(0), Over: func(round uint64, _ float64) bool { return round == 1 }})
+	tr := start(t, diloco(10, 3), q, Hooks{Average: hurried{Averager: newExact(1).worker(0), over: func(round uint64, _ float64) bool { return round == 1 }}})
 	if err := tr.Run(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
@@ -96,6 +87,9 @@ func TestNoStepsForARoundThatIsOver(t *testing.T) {
 }
 
 type averagerWith func(vec []float32) exchange.Outcome
+
+func (averagerWith) Over(uint64, float64) bool { return false }
+func (averagerWith) Awaited(uint64) bool       { return false }
 
 func (f averagerWith) Average(_ context.Context, _ uint64, _ exchange.Part, v exchange.Vector, _ float64, _ exchange.Base) (exchange.Outcome, error) {
 	return onFloats(v, func(vec []float32) (exchange.Outcome, error) { return f(vec), nil })

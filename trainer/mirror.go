@@ -2,8 +2,10 @@ package trainer
 
 import (
 	"fmt"
+	"maps"
 
 	"loco/kernels"
+	"loco/trainer/strategy"
 )
 
 // mirror is the host's copy of an outer state that lies on a device: what is saved and
@@ -14,22 +16,20 @@ import (
 type mirror struct {
 	*vectors
 	done chan struct{} // the last step is taken
-	sums sums
+	sums map[string][32]byte
 }
-
-// sums are the digests of φ and δ.
-type sums struct{ slow, momentum [32]byte }
 
 // newMirror returns nil for vectors that the host holds itself.
 func newMirror(cfg *Config, v *vectors) (*mirror, error) {
-	if v.slow == nil || kernels.HostValues(v.slow) != nil {
+	slow := v.slow()
+	if slow == nil || kernels.HostValues(slow) != nil {
 		return nil, nil
 	}
-	m := &mirror{vectors: &vectors{Device: cfg.Host}}
-	n := v.slow.Len()
+	m := &mirror{vectors: &vectors{Vectors: strategy.Vectors{Device: cfg.Host}, specs: v.specs}}
+	n := slow.Len()
 	var err error
-	if m.grad, err = m.Alloc(n); err == nil {
-		err = m.alloc(cfg, n)
+	if m.Grad, err = m.Alloc(n); err == nil {
+		err = m.alloc(n)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("trainer: the host's copy of %d parameters: %w", n, err)
@@ -60,13 +60,16 @@ func (m *mirror) refresh(v *vectors) {
 		return
 	}
 	m.wait()
-	scratch := kernels.HostValues(m.grad)
-	for _, c := range [][2]kernels.Buffer{{m.slow, v.slow}, {m.momentum, v.momentum}} {
-		v.Download(scratch, c[1])
+	scratch := kernels.HostValues(m.Grad)
+	for _, s := range m.specs {
+		if !s.Saved && !s.Shared {
+			continue
+		}
+		v.Download(scratch, v.Of(s.Name))
 		if v.learner.Err() != nil {
 			return
 		}
-		m.Upload(c[0], scratch)
+		m.Upload(m.Of(s.Name), scratch)
 	}
 	m.follow(func(*vectors) {})
 }
@@ -78,14 +81,19 @@ func (m *mirror) wait() {
 }
 
 // check compares the copy with the device's sums.
-func (m *mirror) check(round uint64, device sums) error {
+func (m *mirror) check(round uint64, device map[string][32]byte) error {
 	if m == nil {
 		return nil
 	}
 	m.wait()
-	if m.sums != device {
-		return fmt.Errorf("trainer: round %d: φ on the device has digest %x and δ %x, the host's copies, which took the same steps, have %x and %x: %w: its memory or arithmetic errs",
-			round, device.slow[:8], device.momentum[:8], m.sums.slow[:8], m.sums.momentum[:8], ErrDevice)
+	if maps.Equal(m.sums, device) {
+		return nil
+	}
+	for _, s := range m.specs {
+		if here, there := m.sums[s.Name], device[s.Name]; here != there {
+			return fmt.Errorf("trainer: round %d: vector %q on the device has digest %x, the host's copy, which took the same steps, has %x: %w: its memory or arithmetic errs",
+				round, s.Name, there[:8], here[:8], ErrDevice)
+		}
 	}
 	return nil
 }

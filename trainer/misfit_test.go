@@ -17,11 +17,11 @@ func TestRoundsThatDoNotFit(t *testing.T) {
 		var tr *Trainer
 		tr = start(t, diloco(4, 9), newQuadratic(5, drift(0)), Hooks{
 			Average: alwaysBehind{newExact(1).worker(0)},
-			Fetch: func(context.Context) (*Snapshot, error) {
+			Fetch: func(context.Context) (*exchange.Fetched, error) {
 				asked++
 				h := tr.Head()
 				wrong := make([]byte, 4*5)
-				return &Snapshot{Round: h.Round, Digest: h.Digest, Replay: []Replay{{Tokens: 10, Mean: wrong}}, Past: []Mark{{Round: h.Round + 1, Digest: [32]byte{1}}}}, nil
+				return &exchange.Fetched{State: exchange.State{Mark: h.Mark}, Results: []exchange.Result{{Tokens: 10, Bytes: wrong}}, Past: []exchange.Mark{{Round: h.Round + 1, Digest: [32]byte{1}}}}, nil
 			},
 		})
 		before := tr.stateDigest

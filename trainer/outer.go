@@ -1,102 +1,86 @@
 package trainer
 
 import (
-	"context"
-	"fmt"
 	"math"
 
 	"loco/gossip/exchange"
 	"loco/kernels"
-	"loco/optim"
+	"loco/trainer/strategy"
 )
 
-// average exchanges x with the others. The state does not change meanwhile, so CaptureShared
-// may have it: a joiner need not wait for an exchange.
-func (t *Trainer) average(ctx context.Context, x kernels.Buffer, f kernels.Format, weight float64) (exchange.Outcome, error) {
-	if err := ctx.Err(); err != nil {
-		return exchange.Outcome{}, err // a stop in the last step: where the others have left already, it would average alone
+// landAll collects what flies, the main crossing first: where that says that this worker is behind
+// the rest is of no use.
+func (t *Trainer) landAll(out *landed) (in *strategy.Landing, err error) {
+	in = &strategy.Landing{Formats: t.formats}
+	main := t.strategy.Main()
+	if main == nil {
+		out.Outcome = exchange.Outcome{Members: []int{t.cfg.Worker}, Attempts: 1}
+		return in, nil
 	}
-	if err := t.mirror.check(t.round, t.sums); err != nil {
-		return exchange.Outcome{}, err
+	if out.Outcome, err = t.land(main.Part); err != nil || out.Behind {
+		return in, err
 	}
-	began := t.hooks.Now()
-	vec, err := t.encode(exchange.Delta, f, x)
-	if err != nil {
-		return exchange.Outcome{}, err
+	in.Means[main.Part] = out.Mean
+	apart := len(out.Members)
+	for _, c := range t.strategy.Crossings {
+		if c.Part == main.Part {
+			continue
+		}
+		began := t.hooks.Now()
+		other, err := t.land(c.Part)
+		if err != nil {
+			return in, err
+		}
+		in.Means[c.Part] = other.Mean
+		out.Seconds.Wait += t.hooks.Now().Sub(began).Seconds()
+		out.BytesSent += other.BytesSent
+		out.BytesReceived += other.BytesReceived
+		apart = len(other.Members)
 	}
-	encoded := t.hooks.Now().Sub(began).Seconds()
-	t.unlock()
-	defer func() { t.sem <- struct{}{} }()
-	out, err := t.hooks.Average.Average(ctx, t.round, exchange.Delta, vec, weight, exchange.Base{Digest: t.stateDigest, Tokens: t.runTokens})
-	out.Seconds.Encode += encoded
-	return out, err
+	if apart > 1 {
+		in.Spread = func(own, mean kernels.Buffer) {
+			v := t.vectors
+			v.Axpby(v.Fast, 1, own, -1, mean) // φ takes θ's place anyway
+			out.std = replicaStd(v.SquaredNorm(v.Fast), v.Fast.Len(), apart)
+		}
+	}
+	return in, nil
 }
 
-// encode returns what of x crosses the network. The bytes are the trainer's, until the
-// round after the next: the mirror may still read them in the next.
-func (t *Trainer) encode(part exchange.Part, f kernels.Format, x kernels.Buffer) (exchange.Vector, error) {
-	own := &t.encoded[part][t.round%2]
-	if t.mirror == nil {
-		own = &t.encoded[part][0]
-	}
-	if n := f.EncodedLen(x.Len()); len(*own) != n {
-		*own = make([]byte, n)
-	}
-	n := t.vectors.Encode(*own, f, x)
-	if err := t.broken(); err != nil {
-		return exchange.Vector{}, err
-	}
-	if n < x.Len() {
-		return exchange.Vector{}, fmt.Errorf("trainer: round %d, step %d: the contribution is not finite from about parameter %d on: %w; a smaller inner.lr helps", t.round, t.step, n, ErrDiverged)
-	}
-	return exchange.Vector{Values: x.Len(), Bytes: *own}, nil
-}
-
-// outerStep is diloco's, from the mean pseudo-gradient.
-func (t *Trainer) outerStep(delta []exchange.Term) {
-	step := func(v *vectors) {
-		v.apply(v.grad, t.cfg.Format, delta)
-		optim.Nesterov{LR: float32(t.cfg.OuterLR), Momentum: float32(t.cfg.OuterMomentum)}.Step(v, v.slow, v.momentum, v.grad)
-	}
-	step(t.vectors)
-	t.mirror.follow(step)
-}
-
-// outerPair is noloco's, from the means of Δ (or of θ) and of φ. It returns an estimate of
-// the replicas' spread from the vector of which so many members have the mean.
-func (t *Trainer) outerPair(delta, slow []exchange.Term, members int) (std *float64) {
-	means := func(v *vectors) (own, mean kernels.Buffer) {
-		v.apply(v.grad, t.cfg.Format, delta)
-		if t.cfg.FastOnly {
-			return v.fast, v.grad
-		}
-		if len(slow) == 0 {
-			v.Copy(v.mean, v.slow)
-		}
-		v.apply(v.mean, t.cfg.StateFormat, slow)
-		return v.slow, v.mean
-	}
-	step := func(v *vectors) {
-		o := optim.NoLoCo{Alpha: float32(t.cfg.OuterMomentum), Beta: float32(t.cfg.Beta), Gamma: float32(t.cfg.Gamma)}
-		if t.cfg.FastOnly {
-			o.StepFast(v, v.slow, v.momentum, v.grad)
-		} else {
-			o.Step(v, v.slow, v.momentum, v.grad, v.mean)
-		}
+// outerStep takes the strategy's outer step, on the host's copy too, and begins the next round's θ
+// from φ. Steps that were left out and are carried stay on top of φ.
+func (t *Trainer) outerStep(in *strategy.Landing, out *landed) {
+	if t.strategy.Outer == nil {
+		return
 	}
 	v := t.vectors
-	own, mean := means(v)
-	if members > 1 {
-		v.Axpby(v.fast, 1, own, -1, mean) // φ takes θ's place anyway
-		std = replicaStd(v.SquaredNorm(v.fast), v.fast.Len(), members)
+	v.Round = t.round
+	carries := t.carriesFrom(out.Outcome)
+	if carries {
+		v.Keep()
 	}
-	step(v)
-	if len(delta) == 0 { // its own Δ is nowhere but here
+	t.strategy.Outer(&v.Vectors, in)
+	if t.strategy.Own || len(out.Mean) == 0 { // what the step was taken from is nowhere but here
 		t.mirror.refresh(v)
 	} else {
-		t.mirror.follow(func(m *vectors) { means(m); step(m) })
+		t.followOuter(in)
 	}
-	return std
+	if carries {
+		v.Rebase()
+		v.push()
+	} else {
+		v.restart()
+	}
+}
+
+// followOuter lets the host's copy take the outer step of the round at hand.
+func (t *Trainer) followOuter(in *strategy.Landing) {
+	round, means := t.round, *in
+	means.Spread = nil
+	t.mirror.follow(func(m *vectors) {
+		m.Round = round
+		t.strategy.Outer(&m.Vectors, &means)
+	})
 }
 
 // replicaStd estimates the standard deviation of a parameter across replicas from one

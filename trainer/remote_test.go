@@ -12,6 +12,7 @@ import (
 	"loco/gossip/exchange"
 	"loco/kernels"
 	"loco/kernels/cpu"
+	"loco/trainer/strategy"
 )
 
 // remote is a CPU whose memory the host cannot look into, as a GPU's. It counts the values
@@ -104,7 +105,7 @@ func (l *onDevice) SpreadGradient() {}
 // What computes the outer steps, and where the state lies, changes no bit; and of a round
 // nothing but what the workers exchange crosses to a device and back.
 func TestOuterStepsOnTheDevice(t *testing.T) {
-	noloco := Config{Strategy: "noloco", Rounds: 6, InnerSteps: 4, OuterMomentum: 0.5, Beta: 0.7, Gamma: 0.6}
+	noloco := Config{Strategy: "noloco", Rounds: 6, InnerSteps: 4, Options: strategy.Options{OuterMomentum: 0.5, Beta: 0.7, Gamma: 0.6}}
 	fast := noloco
 	fast.FastOnly, fast.Gamma = true, fast.Beta
 	slow := diloco(4, 6)
@@ -117,10 +118,10 @@ func TestOuterStepsOnTheDevice(t *testing.T) {
 			const n = 3000 // three leaves
 			for _, format := range []kernels.Format{kernels.FormatFP32, kernels.FormatInt8} {
 				cfg.Format, cfg.StateFormat = format, kernels.FormatFP32
-				host := start(t, cfg, newQuadratic(n, drift(0)), Hooks{Average: half{format}})
+				host := start(t, cfg, newQuadratic(n, drift(0)), Hooks{Average: half{format: format}})
 				run(t, host)
 				l := newOnDevice(t, newQuadratic(n, drift(0)))
-				tr := start(t, cfg, l, Hooks{Average: half{format}})
+				tr := start(t, cfg, l, Hooks{Average: half{format: format}})
 				if tr.OuterDevice() != l.device.Name() || (tr.mirror != nil) != tr.outer() {
 					t.Fatalf("outer steps on %q, mirror %v", tr.OuterDevice(), tr.mirror)
 				}
@@ -133,10 +134,10 @@ func TestOuterStepsOnTheDevice(t *testing.T) {
 				if err := errors.Join(host.Capture(t.Context(), &a), tr.Capture(t.Context(), &b)); err != nil {
 					t.Fatal(err)
 				}
-				equal(t, "φ", b.Slow, a.Slow)
-				equal(t, "δ", b.Momentum, a.Momentum)
+				equal(t, "φ", b.Vector(strategy.Slow), a.Vector(strategy.Slow))
+				equal(t, "δ", b.Vector(strategy.Momentum), a.Vector(strategy.Momentum))
 				cfg.OuterOnHost = true
-				far := start(t, cfg, newOnDevice(t, newQuadratic(n, drift(0))), Hooks{Average: half{format}})
+				far := start(t, cfg, newOnDevice(t, newQuadratic(n, drift(0))), Hooks{Average: half{format: format}})
 				run(t, far)
 				if far.stateDigest != host.stateDigest || far.mirror != nil {
 					t.Errorf("%v: kept on the host the state is another", format)
@@ -149,7 +150,10 @@ func TestOuterStepsOnTheDevice(t *testing.T) {
 
 // half is an exchange whose mean is half of what a worker brings, one in three of which is
 // over without it, or of a pair that did not meet.
-type half struct{ format kernels.Format }
+type half struct {
+	prompt
+	format kernels.Format
+}
 
 func (h half) Average(_ context.Context, round uint64, part exchange.Part, v exchange.Vector, weight float64, _ exchange.Base) (exchange.Outcome, error) {
 	switch {
@@ -165,7 +169,7 @@ func (h half) Average(_ context.Context, round uint64, part exchange.Part, v exc
 // A pair that does not meet goes on with its own vector, which never was encoded.
 func TestAloneOnTheDevice(t *testing.T) {
 	for _, fast := range []bool{false, true} {
-		cfg := Config{Strategy: "noloco", Rounds: 6, InnerSteps: 4, OuterMomentum: 0.5, Beta: 0.7, Gamma: 0.7, FastOnly: fast, Format: kernels.FormatInt8}
+		cfg := Config{Strategy: "noloco", Rounds: 6, InnerSteps: 4, Options: strategy.Options{OuterMomentum: 0.5, Beta: 0.7, Gamma: 0.7, FastOnly: fast}, Format: kernels.FormatInt8}
 		host := start(t, cfg, newQuadratic(300, drift(0)), Hooks{Average: nobody{}})
 		run(t, host)
 		tr := start(t, cfg, newOnDevice(t, newQuadratic(300, drift(0))), Hooks{Average: nobody{}})
@@ -174,14 +178,14 @@ func TestAloneOnTheDevice(t *testing.T) {
 		if err := tr.Capture(t.Context(), &s); err != nil {
 			t.Fatal(err)
 		}
-		equal(t, "φ", s.Slow, values(host.vectors.slow))
+		equal(t, "φ", s.Vector(strategy.Slow), values(host.vectors.slow()))
 		if tr.stateDigest != host.stateDigest {
 			t.Errorf("fast only %v: another state than the host's", fast)
 		}
 	}
 }
 
-type nobody struct{}
+type nobody struct{ prompt }
 
 func (nobody) Average(context.Context, uint64, exchange.Part, exchange.Vector, float64, exchange.Base) (exchange.Outcome, error) {
 	return exchange.Outcome{Members: []int{0}, Attempts: 1}, nil
@@ -207,31 +211,32 @@ func TestDamagedMemoryOfADeviceIsFound(t *testing.T) {
 						return
 					}
 					var s Snapshot
-					tr.captureShared(&s)
-					good[step/4] = s.Slow
+					tr.captureOuter(&s)
+					good[step/4] = s.Vector(strategy.Slow)
 				}
 				damaged := false
-				tr.hooks.Over = func(round uint64, _ float64) bool {
+				over := func(round uint64, _ float64) bool {
 					if round == at && !damaged {
 						damaged = true
-						b := tr.vectors.slow
+						b := tr.vectors.slow()
 						if which == "δ" {
-							b = tr.vectors.momentum
+							b = tr.vectors.Of(strategy.Momentum)
 						}
 						x := kernels.HostValues(near(b))
 						x[7] = math.Float32frombits(math.Float32bits(x[7]) ^ 1<<15) // what rounding would not take away
 					}
 					return false
 				}
+				tr.hooks.Average = hurried{Averager: tr.hooks.Average, over: over}
 				err := tr.Run(t.Context(), nil)
 				// The digest of a round is taken at its end: what changes later is found a round on.
-				if !errors.Is(err, ErrDevice) || !strings.Contains(err.Error(), "the host's copies") {
+				if !errors.Is(err, ErrDevice) || !strings.Contains(err.Error(), "the host's copy") {
 					t.Fatal(err)
 				}
 				if exchanges > at+1 {
 					t.Errorf("%d exchanges after damage in round %d", exchanges, at)
 				}
-				equal(t, "φ", saved.Slow, good[saved.Round])
+				equal(t, "φ", saved.Vector(strategy.Slow), good[saved.Round])
 			})
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"loco/gossip/exchange"
 )
 
 // A worker that is behind asks again while sources come and go, and for no longer than half
@@ -17,17 +19,14 @@ func TestBehindAsksAgain(t *testing.T) {
 	if err := source.Run(t.Context(), nil); !errors.Is(err, ErrStopped) {
 		t.Fatal(err)
 	}
-	var shared Snapshot
-	if _, err := source.CaptureShared(t.Context(), &shared); err != nil {
-		t.Fatal(err)
-	}
+	shared := fetchedFrom(t, source)
 	for name, c := range map[string]struct {
 		failures int
 		err      error
 		want     string
 	}{
 		"a source that breaks":  {3, errors.New("stream reset"), ""},
-		"a source that is away": {3, ErrNobody, ""},
+		"a source that is away": {3, exchange.ErrNobody, ""},
 		"no source that serves": {1000, errors.New("stream reset"), "take over the others' state (round 3 is under way): stream reset"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -35,11 +34,11 @@ func TestBehindAsksAgain(t *testing.T) {
 				asked := 0
 				tr := start(t, diloco(4, 9), newQuadratic(5, drift(0)), Hooks{
 					Average: behindOnce{newExact(1).worker(0), new(bool)},
-					Fetch: func(context.Context) (*Snapshot, error) {
+					Fetch: func(context.Context) (*exchange.Fetched, error) {
 						if asked++; asked <= c.failures {
 							return nil, c.err
 						}
-						return &shared, nil
+						return shared, nil
 					},
 				})
 				began := time.Now()
@@ -65,12 +64,11 @@ func TestStateIsServedWhileFetching(t *testing.T) {
 		var other *Trainer
 		tr := start(t, diloco(4, 9), newQuadratic(5, drift(0)), Hooks{
 			Average: behindOnce{newExact(1).worker(0), new(bool)},
-			Fetch: func(ctx context.Context) (*Snapshot, error) {
+			Fetch: func(ctx context.Context) (*exchange.Fetched, error) {
 				ctx, cancel := context.WithTimeout(ctx, time.Second)
 				defer cancel()
-				var s Snapshot
-				_, err := other.CaptureShared(ctx, &s)
-				return &s, err
+				s, err := other.Share(ctx)
+				return &exchange.Fetched{State: s}, err
 			},
 		})
 		other = tr
@@ -87,7 +85,7 @@ func TestStopWhileFetching(t *testing.T) {
 		stop := make(chan struct{})
 		tr := start(t, diloco(4, 9), newQuadratic(5, drift(0)), Hooks{
 			Average: behindOnce{newExact(1).worker(0), new(bool)},
-			Fetch:   func(context.Context) (*Snapshot, error) { return nil, errors.New("stream reset") },
+			Fetch:   func(context.Context) (*exchange.Fetched, error) { return nil, errors.New("stream reset") },
 		})
 		time.AfterFunc(3*time.Second, func() { close(stop) })
 		if err := tr.Run(t.Context(), stop); !errors.Is(err, ErrStopped) {

@@ -10,27 +10,21 @@ import (
 
 	"loco/gossip/exchange"
 	"loco/kernels"
-	"loco/optim"
+	"loco/trainer/strategy"
 )
 
-// oneRound is H inner steps, one exchange, one outer step.
+// landed is what became of a round's exchanges.
+type landed struct {
+	exchange.Outcome          // of the strategy's main crossing
+	norm             float64  // of this worker's own Δ
+	std              *float64 // estimate of the replicas' spread
+}
+
+// oneRound is a round's inner steps, its exchanges and its outer step.
 func (t *Trainer) oneRound(ctx context.Context) error {
 	t.innerSeconds = 0
-	var delta float64
-	var std *float64
-	var out exchange.Outcome
-	var err error
 	began := t.hooks.Now()
-	switch t.cfg.Strategy {
-	case "diloco":
-		out, delta, err = t.diloco(ctx)
-	case "noloco":
-		out, delta, std, err = t.nolocoRound(ctx)
-	case "ddp":
-		out, delta, err = t.ddp(ctx)
-	case "alone":
-		out, err = t.alone(ctx)
-	}
+	out, err := t.trainAndExchange(ctx)
 	if err != nil {
 		return err
 	}
@@ -41,12 +35,14 @@ func (t *Trainer) oneRound(ctx context.Context) error {
 	now := t.hooks.Now()
 	total := now.Sub(began).Seconds()
 	last, done := max(t.step, 1)-1, t.pending
-	lost := t.settle(out)
-	late := t.lateness(out)
+	lost := t.settle(out.Outcome)
+	late := t.lateness(out.Outcome)
 	t.clock.begin(now, late) // an evaluation takes from the next round's time
 	t.round++
 	t.step = max(t.step, t.round*t.cfg.InnerSteps) // every round is as wide in the schedule
-	t.runTokens += out.Tokens
+	if t.strategy.Equal {
+		t.runTokens += out.Tokens
+	}
 	t.updateDigest()
 	if err := t.broken(); err != nil {
 		return err
@@ -57,7 +53,7 @@ func (t *Trainer) oneRound(ctx context.Context) error {
 		RunTokens: t.runTokens, Steps: done.steps, LostTokens: lost, CarriedTokens: t.pending.tokens,
 		TrainLoss: done.loss / float64(max(1, done.tokens)), Group: len(out.Members), Members: out.Members,
 		Digest: t.SlowDigest(), BytesSent: out.BytesSent, BytesReceived: out.BytesReceived,
-		Attempts: out.Attempts, LR: t.lr(last, max(t.updates, 1)-1), GradNorm: t.lastNorm, DeltaNorm: delta, ReplicaStd: std,
+		Attempts: out.Attempts, LR: t.lr(last, max(t.updates, 1)-1), GradNorm: t.lastNorm, DeltaNorm: out.norm, ReplicaStd: out.std,
 		Seconds: Seconds{
 			Inner: t.innerSeconds, Wait: out.Seconds.Wait, Encode: out.Seconds.Encode,
 			Transfer: out.Seconds.Transfer, Decode: out.Seconds.Decode,
@@ -70,109 +66,90 @@ func (t *Trainer) oneRound(ctx context.Context) error {
 	return t.afterRound(ctx, out.Members)
 }
 
-// diloco is one round of Algorithm 1 of arXiv 2311.08105.
-func (t *Trainer) diloco(ctx context.Context) (out exchange.Outcome, norm float64, err error) {
-	if err := t.innerSteps(ctx); err != nil { // θ ← InnerOpt(θ, ∇L), H times
-		return out, 0, err
+// trainAndExchange is the body of a round, which is the same for all strategies: crossings begin in
+// their time, the inner steps are trained, what flies lands, and the outer step is taken.
+func (t *Trainer) trainAndExchange(ctx context.Context) (out landed, err error) {
+	var grad gradient
+	if t.strategy.EveryStep {
+		grad, err = t.gradient(ctx)
+	} else {
+		err = t.innerSteps(ctx) // θ ← InnerOpt(θ, ∇L), H times
 	}
-	v := t.vectors
-	v.pull()
-	optim.PseudoGradient(v, v.grad, v.slow, v.fast) // Δ ← φ − θ
-	if norm, err = t.finite(v.grad); err != nil {
-		return out, norm, err
+	if err != nil {
+		return out, err
 	}
-	out, err = t.average(ctx, v.grad, t.cfg.Format, float64(t.pending.tokens))
+	if out.norm, err = t.learnt(); err != nil {
+		return out, err
+	}
+	if err := t.begin(ctx, 0); err != nil {
+		return out, err
+	}
+	in, err := t.landAll(&out)
 	if err != nil || out.Behind {
-		return out, norm, err
+		return out, err
 	}
-	carries := t.carriesFrom(out)
-	if carries {
-		v.Copy(v.before, v.slow)
+	if t.strategy.EveryStep {
+		return out, t.apply(in, grad)
 	}
-	t.outerStep(out.Mean) // φ ← OuterOpt(φ, mean Δ)
-	if carries {
-		t.rebase()
-		return out, norm, nil
-	}
-	v.restart() // θ ← φ
-	return out, norm, nil
+	t.outerStep(in, &out)
+	return out, nil
 }
 
-// nolocoRound is one round of section 3 of arXiv 2506.10911, with φ exchanged
-// under the inner steps.
-func (t *Trainer) nolocoRound(ctx context.Context) (out exchange.Outcome, norm float64, std *float64, err error) {
-	if !t.cfg.FastOnly {
-		if err := t.startPrefetch(ctx); err != nil { // mean φ
-			return out, 0, nil, err
-		}
-	}
-	if err := t.innerSteps(ctx); err != nil {
-		return out, 0, nil, err
-	}
+// learnt makes Δ, and returns the norm of this worker's own contribution, or an error: nothing that
+// is not finite, or not what a device computed, may reach the others.
+func (t *Trainer) learnt() (norm float64, err error) {
 	v := t.vectors
-	v.pull()
-	optim.Progress(v, v.grad, v.slow, v.fast) // Δ ← θ − φ
-	if norm, err = t.finite(v.grad); err != nil {
-		return out, norm, nil, err
+	switch {
+	case t.strategy.EveryStep:
+		v.pullGradient()
+	case t.strategy.Learnt == nil:
+		return 0, nil
+	default:
+		v.pull()
+		t.strategy.Learnt(&v.Vectors)
 	}
-	if t.cfg.FastOnly {
-		v.Copy(v.grad, v.fast) // what crosses is θ itself
-	}
-	out, err = t.average(ctx, v.grad, t.cfg.Format, float64(t.pending.tokens))
-	if err != nil || out.Behind {
-		return out, norm, nil, err
-	}
-	var slow exchange.Outcome
-	members := out.Members
-	if !t.cfg.FastOnly {
-		began := t.hooks.Now()
-		if slow, err = t.joinPrefetch(); err != nil {
-			return out, norm, nil, err
-		}
-		out.Seconds.Wait += t.hooks.Now().Sub(began).Seconds()
-		out.BytesSent += slow.BytesSent
-		out.BytesReceived += slow.BytesReceived
-		members = slow.Members
-	}
-	std = t.outerPair(out.Mean, slow.Mean, len(members))
-	v.restart()
-	return out, norm, std, nil
+	return t.finite(v.Grad)
 }
 
-// ddp is one step of data-parallel training: the mean gradient, then AdamW.
-func (t *Trainer) ddp(ctx context.Context) (out exchange.Outcome, norm float64, err error) {
+// gradient is one batch's, not yet given to the optimizer.
+type gradient struct {
+	loss   float64
+	tokens int
+	spent  time.Duration
+}
+
+// gradient trains on the next batch up to its gradient.
+func (t *Trainer) gradient(ctx context.Context) (g gradient, err error) {
 	if err := ctx.Err(); err != nil {
-		return out, 0, err
+		return g, err
 	}
 	began := t.hooks.Now()
-	loss, n, err := t.learner.Gradient(t.batch)
-	if err != nil {
-		return out, 0, fmt.Errorf("trainer: step %d: %w", t.step, err)
+	if g.loss, g.tokens, err = t.learner.Gradient(t.batch); err != nil {
+		return g, fmt.Errorf("trainer: step %d: %w", t.step, err)
 	}
+	t.ungiven = uint64(g.tokens)
+	g.spent = t.hooks.Now().Sub(began)
+	return g, nil
+}
+
+// apply takes the inner optimizer's step from the mean of the workers' gradients.
+func (t *Trainer) apply(in *strategy.Landing, g gradient) error {
+	began := t.hooks.Now().Add(-g.spent) // the exchange is not part of the inner step
 	v := t.vectors
-	v.pullGradient()
-	spent := t.hooks.Now().Sub(began)
-	if norm, err = t.finite(v.grad); err != nil {
-		return out, norm, err
-	}
-	out, err = t.average(ctx, v.grad, t.cfg.Format, float64(n))
-	if err != nil || out.Behind {
-		return out, norm, err
-	}
-	began = t.hooks.Now().Add(-spent) // the exchange is not part of the inner step
-	v.apply(v.grad, t.cfg.Format, out.Mean)
+	in.Mean(&v.Vectors, exchange.Delta, v.Grad)
 	v.pushGradient()
-	return out, norm, t.update(loss, n, began)
+	return t.update(g.loss, g.tokens, began)
 }
 
-// alone is the inner steps of one round, and nothing else.
-func (t *Trainer) alone(ctx context.Context) (exchange.Outcome, error) {
-	return exchange.Outcome{Members: []int{t.cfg.Worker}, Attempts: 1}, t.innerSteps(ctx)
-}
-
-// innerSteps trains to the end of the round in progress.
+// innerSteps trains to the end of the round in progress, and begins on its way what flies under the
+// steps that are left.
 func (t *Trainer) innerSteps(ctx context.Context) error {
-	for t.step < (t.round+1)*t.cfg.InnerSteps && !t.timeIsUp() {
+	end := (t.round + 1) * t.cfg.InnerSteps
+	left := func() uint64 { return max(end, t.step+1) - t.step } // at 0 the critical ones begin
+	if err := t.begin(ctx, left()); err != nil {
+		return err
+	}
+	for t.step < end && !t.timeIsUp() {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -184,8 +161,11 @@ func (t *Trainer) innerSteps(ctx context.Context) error {
 		if err := t.update(loss, n, began); err != nil {
 			return err
 		}
+		if err := t.begin(ctx, left()); err != nil {
+			return err
+		}
 		t.yield()
-		if t.hooks.Over(t.round, t.runTokens) || t.pending.rounds > 0 && t.hooks.Awaited(t.round) {
+		if t.hooks.Average != nil && (t.hooks.Average.Over(t.round, t.runTokens) || t.pending.rounds > 0 && t.hooks.Average.Awaited(t.round)) {
 			return nil
 		}
 	}
@@ -203,6 +183,7 @@ func (t *Trainer) update(loss float64, n int, began time.Time) error {
 	if math.IsNaN(mean+t.lastNorm) || math.IsInf(mean+t.lastNorm, 0) {
 		return fmt.Errorf("trainer: step %d: loss %v, gradient norm %v: %w; a smaller inner.lr (now %.3g) or a longer inner.warmup helps, and the last checkpoint is from before", t.step, mean, t.lastNorm, ErrDiverged, t.lr(t.step, t.updates))
 	}
+	t.ungiven = 0
 	t.step++
 	t.batch++
 	t.updates++
@@ -249,7 +230,7 @@ func (t *Trainer) afterRound(ctx context.Context, members []int) error {
 // evaluates says whether it is this worker's turn: replicas that are identical take
 // turns, replicas that differ each have a loss of their own.
 func (t *Trainer) evaluates(members []int) bool {
-	if t.cfg.Strategy == "noloco" || t.cfg.Strategy == "alone" {
+	if !t.strategy.Equal {
 		return true
 	}
 	if len(members) == 0 { // the result of others, adopted by a worker that came late
@@ -263,22 +244,22 @@ func due(round, every uint64) bool { return every > 0 && round%every == 0 }
 
 // resync takes over the others' state, and counts what that discards.
 func (t *Trainer) resync(ctx context.Context, why string) error {
-	t.dropPrefetch()
-	s, err := t.fetch(ctx)
+	t.dropFlights()
+	f, err := t.fetch(ctx)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if errors.Is(err, ErrNobody) {
+	if errors.Is(err, exchange.ErrNobody) {
 		return nil // as below; they say it again when they can be reached
 	}
 	if err != nil {
 		return fmt.Errorf("trainer: round %d: take over the others' state (%s): %w", t.round, why, err)
 	}
-	e, err := t.TakeOver(s, why)
+	e, err := t.TakeOver(f, why)
 	if e == nil || err != nil {
 		return err
 	}
-	if t.cfg.Strategy == "ddp" {
+	if t.strategy.EveryStep {
 		e.LostSteps++ // the gradient just computed
 	}
 	t.hooks.Report(e)
@@ -293,14 +274,14 @@ const (
 	fetchPause  = time.Second / 2 // doubles after each
 )
 
-// fetch gets the others' state. This worker's own does not change meanwhile, so CaptureShared may
+// fetch gets the others' state. This worker's own does not change meanwhile, so Share may
 // have it: two workers that fetch from each other must not wait for each other.
-func (t *Trainer) fetch(ctx context.Context) (s *Snapshot, err error) {
+func (t *Trainer) fetch(ctx context.Context) (f *exchange.Fetched, err error) {
 	t.unlock()
 	defer func() { t.sem <- struct{}{} }()
 	for try := range fetchTries {
-		s, err = t.hooks.Fetch(ctx)
-		if err == nil || ctx.Err() != nil || try == fetchTries-1 || errors.Is(err, ErrNobody) && try == nobodyTries-1 {
+		f, err = t.hooks.Fetch(ctx)
+		if err == nil || ctx.Err() != nil || try == fetchTries-1 || errors.Is(err, exchange.ErrNobody) && try == nobodyTries-1 {
 			break
 		}
 		again := time.NewTimer(fetchPause << try)
@@ -310,7 +291,7 @@ func (t *Trainer) fetch(ctx context.Context) (s *Snapshot, err error) {
 		}
 		again.Stop()
 	}
-	return s, err
+	return f, err
 }
 
 // lr is the inner learning rate of a step, for moments of so many updates.
@@ -321,8 +302,7 @@ func (t *Trainer) lr(step, updates uint64) float64 {
 	return t.cfg.InnerLR(step, updates)
 }
 
-// finite returns the norm of this worker's own contribution, or an error: nothing
-// that is not finite, or not what a device computed, may reach the others.
+// finite returns the norm of x, or an error where that is not finite.
 func (t *Trainer) finite(x kernels.Buffer) (float64, error) {
 	sum := t.vectors.SquaredNorm(x)
 	if err := t.broken(); err != nil {

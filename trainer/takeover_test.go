@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"loco/gossip/exchange"
+	"loco/trainer/strategy"
 )
 
 // weighed is the mean of one worker, over so many tokens.
@@ -26,15 +27,13 @@ func trainTo(t *testing.T, tr *Trainer, round uint64) {
 }
 
 // fetchedFrom is a trainer's state as others get it.
-func fetchedFrom(t *testing.T, tr *Trainer) *Snapshot {
+func fetchedFrom(t *testing.T, tr *Trainer) *exchange.Fetched {
 	t.Helper()
-	var s Snapshot
-	digest, err := tr.CaptureShared(t.Context(), &s)
+	s, err := tr.Share(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Digest, s.Past, s.Step = digest, tr.Head().Past, 0
-	return &s
+	return &exchange.Fetched{State: s, Past: tr.Head().Past, GroupSince: tr.Head().Since}
 }
 
 // Of two states the one of more tokens is taken over, whatever its round, and what is given up
@@ -63,7 +62,7 @@ func TestTakeOver(t *testing.T) {
 			cfg := diloco(steps, 9)
 			own, weight := weighed(10), c.weight
 			if cfg.Strategy = c.strategy; c.strategy == "noloco" {
-				cfg.Beta, cfg.Gamma, own = 0.7, 0.7, weighed(0)
+				cfg.Options, own = strategy.Options{OuterMomentum: 0.5, Beta: 0.7, Gamma: 0.7}, weighed(0)
 			}
 			common := start(t, cfg, newQuadratic(5, drift(0)), Hooks{Average: own})
 			trainTo(t, common, forkAt)
@@ -131,7 +130,7 @@ func TestWhoIsWhereTheOthersAreKeepsItsSteps(t *testing.T) {
 			})
 		}
 		h := tr.Head()
-		e, err := tr.TakeOver(&Snapshot{Round: 2, Digest: h.Digest, Past: h.Past, GroupRound: 2, GroupStep: 27}, "a test")
+		e, err := tr.TakeOver(&exchange.Fetched{State: exchange.State{Mark: h.Mark}, Past: h.Past, GroupRound: 2, GroupStep: 27}, "a test")
 		want := uint64(27)
 		if pending > 0 {
 			want = h.Step
@@ -172,7 +171,7 @@ func TestDoubtfulStepsAreNotCarried(t *testing.T) {
 	torn := start(t, cfg, newQuadratic(5, drift(0)), Hooks{Average: leftOut}) // its exchange ended without a result
 	trainTo(t, torn, 1)
 	torn.hooks.Average = averagerWith(func([]float32) exchange.Outcome { return exchange.Outcome{Behind: true, Why: "a test", Attempts: 1} })
-	torn.hooks.Fetch = func(context.Context) (*Snapshot, error) { return nil, ErrNobody }
+	torn.hooks.Fetch = func(context.Context) (*exchange.Fetched, error) { return nil, exchange.ErrNobody }
 	if err := torn.oneRound(lockedContext(t, torn)); err != nil {
 		t.Fatal(err)
 	}

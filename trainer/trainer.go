@@ -8,33 +8,29 @@ import (
 	"sync/atomic"
 	"time"
 
+	"loco/gossip/exchange"
 	"loco/kernels"
 	"loco/kernels/cpu"
+	"loco/trainer/strategy"
 )
 
 // Config is what the loops need to know. Counts of rounds are of the configured
 // rounds of InnerSteps steps, also in ddp.
 type Config struct {
-	Strategy string // "diloco", "noloco", "ddp" or "alone"
-	Worker   int    // this worker's number
-	Rounds   uint64 // length of the run
+	Strategy         string // one of strategy.Names
+	strategy.Options        // of its outer step
+	Worker           int    // this worker's number
+	Rounds           uint64 // length of the run
 	// InnerSteps is H: the steps of a round, and its width in the schedule whatever a worker
 	// takes. With InnerTime it is the most that a worker takes.
 	InnerSteps uint64
 	// InnerTime ends the inner phase this long after the round before, to the nearest whole
 	// step, so that slow and fast workers are ready together; 0: after InnerSteps.
 	InnerTime time.Duration
-	// SlowCycle is how many rounds a worker that comes too late carries its steps, to
-	// contribute them in one; 0 and 1: steps that come too late are lost. Of diloco.
-	SlowCycle uint64
-
-	OuterLR, OuterMomentum float64 // diloco's η and μ; noloco's α is OuterMomentum
-	Beta, Gamma            float64 // noloco
-	FastOnly               bool    // noloco with β = γ: only θ crosses the network
-	InnerLR                func(step, updates uint64) float64
+	InnerLR   func(step, updates uint64) float64
 
 	// Format is how pseudo-gradients and gradients cross the network, StateFormat how
-	// noloco's φ does.
+	// φ does.
 	Format, StateFormat kernels.Format
 	// Host computes in the host's memory: the outer steps of a learner that is not Near, and
 	// the host's copy of those that a device takes. Nil: one thread does.
@@ -51,14 +47,11 @@ type Config struct {
 // nil. They are called from the goroutine of Run, between inner steps.
 type Hooks struct {
 	Average Averager
-	// Fetch gets the state of the others when this worker is behind. It returns
-	// ErrNobody when there is nobody to ask; the worker then goes on from its own state.
-	Fetch func(ctx context.Context) (*Snapshot, error)
-	// Over says that the others have finished the round, which began from a state of tokens,
-	// without this worker, so that no more of its steps will count in it. Nil: never.
-	Over func(round uint64, tokens float64) bool
-	// Awaited says that the others wait for this worker to bring what it carries. Nil: never.
-	Awaited func(round uint64) bool
+	// Fetch gets the state of the others when this worker is behind. It returns exchange.ErrNobody
+	// when there is nobody to ask; the worker then goes on from its own state.
+	Fetch func(ctx context.Context) (*exchange.Fetched, error)
+	// Exchanged is told of every exchange that was collected, before its outcome is used.
+	Exchanged func(round uint64, part exchange.Part, out exchange.Outcome, err error)
 	// Save hands a checkpoint over: capture copies the state. Where capture fails nothing
 	// may be kept.
 	Save func(ctx context.Context, capture func(*Snapshot) error) error
@@ -68,9 +61,6 @@ type Hooks struct {
 	Now func() time.Time
 }
 
-// ErrNobody is returned by a Fetch hook when no other worker holds the run's state.
-var ErrNobody = errors.New("no other worker holds the run's state")
-
 // ErrStopped is returned by Run when it was asked to stop before the run's end.
 var ErrStopped = errors.New("stopped before the end of the run")
 
@@ -79,32 +69,35 @@ var ErrDiverged = errors.New("training diverged")
 
 // Trainer is one worker's training state.
 type Trainer struct {
-	cfg     Config
-	hooks   Hooks
-	learner Learner
-	sem     chan struct{} // held while the state changes
+	cfg      Config
+	strategy strategy.Strategy
+	formats  [exchange.Parts]kernels.Format
+	hooks    Hooks
+	learner  Learner
+	sem      chan struct{} // held while the state changes
 
 	round, step, tokens, updates uint64
 	trained                      uint64  // inner steps of this worker
 	batch                        uint64  // batches read: its place in the data
 	runTokens                    float64 // trained by all workers to get to the last round's state
 	pending                      pending
-	lost                         given // since this process began
+	ungiven                      uint64 // tokens of a gradient that is not in a step yet
+	lost                         given  // since this process began
 	clock                        roundClock
 	lastNorm                     float64
 	innerSeconds                 float64
 
 	vectors     *vectors
-	mirror      *mirror      // nil where the host has the outer state
-	encoded     [2][2][]byte // what crosses of each part, of even and of odd rounds
-	sums        sums
+	mirror      *mirror                   // nil where the host has the outer state
+	encoded     [exchange.Parts][2][]byte // what crosses of each part, of even and of odd rounds
+	flights     []*flight                 // begun and not collected
+	sums        map[string][32]byte       // of the vectors by which the state is known
 	stateDigest [32]byte
-	past        []Mark // newest last; never empty
-	head        atomic.Pointer[Head]
+	past        []Passed // newest last; never empty
+	head        atomic.Pointer[head]
 
-	saved    savedAt
-	misfits  int // fetches in a row whose rounds did not fit
-	prefetch *prefetch
+	saved   savedAt
+	misfits int // fetches in a row whose rounds did not fit
 }
 
 // New prepares a trainer at step 0 with the learner's present parameters as φ.
@@ -115,35 +108,35 @@ func New(cfg Config, learner Learner, hooks Hooks) (*Trainer, error) {
 	if cfg.StopAfter == 0 || cfg.StopAfter > cfg.Rounds {
 		cfg.StopAfter = cfg.Rounds
 	}
-	if cfg.InnerTime < 0 || cfg.InnerTime > 0 && cfg.Strategy == "ddp" {
-		return nil, fmt.Errorf("trainer: inner time of %v with strategy %q: allowed is 0 or more, and 0 for ddp, whose round is one step", cfg.InnerTime, cfg.Strategy)
+	row, err := strategy.New(cfg.Strategy, cfg.Options)
+	if err != nil {
+		return nil, fmt.Errorf("trainer: %w", err)
+	}
+	return newTrainer(cfg, row, learner, hooks)
+}
+
+// newTrainer is New with a strategy that need not be in the registry.
+func newTrainer(cfg Config, row strategy.Strategy, learner Learner, hooks Hooks) (*Trainer, error) {
+	if cfg.InnerTime < 0 || cfg.InnerTime > 0 && row.EveryStep {
+		return nil, fmt.Errorf("trainer: inner time of %v with strategy %q: allowed is 0 or more, and 0 where a round is one step", cfg.InnerTime, cfg.Strategy)
+	}
+	if hooks.Average == nil && len(row.Crossings) > 0 {
+		return nil, fmt.Errorf("trainer: strategy %q needs an averager", cfg.Strategy)
 	}
 	if hooks.Report == nil {
 		hooks.Report = func(any) {}
 	}
-	if hooks.Over == nil {
-		hooks.Over = func(uint64, float64) bool { return false }
-	}
-	if hooks.Awaited == nil {
-		hooks.Awaited = func(uint64) bool { return false }
-	}
 	if hooks.Now == nil {
 		hooks.Now = time.Now
 	}
-	t := &Trainer{cfg: cfg, hooks: hooks, learner: learner, sem: make(chan struct{}, 1)}
-	switch cfg.Strategy {
-	case "diloco", "noloco", "alone":
-	case "ddp": // every step is a round
+	t := &Trainer{cfg: cfg, strategy: row, hooks: hooks, learner: learner, sem: make(chan struct{}, 1)}
+	t.formats = [exchange.Parts]kernels.Format{exchange.Delta: cfg.Format, exchange.Slow: cfg.StateFormat}
+	if row.EveryStep { // every step is a round
 		t.cfg.Rounds *= cfg.InnerSteps
 		t.cfg.EvalEvery *= cfg.InnerSteps
 		t.cfg.SaveEvery *= cfg.InnerSteps
 		t.cfg.StopAfter *= cfg.InnerSteps
 		t.cfg.InnerSteps = 1
-	default:
-		return nil, fmt.Errorf("trainer: strategy %q: allowed are diloco, noloco, ddp, alone", cfg.Strategy)
-	}
-	if hooks.Average == nil && cfg.Strategy != "alone" {
-		return nil, fmt.Errorf("trainer: strategy %q needs an averager", cfg.Strategy)
 	}
 	if err := t.place(); err != nil {
 		return nil, err
@@ -160,22 +153,25 @@ func (t *Trainer) place() (err error) {
 			return fmt.Errorf("trainer: %w", err)
 		}
 	}
-	if t.vectors, err = newVectors(&t.cfg, t.learner); err != nil {
+	if t.vectors, err = newVectors(&t.cfg, &t.strategy, t.learner); err != nil {
 		return err
 	}
 	if t.outer() {
 		t.vectors.pull()
-		t.vectors.Copy(t.vectors.slow, t.vectors.fast)
+		t.vectors.Copy(t.vectors.slow(), t.vectors.Fast)
 	}
 	t.mirror, err = newMirror(&t.cfg, t.vectors)
 	return err
 }
 
+// Strategy is what the trainer runs.
+func (t *Trainer) Strategy() strategy.Strategy { return t.strategy }
+
 // OuterDevice says what computes the outer steps.
 func (t *Trainer) OuterDevice() string { return t.vectors.Name() }
 
 // outer says whether the strategy has slow weights of its own.
-func (t *Trainer) outer() bool { return t.vectors.slow != nil }
+func (t *Trainer) outer() bool { return t.vectors.slow() != nil }
 
 // Position returns the rounds completed, the schedule's step and the tokens trained
 // by this worker. Call it between runs, or from a hook.
@@ -222,7 +218,7 @@ func (t *Trainer) rounds(ctx context.Context, stop <-chan struct{}) error {
 		case <-soft.Done():
 		}
 	}()
-	defer t.dropPrefetch()
+	defer t.dropFlights()
 	t.clock.run(t.hooks.Now())
 	defer func() { t.clock.stop(t.hooks.Now()) }()
 	for t.round < t.cfg.StopAfter {
@@ -236,7 +232,7 @@ func (t *Trainer) rounds(ctx context.Context, stop <-chan struct{}) error {
 			return err // what is in memory is of no use
 		}
 		if err != nil {
-			t.dropPrefetch()
+			t.dropFlights()
 			return errors.Join(err, t.save(ctx))
 		}
 	}
@@ -247,7 +243,7 @@ func (t *Trainer) rounds(ctx context.Context, stop <-chan struct{}) error {
 }
 
 func (t *Trainer) stopped(ctx context.Context) error {
-	t.dropPrefetch()
+	t.dropFlights()
 	if err := t.save(ctx); err != nil {
 		return err
 	}
@@ -265,7 +261,7 @@ func (t *Trainer) save(ctx context.Context) error {
 	return nil
 }
 
-// yield lets CaptureShared have the state between two inner steps.
+// yield lets Share have the state between two inner steps.
 // It holds the state no longer than a copy takes.
 func (t *Trainer) yield() {
 	t.unlock()

@@ -13,6 +13,7 @@ import (
 
 	"loco/gossip/exchange"
 	"loco/kernels"
+	"loco/trainer/strategy"
 )
 
 // quadratic is a learner whose gradient is known: the loss of worker w at step s is
@@ -88,7 +89,7 @@ func momentum(t *Trainer) []float32 {
 	if !t.outer() {
 		return nil
 	}
-	return values(t.vectors.momentum)
+	return values(t.vectors.Of(strategy.Momentum))
 }
 
 // Capture copies the whole state, between two inner steps of a trainer that runs.
@@ -117,9 +118,10 @@ type meeting struct {
 
 func newExact(n int) *exact { return &exact{n: n, open: map[[2]uint64]*meeting{}} }
 
-func (x *exact) worker(k int) Averager { return &exactWorker{x, k} }
+func (x *exact) worker(k int) Averager { return &exactWorker{exact: x, k: k} }
 
 type exactWorker struct {
+	prompt
 	*exact
 	k int
 }
@@ -177,7 +179,7 @@ func (w *exactWorker) average(ctx context.Context, round uint64, part exchange.P
 }
 
 func diloco(h, rounds uint64) Config {
-	return Config{Strategy: "diloco", Rounds: rounds, InnerSteps: h, OuterLR: 0.7, OuterMomentum: 0.9}
+	return Config{Strategy: "diloco", Rounds: rounds, InnerSteps: h, Options: strategy.Options{OuterLR: 0.7, OuterMomentum: 0.9}}
 }
 
 func drift(worker int) func(uint64, int) float32 {
@@ -235,7 +237,7 @@ func equal(t *testing.T, what string, got, want []float32) {
 // Reference: DiLoCo §2: with one worker, H = 1, η = 1 and μ = 0 the outer step lands
 // on θ, so the run is plain training.
 func TestOneWorkerWithoutMomentumIsPlainTraining(t *testing.T) {
-	cfg := Config{Strategy: "diloco", Rounds: 40, InnerSteps: 1, OuterLR: 1}
+	cfg := Config{Strategy: "diloco", Rounds: 40, InnerSteps: 1, Options: strategy.Options{OuterLR: 1}}
 	a, _ := together(t, 1, cfg, drift)
 	cfg.Strategy = "alone"
 	b := newQuadratic(5, drift(0))
@@ -251,8 +253,8 @@ func TestIdenticalWorkersEqualOne(t *testing.T) {
 	same := func(int) func(uint64, int) float32 { return drift(0) }
 	for _, cfg := range []Config{
 		diloco(4, 6),
-		{Strategy: "noloco", Rounds: 6, InnerSteps: 4, OuterMomentum: 0.5, Beta: 0.7, Gamma: 0.7},
-		{Strategy: "noloco", Rounds: 6, InnerSteps: 4, OuterMomentum: 0.5, Beta: 0.7, Gamma: 0.7, FastOnly: true},
+		{Strategy: "noloco", Rounds: 6, InnerSteps: 4, Options: strategy.Options{OuterMomentum: 0.5, Beta: 0.7, Gamma: 0.7}},
+		{Strategy: "noloco", Rounds: 6, InnerSteps: 4, Options: strategy.Options{OuterMomentum: 0.5, Beta: 0.7, Gamma: 0.7, FastOnly: true}},
 		{Strategy: "ddp", Rounds: 6, InnerSteps: 4},
 	} {
 		one, _ := together(t, 1, cfg, same)
@@ -312,6 +314,9 @@ func TestInnerStateIsUntouchedByTheOuterStep(t *testing.T) {
 
 type averagerFunc func(vec []float32)
 
+func (averagerFunc) Over(uint64, float64) bool { return false }
+func (averagerFunc) Awaited(uint64) bool       { return false }
+
 func (f averagerFunc) Average(_ context.Context, _ uint64, _ exchange.Part, v exchange.Vector, _ float64, _ exchange.Base) (exchange.Outcome, error) {
 	return onFloats(v, func(vec []float32) (exchange.Outcome, error) {
 		f(vec)
@@ -338,7 +343,7 @@ func TestDDPEqualsOneWorkerWithTheWholeBatch(t *testing.T) {
 func TestResumeEqualsNeverHavingStopped(t *testing.T) {
 	for _, cfg := range []Config{
 		diloco(4, 5),
-		{Strategy: "noloco", Rounds: 5, InnerSteps: 4, OuterMomentum: 0.5, Beta: 0.7, Gamma: 0.6},
+		{Strategy: "noloco", Rounds: 5, InnerSteps: 4, Options: strategy.Options{OuterMomentum: 0.5, Beta: 0.7, Gamma: 0.6}},
 		{Strategy: "ddp", Rounds: 2, InnerSteps: 4},
 		{Strategy: "alone", Rounds: 3, InnerSteps: 4},
 	} {
@@ -392,7 +397,7 @@ func TestStopWhileWaitingKeepsTheInnerPhase(t *testing.T) {
 	if err := tr.Run(t.Context(), stop); !errors.Is(err, ErrStopped) {
 		t.Fatalf("error %v, want ErrStopped", err)
 	}
-	if saved.Round != 0 || saved.Step != 4 || len(saved.Fast) != 5 || saved.RoundTokens != 40 {
+	if saved.Round != 0 || saved.Step != 4 || len(saved.Vector(Fast)) != 5 || saved.RoundTokens != 40 {
 		t.Fatalf("snapshot %+v, want round 0, step 4, its θ and 40 tokens", saved)
 	}
 }
@@ -417,16 +422,12 @@ func TestBehindTakesOverTheOthersState(t *testing.T) {
 	if err := source.Run(t.Context(), nil); !errors.Is(err, ErrStopped) {
 		t.Fatal(err)
 	}
-	var shared Snapshot
-	digest, err := source.CaptureShared(t.Context(), &shared)
-	if err != nil {
-		t.Fatal(err)
-	}
+	shared := fetchedFrom(t, source)
 	q := newQuadratic(5, drift(0))
 	var event *ResyncEvent
 	tr := start(t, diloco(4, 9), q, Hooks{
 		Average: behindOnce{newExact(1).worker(0), new(bool)},
-		Fetch:   func(context.Context) (*Snapshot, error) { return &shared, nil },
+		Fetch:   func(context.Context) (*exchange.Fetched, error) { return shared, nil },
 		Report: func(e any) {
 			if r, ok := e.(*ResyncEvent); ok {
 				event = r
@@ -440,8 +441,8 @@ func TestBehindTakesOverTheOthersState(t *testing.T) {
 	if event == nil || event.LostSteps != 4 || event.Round != 3 || event.Why != "round 3 is under way" {
 		t.Fatalf("resync event %+v", event)
 	}
-	if tr.stateDigest != digest || q.v[0] != 4 {
-		t.Fatalf("digest equal %v, %v updates kept, want 4", tr.stateDigest == digest, q.v[0])
+	if tr.stateDigest != shared.Digest || q.v[0] != 4 {
+		t.Fatalf("digest equal %v, %v updates kept, want 4", tr.stateDigest == shared.Digest, q.v[0])
 	}
 }
 
@@ -503,12 +504,11 @@ func TestCaptureWhileTraining(t *testing.T) {
 	}
 	got := make(chan uint64)
 	go func() {
-		var s Snapshot
-		_, err := tr.CaptureShared(t.Context(), &s)
-		if err != nil {
-			t.Error(err)
+		s, err := tr.Share(t.Context())
+		if err != nil || len(s.Vectors) != 2 {
+			t.Errorf("%d vectors, %v", len(s.Vectors), err)
 		}
-		got <- s.Step
+		got <- tr.Head().Step
 	}()
 	close(release)
 	if step := <-got; step < 3 || step > 8 {
@@ -518,7 +518,7 @@ func TestCaptureWhileTraining(t *testing.T) {
 }
 
 func TestReplicaStd(t *testing.T) {
-	alone := Config{Strategy: "noloco", Rounds: 2, InnerSteps: 4, OuterMomentum: 0.5, Beta: 0.7, Gamma: 0.6}
+	alone := Config{Strategy: "noloco", Rounds: 2, InnerSteps: 4, Options: strategy.Options{OuterMomentum: 0.5, Beta: 0.7, Gamma: 0.6}}
 	run(t, start(t, alone, newQuadratic(5, drift(0)), Hooks{Average: newExact(1).worker(0), Report: func(e any) {
 		if r, ok := e.(*RoundEvent); ok && r.ReplicaStd != nil {
 			t.Errorf("one replica has the deviation %v", *r.ReplicaStd)
@@ -547,14 +547,42 @@ func TestRestoreRefuses(t *testing.T) {
 	tr := start(t, diloco(4, 2), newQuadratic(2, drift(0)), Hooks{Average: newExact(1).worker(0)})
 	two := []float32{1, 2}
 	for want, s := range map[string]Snapshot{
-		"0 parameters":       {},
-		"outer momentum":     {Slow: two},
-		"not within":         {Slow: two, Momentum: two, Round: 1, Step: 3},
-		"inner state of 0,":  {Slow: two, Momentum: two},
-		"round 184467440737": {Slow: two, Momentum: two, Round: math.MaxUint64},
+		`0 values of vector "slow"`:     {Vectors: named(MomentM, two, MomentV, two)},
+		`0 values of vector "momentum"`: {Vectors: named(strategy.Slow, two, MomentM, two, MomentV, two)},
+		"not within":                    {Vectors: named(strategy.Slow, two, strategy.Momentum, two), Round: 1, Step: 3},
+		"inner state of 0,":             {Vectors: named(strategy.Slow, two, strategy.Momentum, two)},
+		"inner state of 1, 2":           {Vectors: named(strategy.Slow, two, strategy.Momentum, two, MomentM, two, MomentV, two, Fast, two[:1])},
+		"round 184467440737":            {Vectors: named(strategy.Slow, two, strategy.Momentum, two), Round: math.MaxUint64},
 	} {
 		if err := tr.Restore(&s); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want one with %q", err, want)
 		}
 	}
 }
+
+// named lists vectors by name.
+func named(pairs ...any) (vectors []exchange.Named) {
+	for i := 0; i < len(pairs); i += 2 {
+		vectors = append(vectors, exchange.Named{Name: pairs[i].(string), Data: pairs[i+1].([]float32)})
+	}
+	return vectors
+}
+
+// prompt is what averagers of tests say where nobody is late.
+type prompt struct{}
+
+func (prompt) Over(uint64, float64) bool { return false }
+func (prompt) Awaited(uint64) bool       { return false }
+
+// hurried ends inner phases early.
+type hurried struct {
+	Averager
+	over    func(round uint64, tokens float64) bool
+	awaited func(round uint64) bool
+}
+
+func (h hurried) Over(round uint64, tokens float64) bool {
+	return h.over != nil && h.over(round, tokens)
+}
+
+func (h hurried) Awaited(round uint64) bool { return h.awaited != nil && h.awaited(round) }

@@ -28,7 +28,7 @@ func (w *Worker) Enter(ctx context.Context) error {
 	w.at()
 	// Nobody of those who start together has begun before all of them are ready.
 	underWay := w.underWay()
-	if w.peers != nil {
+	if w.averager != nil {
 		if ahead := w.ahead(); ahead != nil {
 			if joined, err = w.catchUp(ctx, ahead); err != nil {
 				return err
@@ -47,7 +47,7 @@ func (w *Worker) Enter(ctx context.Context) error {
 	}
 	w.sharer.trainer.Store(w.trainer)
 	w.tell()
-	if w.peers != nil && !underWay {
+	if w.averager != nil && !underWay {
 		w.gather(ctx)
 	}
 	w.status.Begun = true
@@ -158,7 +158,7 @@ func (w *Worker) Depart(stop context.Context, done bool) {
 	w.at()
 	w.status.Done = done
 	w.tell()
-	if done && w.peers != nil {
+	if done && w.averager != nil {
 		w.awaitOthers(stop)
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"loco/gossip"
 	"loco/mesh"
 	"loco/trainer"
+	"loco/trainer/strategy"
 )
 
 // Config is what a worker needs to know. The configurations of the packages below are passed
@@ -30,8 +31,8 @@ type Config struct {
 	// Trainer is passed on with Worker set.
 	Trainer trainer.Config
 	// Gossip is passed on with Mesh, Worker and Logger set, and with what serves this worker's
-	// state to joiners. MaxState 0 is what four vectors of the learner need. The strategy
-	// "alone" does not use it.
+	// state to joiners. MaxState 0 is what the strategy's vectors and the moments need. A strategy
+	// without an exchange does not use it.
 	Gossip gossip.Config
 	// FetchMoments is whether a worker that joins without inner moments of its own takes those
 	// of another.
@@ -51,8 +52,7 @@ type Hooks struct {
 	Begin func(round uint64) error
 	// Save is the trainer's: it hands a checkpoint over.
 	Save func(ctx context.Context, capture func(*trainer.Snapshot) error) error
-	// Report takes the trainer's events and those of this package. *Exchanged may come from
-	// another goroutine than the others.
+	// Report takes the trainer's events and those of this package.
 	Report func(event any)
 	// Sent counts bytes of this worker's state that were sent to joiners, from any goroutine.
 	Sent func(bytes int)
@@ -65,13 +65,15 @@ type Hooks struct {
 
 // Worker is one worker of a run.
 type Worker struct {
-	cfg     Config
-	hooks   Hooks
-	mesh    mesh.Mesh
-	peers   *peers // nil where the strategy has no exchange
-	sharer  sharer
-	trainer *trainer.Trainer
-	length  int // parameters
+	cfg      Config
+	strategy strategy.Strategy
+	hooks    Hooks
+	mesh     mesh.Mesh
+	averager averager // nil where the strategy has no exchange
+	late     lateWatch
+	sharer   sharer
+	trainer  *trainer.Trainer
+	length   int // parameters
 
 	status    mesh.Status
 	announced time.Time
@@ -89,29 +91,26 @@ func New(cfg Config, m mesh.Mesh, learner trainer.Learner, hooks Hooks) (*Worker
 		w.hooks.Report = func(any) {}
 	}
 	th := trainer.Hooks{Save: hooks.Save, Report: w.report, Now: hooks.Now}
-	if cfg.Trainer.Strategy != alone {
+	row, err := strategy.New(cfg.Trainer.Strategy, cfg.Trainer.Options)
+	if err != nil {
+		return nil, fmt.Errorf("worker: %w", err)
+	}
+	w.strategy = row
+	if len(row.Crossings) > 0 {
 		if err := w.openExchange(); err != nil {
 			return nil, err
 		}
-		th.Average, th.Fetch, th.Over, th.Awaited = w.peers, w.fetch, w.peers.Over, w.peers.Awaited
+		th.Average, th.Fetch, th.Exchanged = w.averager, w.fetch, w.exchanged
 		if hooks.Wrap != nil {
-			th.Average = hooks.Wrap(w.peers)
+			th.Average = hooks.Wrap(w.averager)
 		}
 	}
 	w.cfg.Trainer.Worker = cfg.Number
-	var err error
 	if w.trainer, err = trainer.New(w.cfg.Trainer, learner, th); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
 	return w, nil
 }
-
-// Strategies that a worker treats differently.
-const (
-	alone  = "alone"  // has no exchange
-	ddp    = "ddp"    // shares the inner moments
-	noloco = "noloco" // averages over pairs
-)
 
 // Restore goes on from this worker's own checkpoint. Call it before Enter.
 func (w *Worker) Restore(s *trainer.Snapshot) error { return w.trainer.Restore(s) }
@@ -126,10 +125,10 @@ func (w *Worker) Trainer() *trainer.Trainer { return w.trainer }
 
 // Close ends the exchange with the peers: one that is under way returns an error.
 func (w *Worker) Close() error {
-	if w.peers == nil {
+	if w.averager == nil {
 		return nil
 	}
-	return w.peers.Close()
+	return w.averager.Close()
 }
 
 // report takes the trainer's events: it announces where the worker stands, and passes them on.
@@ -141,7 +140,7 @@ func (w *Worker) report(event any) {
 			w.tell()
 		}
 	case *trainer.RoundEvent:
-		if w.cfg.Trainer.Strategy == noloco {
+		if !w.strategy.Equal {
 			w.tell() // so that nobody waits for this worker in the round that it has finished
 		}
 		w.logRound(e)

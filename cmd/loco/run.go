@@ -354,7 +354,7 @@ func (l *localRun) farewell(s *summary) error {
 	fmt.Fprintf(l.out, "trained        %s tokens in %s, %s tok/s, %.0f %% of the time in inner steps\n", process.FormatCount(float64(s.Tokens)), formatSpan(time.Duration(s.Seconds*float64(time.Second))), process.FormatCount(s.TokensPerSecond), 100*s.ComputeUtilisation)
 	fmt.Fprintf(l.out, "exchanged      %s sent in %d rounds\n", process.FormatBytes(s.BytesSent), s.Rounds)
 	switch {
-	case s.Strategy == config.NoLoCo:
+	case replicasDiffer(s.Strategy):
 		fmt.Fprintf(l.out, "replicas       differ by a standard deviation of %.2g per parameter\n", s.ReplicaStd)
 	case s.Strategy != config.Alone && s.DigestEqual:
 		fmt.Fprintf(l.out, "replicas       identical to the bit, %s…\n", s.Digest[:16])

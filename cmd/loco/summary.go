@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"loco/trainer"
+	"loco/trainer/strategy"
 	"loco/worker"
 	"loco/worker/config"
 	"loco/worker/process"
@@ -262,11 +263,17 @@ func (s *summary) setLoss(loss float64) {
 }
 
 // evaluated says which weights the held-out loss is of.
-func evaluated(strategy string) string {
-	if strategy == config.NoLoCo {
+func evaluated(name string) string {
+	if replicasDiffer(name) {
 		return "mean over replicas, each with its own weights"
 	}
 	return "the shared weights"
+}
+
+// replicasDiffer says whether workers of a strategy hold weights of their own between rounds.
+func replicasDiffer(name string) bool {
+	row, _ := strategy.New(name, strategy.Options{})
+	return !row.Equal && len(row.Crossings) > 0
 }
 
 func readSummary(dir string) (*summary, error) {

@@ -67,7 +67,7 @@ func (p *process) live(m mesh.Mesh) (err error) {
 	p.learner = newToy(p.index, p.w.params.parameters, p.w.params.rate, p.step)
 	p.worker, err = worker.New(p.w.workerConfig(p.index), m, p.learner, worker.Hooks{
 		Save: p.save, Report: p.report, Log: slog.New(slog.NewTextHandler(p, nil)),
-		Wrap: func(inner trainer.Averager) trainer.Averager { return &checkedAverager{p, inner} },
+		Wrap: func(inner trainer.Averager) trainer.Averager { return &checkedAverager{inner, p} },
 		Now:  func() time.Time { return time.Now().Add(p.skew) },
 	})
 	if err != nil {
@@ -116,8 +116,8 @@ const deadlinesMax = 20
 
 // checkedAverager is between a trainer and its exchange.
 type checkedAverager struct {
-	p     *process
-	inner trainer.Averager
+	trainer.Averager
+	p *process
 }
 
 // Average shows the checker what the trainer contributes and what it is given.
@@ -129,7 +129,7 @@ func (a *checkedAverager) Average(ctx context.Context, round uint64, part exchan
 	attempts := 0
 	for range deadlinesMax {
 		begun := p.w.check.waits(p)
-		out, err = a.inner.Average(ctx, round, part, vec, weight, from)
+		out, err = a.Averager.Average(ctx, round, part, vec, weight, from)
 		attempts += out.Attempts
 		if err == nil && !out.Behind {
 			p.w.spoil(p.w.plant.before, p, vec.Bytes, weight, &out)

@@ -19,6 +19,8 @@
 // makes run.workers 1.
 package config
 
+import "loco/trainer/strategy"
+
 // Config is a whole run. The zero value is not valid: start from [Default].
 type Config struct {
 	Run        Run        `toml:"run" doc:"The run as a whole."`
@@ -89,23 +91,19 @@ type Inner struct {
 
 // Sync is the table [sync].
 type Sync struct {
-	Strategy      string   `toml:"strategy" oneof:"diloco|noloco|ddp|alone" doc:"diloco: all average pseudo-gradients after inner_steps steps, then Nesterov (arXiv 2311.08105). noloco: random pairs (arXiv 2506.10911). ddp: all average gradients at every step. alone: one worker, no exchange."`
-	Codec         string   `toml:"codec" oneof:"fp32|bf16|int8|int4" doc:"How pseudo-gradients travel: 4, 2, 1.016 or 0.516 bytes a value. Default int8, ddp fp32."`
-	StateCodec    string   `toml:"state_codec" oneof:"fp32|bf16" doc:"How NoLoCo's weights travel; the other strategies do not send weights in a round."`
-	InnerSteps    int      `toml:"inner_steps" range:"1..1000000" doc:"H, inner steps in a round, and a round's width in the schedule of the learning rate. More of them: fewer bytes, and replicas that drift further apart. ddp exchanges at every step and counts rounds all the same. With inner_time it is the most that a worker takes in a round: more than the fastest manages, and little more, because steps that nobody takes are skipped in the schedule too."`
-	InnerTime     Duration `toml:"inner_time" range:"0s..168h" doc:"Time of a round's inner steps, for workers of unequal speed: each takes as many steps as fit, to the nearest whole one and at least one, until this long after its last round; then all are ready together, and each weighs what it trained. 0: every worker takes inner_steps. grace_min should be no less than half of the slowest step. Not for ddp, whose round is one step. The same bits cannot come twice, but from workers that took as many steps."`
-	OuterLR       float64  `toml:"outer_lr" range:"(0..10]" doc:"Learning rate of DiLoCo's outer Nesterov step. Default 0.7."`
-	OuterMomentum float64  `toml:"outer_momentum" range:"0..1)" doc:"DiLoCo's outer momentum, or NoLoCo's alpha. Default 0.9, noloco 0.5."`
-	Beta          float64  `toml:"beta" range:"(0..2]" doc:"NoLoCo: weight of the pair's mean pseudo-gradient. With beta = gamma a pair exchanges one vector instead of two. Default 0.7."`
-	Gamma         float64  `toml:"gamma" range:"(0..2)" doc:"NoLoCo: pull towards the pair's mean weights. Stable only below 2(1 - outer_momentum^2). Default 0.7."`
-	Deadline      Duration `toml:"deadline" id:"-" range:"100ms..168h" doc:"Longest that one exchange may take. Past it noloco goes on alone; an all-reduce that waits for most of the others says so and waits again, 20 times at most."`
-	Grace         Duration `toml:"grace" id:"-" range:"1ms..168h" doc:"Longest that those who are ready wait for a slower worker, once half of the live are ready, before the group goes on without it. At most deadline."`
-	GraceMin      Duration `toml:"grace_min" id:"-" range:"0s..168h" doc:"How long they wait at least for a worker that is in time in most rounds. In between they wait until it is expected, from its last 8 rounds: median + 4 deviations. For one whose median lateness is above this and above 1/(n-1) of a round, which is what its share is worth, they do not wait; it is named, and waited for as long as this in every 16th round. 0, or no less than grace: always grace, nothing is learnt. Not for noloco."`
-	SlowCycle     int      `toml:"slow_cycle" range:"1..1000" doc:"DiLoCo: rounds that a worker which comes too late trains for one contribution. It takes over the rounds in between with its own steps on top, and brings all of them in every slow_cycle-th round, where it ends its inner steps once half of the others are ready. After two turns that it misses its steps are lost. 1: steps that come too late are lost at once, and counted. Where workers are unequal inner_time is the better choice."`
-	Quorum        string   `toml:"quorum" oneof:"any|majority" doc:"Who may go on when the network splits. any: every side, and the side that trained fewer tokens takes over the other's state when they meet again. majority: only more than half of run.workers; others wait. Workers that were started anew count once a round has taken them in, or when all are there. Not for noloco."`
-	MaxLag        int      `toml:"max_lag" range:"0..1000" doc:"NoLoCo: rounds that a partner may be ahead or behind."`
-	JoinMoments   string   `toml:"join_moments" id:"-" oneof:"fresh|fetch" doc:"AdamW's moments of a worker that joins a run under way and has none of its own. fresh: zero, and the rate rises again over join_warmup steps. fetch: those of another worker, which is as many bytes as the state. ddp always fetches them. A worker's own choice."`
-	JoinWarmup    int      `toml:"join_warmup" id:"-" range:"0..1000000" doc:"Inner steps in which the learning rate of a worker with fresh moments rises to that of the others. 0: at once. A worker's own choice."`
+	Strategy   string   `toml:"strategy" oneof:"=strategies" doc:"diloco: all average pseudo-gradients after inner_steps steps, then Nesterov (arXiv 2311.08105). noloco: random pairs (arXiv 2506.10911). gasloc: random pairs, accelerated (arXiv 2606.11081). globalm1: all average their weights while they train, and each takes its own Nesterov step (arXiv 2606.22768). ddp: all average gradients at every step. alone: one worker, no exchange."`
+	Codec      string   `toml:"codec" oneof:"fp32|bf16|int8|int4" doc:"How pseudo-gradients travel: 4, 2, 1.016 or 0.516 bytes a value. Default int8, ddp fp32."`
+	StateCodec string   `toml:"state_codec" oneof:"fp32|bf16" doc:"How the weights travel that noloco and globalm1 exchange while they train; the other strategies do not send weights in a round."`
+	InnerSteps int      `toml:"inner_steps" range:"1..1000000" doc:"H, inner steps in a round, and a round's width in the schedule of the learning rate. More of them: fewer bytes, and replicas that drift further apart. ddp exchanges at every step and counts rounds all the same. With inner_time it is the most that a worker takes in a round: more than the fastest manages, and little more, because steps that nobody takes are skipped in the schedule too."`
+	InnerTime  Duration `toml:"inner_time" range:"0s..168h" doc:"Time of a round's inner steps, for workers of unequal speed: each takes as many steps as fit, to the nearest whole one and at least one, until this long after its last round; then all are ready together, and each weighs what it trained. 0: every worker takes inner_steps. grace_min should be no less than half of the slowest step. Not for ddp, whose round is one step. The same bits cannot come twice, but from workers that took as many steps."`
+	strategy.Options
+	Deadline    Duration `toml:"deadline" id:"-" range:"100ms..168h" doc:"Longest that one exchange may take. Past it noloco goes on alone; an all-reduce that waits for most of the others says so and waits again, 20 times at most."`
+	Grace       Duration `toml:"grace" id:"-" range:"1ms..168h" doc:"Longest that those who are ready wait for a slower worker, once half of the live are ready, before the group goes on without it. At most deadline."`
+	GraceMin    Duration `toml:"grace_min" id:"-" range:"0s..168h" doc:"How long they wait at least for a worker that is in time in most rounds. In between they wait until it is expected, from its last 8 rounds: median + 4 deviations. For one whose median lateness is above this and above 1/(n-1) of a round, which is what its share is worth, they do not wait; it is named, and waited for as long as this in every 16th round. 0, or no less than grace: always grace, nothing is learnt. Not for noloco."`
+	Quorum      string   `toml:"quorum" oneof:"any|majority" doc:"Who may go on when the network splits. any: every side, and the side that trained fewer tokens takes over the other's state when they meet again. majority: only more than half of run.workers; others wait. Workers that were started anew count once a round has taken them in, or when all are there. Not for noloco."`
+	MaxLag      int      `toml:"max_lag" range:"0..1000" doc:"NoLoCo: rounds that a partner may be ahead or behind."`
+	JoinMoments string   `toml:"join_moments" id:"-" oneof:"fresh|fetch" doc:"AdamW's moments of a worker that joins a run under way and has none of its own. fresh: zero, and the rate rises again over join_warmup steps. fetch: those of another worker, which is as many bytes as the state. ddp always fetches them. A worker's own choice."`
+	JoinWarmup  int      `toml:"join_warmup" id:"-" range:"0..1000000" doc:"Inner steps in which the learning rate of a worker with fresh moments rises to that of the others. 0: at once. A worker's own choice."`
 }
 
 // Mesh is the table [mesh].
@@ -143,13 +141,25 @@ type Metrics struct {
 	Listen string `toml:"listen" id:"-" doc:"host:port of /metrics, /healthz and pprof (loopback only). Port 0 takes a free one. Empty: none."`
 }
 
-// Strategies, the values of sync.strategy.
+// Strategies that the configuration itself knows by name.
 const (
 	DiLoCo = "diloco"
 	NoLoCo = "noloco"
 	DDP    = "ddp"
 	Alone  = "alone"
 )
+
+// Row is the run's strategy. Where its options contradict each other, the error is a
+// *strategy.OptionError.
+func (c *Config) Row() (strategy.Strategy, error) { return strategy.New(c.Sync.Strategy, c.Outer()) }
+
+// Outer are the options of the strategy. θ is no small difference, so only an exact codec lets it cross
+// in place of Δ.
+func (c *Config) Outer() strategy.Options {
+	o := c.Sync.Options
+	o.FastOnly = o.Beta == o.Gamma && c.Sync.Codec == "fp32"
+	return o
+}
 
 // FetchMoments is a value of sync.join_moments.
 const FetchMoments = "fetch"

@@ -222,7 +222,7 @@ func TestErrors(t *testing.T) {
 		{"negative seed", "[run]\nseed = -1", nil, []string{"run.toml:2: run.seed = -1: must not be negative"}},
 		{"range", "[run]\nrounds = 0", nil, []string{"run.toml:2: run.rounds = 0: must be 1 to 10000000"}},
 		{"half-open range", "[inner]\nbeta1 = 1", nil, []string{"run.toml:2: inner.beta1 = 1.0: must be at least 0 and below 1"}},
-		{"one of", "[sync]\nstrategy = \"dilocco\"", nil, []string{`run.toml:2: sync.strategy = "dilocco": must be one of diloco, noloco, ddp, alone (did you mean diloco?)`}},
+		{"one of", "[sync]\nstrategy = \"dilocco\"", nil, []string{`run.toml:2: sync.strategy = "dilocco": must be one of diloco, noloco, ddp, alone, gasloc, globalm1 (did you mean diloco?)`}},
 		{"duration", "[sync]\ndeadline = \"soon\"", nil, []string{`run.toml:2: sync.deadline = "soon": not a duration; write "250ms", "30s", "10m" or "2h"`}},
 		{"duration range", "[sync]\ndeadline = \"-1s\"", nil, []string{`run.toml:2: sync.deadline = "-1s": must be 100ms to 168h`}},
 		{"set", "", []string{"sync.gamma=lots"}, []string{"--set: sync.gamma = lots: has type text; allowed: number, above 0 and below 2"}},

@@ -9,6 +9,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"loco/trainer/strategy"
 )
 
 const (
@@ -64,20 +66,28 @@ func Tables() (names []string, docs map[string]string) {
 	return names, docs
 }
 
+// registries are where the allowed texts of a key come from, by what stands behind "oneof:=".
+var registries = map[string]func() []string{"strategies": strategy.Names}
+
 // Keys returns every key in file order.
 func Keys() []Key {
 	var keys []Key
 	t := reflect.TypeFor[Config]()
 	for i := range t.NumField() {
 		table := t.Field(i)
-		for j := range table.Type.NumField() {
-			f := table.Type.Field(j)
+		for _, f := range reflect.VisibleFields(table.Type) { // also of what a table embeds
+			if f.Anonymous || f.Tag.Get("toml") == "-" {
+				continue
+			}
 			k := Key{
 				Name: table.Tag.Get("toml") + "." + f.Tag.Get("toml"), Table: table.Tag.Get("toml"),
-				Kind: kindOf(f.Type), Doc: f.Tag.Get("doc"), Identity: f.Tag.Get("id") != "-", field: []int{i, j},
+				Kind: kindOf(f.Type), Doc: f.Tag.Get("doc"), Identity: f.Tag.Get("id") != "-", field: append([]int{i}, f.Index...),
 			}
 			if list, ok := f.Tag.Lookup("oneof"); ok {
 				k.OneOf = strings.Split(list, "|")
+				if name, registry := strings.CutPrefix(list, "="); registry {
+					k.OneOf = registries[name]()
+				}
 			}
 			k.bounds = parseBounds(f.Tag.Get("range"), k.Kind)
 			keys = append(keys, k)

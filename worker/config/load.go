@@ -6,6 +6,8 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+
+	"loco/trainer/strategy"
 )
 
 // Load reads a configuration: the preset the file names (or [Default]), the file, then
@@ -128,16 +130,17 @@ func (l *loader) layer(assign func()) {
 	if before == after {
 		return
 	}
-	old, now := strategyDefaults(before), strategyDefaults(after)
+	old, now := strategy.Defaults(before), strategy.Defaults(after)
 	preset, _ := presetConfig(l.preset)
 	for _, k := range l.keys {
-		if _, follows := now[k.Name]; !follows || l.origins[k.Name].layer == l.layers {
+		key, _ := strings.CutPrefix(k.Name, "sync.")
+		if _, follows := now[key]; !follows || k.Table != "sync" || l.origins[k.Name].layer == l.layers {
 			continue
 		}
 		value := k.value(&l.cfg).Interface()
 		tuned := k.Name != "sync.codec" && value == k.value(&preset).Interface() // for the preset's own strategy
-		if value == old[k.Name] || tuned {
-			next := now[k.Name]
+		if value == old[key] || tuned {
+			next := now[key]
 			if after == preset.Sync.Strategy {
 				next = k.value(&preset).Interface()
 			}
@@ -149,7 +152,7 @@ func (l *loader) layer(assign func()) {
 	}
 }
 
-// assign stores a value that strategyDefaults holds, a string or a float64.
+// assign stores a value that strategy.Defaults holds, a string or a float64.
 func (l *loader) assign(k Key, value any, where string) {
 	if why := k.assign(&l.cfg, value); why != "" {
 		panic("config: default of " + k.Name + " " + why)

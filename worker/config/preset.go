@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"loco/trainer/strategy"
 )
 
 const defaultPreset = "tiny"
@@ -54,8 +56,8 @@ func Default() Config {
 			Strategy: DiLoCo, Codec: "int8", StateCodec: "fp32", InnerSteps: 20,
 			// Of so few rounds the paper's memory of ten is too long (docs/log.md); NoLoCo's authors
 			// lowered it for their DiLoCo baseline too.
-			OuterLR: 0.7, OuterMomentum: 0.6, Beta: 0.7, Gamma: 0.7, // see strategyDefaults
-			Deadline: Duration(time.Minute), Grace: Duration(15 * time.Second), GraceMin: Duration(5 * time.Second), SlowCycle: 1, Quorum: AnySide, MaxLag: 2,
+			Options:  strategy.Options{OuterLR: 0.7, OuterMomentum: 0.6, Beta: 0.7, Gamma: 0.7, SlowCycle: 1}, // see strategy.Defaults
+			Deadline: Duration(time.Minute), Grace: Duration(15 * time.Second), GraceMin: Duration(5 * time.Second), Quorum: AnySide, MaxLag: 2,
 			JoinMoments: "fresh", JoinWarmup: 10, // docs/results.md: fetched moments gain 0.0006 nats for twice the bytes
 		},
 		Mesh: Mesh{
@@ -72,27 +74,6 @@ func Default() Config {
 		Checkpoint: Checkpoint{Every: 5, Keep: 2, Tmpfs: "/dev/shm"},
 		Metrics:    Metrics{Listen: "127.0.0.1:0"},
 	}
-}
-
-// strategyDefaults returns the defaults of the keys that follow the strategy, nil for
-// an unknown one. DiLoCo's are arXiv 2311.08105, section 3; NoLoCo's are arXiv
-// 2506.10911, section 4, with the one value that its code has for β and γ. ddp is
-// exact by default, so that it is the reference.
-func strategyDefaults(strategy string) map[string]any {
-	d := map[string]any{
-		"sync.codec": "int8", "sync.outer_lr": 0.7, "sync.outer_momentum": 0.9,
-		"sync.beta": 0.7, "sync.gamma": 0.7,
-	}
-	switch strategy {
-	case DiLoCo, Alone:
-	case NoLoCo:
-		d["sync.outer_momentum"] = 0.5
-	case DDP:
-		d["sync.codec"] = "fp32"
-	default:
-		return nil
-	}
-	return d
 }
 
 type preset struct {

@@ -1,13 +1,15 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"math/bits"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
-	"loco/optim"
+	"loco/trainer/strategy"
 )
 
 // maxTokens bounds the run's tokens so that every count fits 64 bits.
@@ -59,6 +61,16 @@ func (c *Config) check() []finding {
 			found = append(found, finding{rule.keys, why})
 		}
 	}
+	var wrong *strategy.OptionError
+	if _, err := c.Row(); errors.As(err, &wrong) {
+		var keys []string
+		for _, key := range wrong.Keys {
+			keys = append(keys, "sync."+key)
+		}
+		if !slices.ContainsFunc(keys, func(key string) bool { return bad[key] }) {
+			found = append(found, finding{append(keys, "sync.strategy"), wrong.Why})
+		}
+	}
 	return found
 }
 
@@ -68,7 +80,12 @@ type rule struct {
 }
 
 func rules() []rule {
-	return append(append(runRules(), syncRules()...), placeRules()...)
+	return slices.Concat(runRules(), syncRules(), placeRules())
+}
+
+func (c *Config) equalReplicas() bool {
+	row, _ := c.Row()
+	return row.Equal
 }
 
 func runRules() []rule {
@@ -124,15 +141,6 @@ func syncRules() []rule {
 		{[]string{"run.workers", "sync.strategy"}, func(c *Config) string {
 			return unless(c.Sync.Strategy != Alone || c.Run.Workers == 1, "sync.strategy = alone trains one worker: run.workers must be 1, it is %d", c.Run.Workers)
 		}},
-		// The range is derived from the recursion of the replicas' variance; the upper
-		// end of NoLoCo's eq. 74 (arXiv 2506.10911) equals it at α = 0.5 and is too
-		// loose above.
-		{[]string{"sync.gamma", "sync.outer_momentum", "sync.strategy"}, func(c *Config) string {
-			limit := optim.NoLoCoGammaMax(c.Sync.OuterMomentum)
-			return unless(c.Sync.Strategy != NoLoCo || c.Sync.Gamma < limit,
-				"NoLoCo is stable only for 0 < gamma < 2(1 - alpha^2): with sync.outer_momentum (alpha) = %s that is 0 < sync.gamma < %s, and sync.gamma is %s",
-				formatFloat(c.Sync.OuterMomentum), strconv.FormatFloat(limit, 'g', 4, 64), formatFloat(c.Sync.Gamma))
-		}},
 		{[]string{"sync.grace", "sync.deadline"}, func(c *Config) string {
 			return unless(c.Sync.Grace <= c.Sync.Deadline, "sync.grace = %s must be at most sync.deadline = %s", c.Sync.Grace, c.Sync.Deadline)
 		}},
@@ -143,7 +151,7 @@ func syncRules() []rule {
 			return unless(c.Sync.SlowCycle == 1 || c.Sync.Strategy == DiLoCo || c.Sync.Strategy == Alone, "sync.slow_cycle = %d is for diloco, whose steps can be put on top of another state, not for %s: leave it at 1", c.Sync.SlowCycle, c.Sync.Strategy)
 		}},
 		{[]string{"sync.quorum", "sync.strategy"}, func(c *Config) string {
-			return unless(c.Sync.Quorum != Majority || c.Sync.Strategy == DiLoCo || c.Sync.Strategy == DDP, "sync.quorum = majority is for strategies that average over everybody, not for %s", c.Sync.Strategy)
+			return unless(c.Sync.Quorum != Majority || c.equalReplicas(), "sync.quorum = majority is for strategies whose replicas are equal, not for %s", c.Sync.Strategy)
 		}},
 		{[]string{"mesh.suspect_after", "mesh.heartbeat"}, func(c *Config) string {
 			return unless(c.Mesh.SuspectAfter > c.Mesh.Heartbeat, "mesh.suspect_after = %s must be longer than mesh.heartbeat = %s, or every member is suspect", c.Mesh.SuspectAfter, c.Mesh.Heartbeat)

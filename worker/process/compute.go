@@ -266,8 +266,12 @@ func (s *Spec) placeOuter(t *trainer.Config, c *compute) error {
 	if err != nil {
 		return err
 	}
+	row, err := s.cfg.Row()
+	if err != nil {
+		return err
+	}
 	t.Host = c.host
-	t.OuterOnHost = 4*int64(s.Parameters())*int64(t.OuterVectors()) > now.Free-gpuSpare
+	t.OuterOnHost = 4*int64(s.Parameters())*int64(len(row.Vectors)) > now.Free-gpuSpare
 	return nil
 }
 

@@ -37,6 +37,9 @@ type seatOf struct {
 	worker int
 }
 
+func (seatOf) Over(uint64, float64) bool { return false }
+func (seatOf) Awaited(uint64) bool       { return false }
+
 func (s seatOf) Average(_ context.Context, _ uint64, _ exchange.Part, vec exchange.Vector, weight float64, _ exchange.Base) (exchange.Outcome, error) {
 	s.mu.Lock()
 	s.vecs[s.worker] = vec.Bytes
@@ -150,7 +153,9 @@ func TestJoinersMomentsMeasured(t *testing.T) {
 			moments func(s *trainer.Snapshot)
 		}{
 			{"never left", 0, func(*trainer.Snapshot) {}},
-			{"fetched", 0, func(s *trainer.Snapshot) { s.M, s.V, s.Updates = middle[0].M, middle[0].V, middle[0].Updates }},
+			{"fetched", 0, func(s *trainer.Snapshot) {
+				withMoments(s, middle[0].Vector(trainer.MomentM), middle[0].Vector(trainer.MomentV), middle[0].Updates)
+			}},
 			{"fresh, at once", 0, fresh}, {"fresh, 10 steps", 10, fresh}, {"fresh, 20 steps", 20, fresh},
 			{"fresh, 40 steps", 40, fresh}, {"fresh, 80 steps", 80, fresh},
 		} {
@@ -179,7 +184,21 @@ func TestJoinersMomentsMeasured(t *testing.T) {
 }
 
 func fresh(s *trainer.Snapshot) {
-	s.M, s.V, s.Updates = make([]float32, len(s.M)), make([]float32, len(s.V)), 0
+	n := len(s.Vector(trainer.MomentM))
+	withMoments(s, make([]float32, n), make([]float32, n), 0)
+}
+
+// withMoments gives a snapshot other inner moments, and leaves alone what it shares with its copies.
+func withMoments(s *trainer.Snapshot, m, v []float32, updates uint64) {
+	s.Vectors, s.Updates = slices.Clone(s.Vectors), updates
+	for i, x := range s.Vectors {
+		switch x.Name {
+		case trainer.MomentM:
+			s.Vectors[i].Data = m
+		case trainer.MomentV:
+			s.Vectors[i].Data = v
+		}
+	}
 }
 
 // learnerOf makes worker number k's learner.

@@ -2,7 +2,8 @@ package process
 
 import (
 	"loco/gossip"
-	"loco/trainer"
+	"loco/gossip/exchange"
+	"loco/trainer/strategy"
 	"loco/worker/config"
 )
 
@@ -31,20 +32,25 @@ func NeedsOf(cfg *config.Config) (n Needs, err error) {
 	n.MemoryDevice = m.Memory(cfg.MicroBatch()).Total()
 	n.RoundsExchange = cfg.Exchanges()
 	n.Checkpoint = 4 * p * 4 // φ, momentum, m, v
-	outer := trainer.Config{Strategy: cfg.Sync.Strategy, SlowCycle: uint64(cfg.Sync.SlowCycle)}
-	n.MemoryHost = 4 * p * int64(5+1+outer.OuterVectors()) // a snapshot, Δ, the outer state
+	row, err := cfg.Row()
+	if err != nil {
+		return n, err
+	}
+	n.MemoryHost = 4 * p * int64(5+1+len(row.Vectors)) // a snapshot, Δ, the outer state
 	c, state, err := codecsOf(cfg)
 	if err != nil {
 		return n, err
 	}
 	n.MemoryHost += 2 * int64(c.EncodedLen(int(p))) // this worker's and the mean
-	switch cfg.Sync.Strategy {
-	case config.DiLoCo, config.DDP:
-		n.BytesPerRound = gossip.BytesPerRound(c, int(p), cfg.Run.Workers)
-	case config.NoLoCo:
-		n.BytesPerRound = gossip.PairBytes(c, int(p))
-		if !fastOnly(cfg) {
-			n.BytesPerRound += gossip.PairBytes(state, int(p))
+	for _, crossing := range row.Crossings {
+		format := c
+		if crossing.Part == exchange.Slow {
+			format = state
+		}
+		if crossing.With == strategy.Pair {
+			n.BytesPerRound += gossip.PairBytes(format, int(p))
+		} else {
+			n.BytesPerRound += gossip.BytesPerRound(format, int(p), cfg.Run.Workers)
 		}
 	}
 	return n, nil

@@ -11,17 +11,34 @@ import (
 	"time"
 
 	"loco/checkpoint"
+	"loco/gossip/exchange"
 	"loco/trainer"
 	"loco/trainer/model"
+	"loco/trainer/strategy"
 )
 
-// Vectors of a checkpoint beside the model's tensors, which are φ.
-const (
-	vecMomentum = "outer.momentum"
-	vecFast     = "inner.parameters" // θ, only between two rounds
-	vecM        = "inner.m"
-	vecV        = "inner.v"
-)
+// innerNames are what a checkpoint calls vectors that no strategy declares. φ is the model's tensors
+// there, and the strategy's others are "outer." and their names.
+var innerNames = map[string]string{trainer.Fast: "inner.parameters", trainer.MomentM: "inner.m", trainer.MomentV: "inner.v"}
+
+const outerPrefix = "outer."
+
+// savedName is what a checkpoint calls a vector of a snapshot, loadedName is the way back.
+func savedName(name string) string {
+	if inner, ok := innerNames[name]; ok {
+		return inner
+	}
+	return outerPrefix + name
+}
+
+func loadedName(saved string) string {
+	for name, inner := range innerNames {
+		if inner == saved {
+			return name
+		}
+	}
+	return strings.TrimPrefix(saved, outerPrefix)
+}
 
 // Keys of a checkpoint's meta.
 const (
@@ -90,14 +107,14 @@ func (s *saver) save(_ context.Context, capture func(*trainer.Snapshot) error) e
 func (s *saver) fill(st *checkpoint.State, snap *trainer.Snapshot) {
 	st.Round, st.Step, st.Tokens, st.Worker = snap.Round, snap.Step, snap.Tokens, s.worker
 	st.Model = st.Model[:0]
+	slow := snap.Vector(strategy.Slow)
 	for _, t := range s.layout {
-		st.Model = append(st.Model, checkpoint.Vector{Name: t.Name, Shape: t.Shape, Data: snap.Slow[t.Offset : t.Offset+t.Len]})
+		st.Model = append(st.Model, checkpoint.Vector{Name: t.Name, Shape: t.Shape, Data: slow[t.Offset : t.Offset+t.Len]})
 	}
 	st.Vectors = st.Vectors[:0]
-	for _, v := range []checkpoint.Vector{{Name: vecMomentum, Data: snap.Momentum}, {Name: vecFast, Data: snap.Fast}, {Name: vecM, Data: snap.M}, {Name: vecV, Data: snap.V}} {
-		if len(v.Data) > 0 {
-			v.Shape = []int{len(v.Data)}
-			st.Vectors = append(st.Vectors, v)
+	for _, v := range snap.Vectors {
+		if v.Name != strategy.Slow {
+			st.Vectors = append(st.Vectors, checkpoint.Vector{Name: savedName(v.Name), Shape: []int{len(v.Data)}, Data: v.Data})
 		}
 	}
 	st.Meta = map[string]string{
@@ -124,11 +141,10 @@ func snapshotOf(st *checkpoint.State, layout []model.Tensor) (*trainer.Snapshot,
 	if err != nil {
 		return nil, err
 	}
-	snap.Slow = slow
-	snap.Momentum, _ = checkpoint.Find(st.Vectors, vecMomentum)
-	snap.Fast, _ = checkpoint.Find(st.Vectors, vecFast)
-	snap.M, _ = checkpoint.Find(st.Vectors, vecM)
-	snap.V, _ = checkpoint.Find(st.Vectors, vecV)
+	snap.Vectors = []exchange.Named{{Name: strategy.Slow, Data: slow}}
+	for _, v := range st.Vectors {
+		snap.Vectors = append(snap.Vectors, exchange.Named{Name: loadedName(v.Name), Data: v.Data})
+	}
 	for key, dst := range map[string]*uint64{metaUpdates: &snap.Updates, metaBatch: &snap.Batch,
 		metaRoundSteps: &snap.RoundSteps, metaRoundTokens: &snap.RoundTokens, metaCarried: &snap.Carried} {
 		if *dst, err = strconv.ParseUint(st.Meta[key], 10, 64); err != nil {
@@ -159,7 +175,7 @@ func snapshotOf(st *checkpoint.State, layout []model.Tensor) (*trainer.Snapshot,
 
 // textOfMarks writes the states that led to a checkpoint, so that a worker that is started
 // again with it knows where it left the others' lineage.
-func textOfMarks(past []trainer.Mark) string {
+func textOfMarks(past []trainer.Passed) string {
 	var b strings.Builder
 	for i, m := range past {
 		if i > 0 {
@@ -171,7 +187,7 @@ func textOfMarks(past []trainer.Mark) string {
 }
 
 // marksOf is textOfMarks backwards; a checkpoint of an older release has none.
-func marksOf(text string) (past []trainer.Mark, err error) {
+func marksOf(text string) (past []trainer.Passed, err error) {
 	for word := range strings.FieldsSeq(text) {
 		m, err := markOf(strings.Split(word, ":"))
 		if err != nil {
@@ -182,7 +198,7 @@ func marksOf(text string) (past []trainer.Mark, err error) {
 	return past, nil
 }
 
-func markOf(fields []string) (m trainer.Mark, err error) {
+func markOf(fields []string) (m trainer.Passed, err error) {
 	if len(fields) != 4 || hex.DecodedLen(len(fields[1])) != len(m.Digest) {
 		return m, fmt.Errorf("%d fields", len(fields))
 	}

@@ -52,12 +52,6 @@ func codecsOf(cfg *config.Config) (delta, state codec.Codec, err error) {
 	return delta, state, nil
 }
 
-// fastOnly says whether NoLoCo's β = γ form is used, in which only θ crosses. θ is no
-// small difference, so only an exact codec will do.
-func fastOnly(cfg *config.Config) bool {
-	return cfg.Sync.Strategy == config.NoLoCo && cfg.Sync.Beta == cfg.Sync.Gamma && cfg.Sync.Codec == "fp32"
-}
-
 // workerConfig is the keys of [sync], and what else a worker takes.
 func (s *Spec) workerConfig(number int, stopAfter uint64) worker.Config {
 	c := s.cfg
@@ -72,9 +66,7 @@ func (s *Spec) trainerConfig(stopAfter uint64) trainer.Config {
 	return trainer.Config{
 		Format: s.codec.Format(), StateFormat: s.stateCodec.Format(),
 		Strategy: c.Sync.Strategy, Rounds: uint64(c.Run.Rounds), InnerSteps: uint64(c.Sync.InnerSteps),
-		InnerTime: c.Sync.InnerTime.Std(), SlowCycle: uint64(c.Sync.SlowCycle),
-		OuterLR: c.Sync.OuterLR, OuterMomentum: c.Sync.OuterMomentum, Beta: c.Sync.Beta, Gamma: c.Sync.Gamma,
-		FastOnly: fastOnly(c), InnerLR: s.adamw().Rate,
+		InnerTime: c.Sync.InnerTime.Std(), Options: c.Outer(), InnerLR: s.adamw().Rate,
 		EvalEvery: uint64(c.Run.EvalEvery), SaveEvery: uint64(c.Checkpoint.Every), StopAfter: stopAfter,
 	}
 }
