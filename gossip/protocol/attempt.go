@@ -144,6 +144,9 @@ func (a *attempt) agrees(hash [32]byte) bool {
 func (m *Rounds) report(now time.Time, hash [32]byte) {
 	a := m.attempt
 	a.complete, a.completed = true, now
+	if a.group.adopt.attempt == 0 {
+		m.transfers.note(now.Sub(a.begun))
+	}
 	if a.coordinator != m.Self {
 		m.send(a.coordinator, a.number, done{hash})
 		return
@@ -195,7 +198,7 @@ func (m *Rounds) commitLocally(c committed) {
 		m.voter = true
 	}
 	m.kept, m.have = c, held{}
-	m.place = place{known: true, round: c.round + 1, tokens: c.base + c.tokens}
+	m.place = place{known: true, round: c.round + 1, tokens: m.after(c)}
 	for _, id := range sortedKeys(m.readys) {
 		// Who came too late for the group hears of it from everybody: its coordinator may be
 		// lost.

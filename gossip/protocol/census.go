@@ -88,7 +88,7 @@ func (m *Rounds) outvoted(in, others []announced) (mesh.ID, int) {
 // patience is how long a peer is waited for once half of the live are ready: half as
 // long after each round in a row in which it was live and said nothing at all.
 func (m *Rounds) patience(id mesh.ID) time.Duration {
-	return min(m.due(id), max(m.Grace>>min(m.misses[id], 30), m.Grace/patienceMin))
+	return min(m.lateness(id), max(m.Grace>>min(m.misses[id], 30), m.Grace/patienceMin))
 }
 
 // patient says that somebody is still waited for.
@@ -101,9 +101,8 @@ func (m *Rounds) patient(now time.Time, in, others []announced, missing []mesh.I
 		m.halfReady(now)
 	}
 	m.most = most(in, missing, m.members)
-	return m.halfAt.IsZero() || slices.ContainsFunc(missing, func(id mesh.ID) bool {
-		return now.Sub(m.halfAt) < m.patience(id)
-	})
+	free := m.freeUntil(in)
+	return m.halfAt.IsZero() || slices.ContainsFunc(missing, func(id mesh.ID) bool { return m.waits(now, free, id) })
 }
 
 // quorate says that the group may decide a round: it has more than half of the planned

@@ -65,8 +65,8 @@ func (m *Rounds) tryClose(now time.Time) {
 			m.close(now, in, others)
 			return
 		}
-		if now.Sub(m.closedAt) < 2*m.Grace {
-			return
+		if now.Sub(m.closedAt) < 2*m.Grace || now.Sub(m.due) < 2*m.Grace && m.slack > 0 {
+			return // in its own slack a coordinator may wait for somebody
 		}
 		m.strike(coordinator.id, "did not close its group")
 		m.closedAt = time.Time{}

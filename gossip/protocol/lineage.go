@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	"loco/mesh"
@@ -14,6 +15,24 @@ type place struct {
 	round  uint64
 	digest [32]byte // zero amid the inner steps: only the trainer knows it then
 	tokens float64
+}
+
+// base is what the members of a round must agree on: the digest of the state that it starts from, and
+// the tokens by which states are compared. Where replicas differ it is the round's number alone: a
+// state of a later round is ahead, and none of the same round outweighs another.
+func (m *Rounds) base(round uint64, digest [32]byte, tokens float64) ([32]byte, float64) {
+	if !m.Unequal {
+		return digest, tokens
+	}
+	number := [32]byte{31: 1} // no round's is that of a worker amid its inner steps, which is 0
+	binary.LittleEndian.PutUint64(number[:], round)
+	return number, float64(round)
+}
+
+// after is what the state of a committed round weighs.
+func (m *Rounds) after(c committed) float64 {
+	_, tokens := m.base(c.round+1, [32]byte{}, c.base+c.tokens)
+	return tokens
 }
 
 // outweighed returns a peer whose state wins over this worker's though it is in no later
@@ -35,6 +54,7 @@ func (m *Rounds) Over(round uint64, tokens float64) bool {
 	if m.active {
 		return false
 	}
+	_, tokens = m.base(round, [32]byte{}, tokens)
 	for id, c := range m.commits {
 		if c.round >= round && c.base >= tokens && !m.gone(id) {
 			return true
@@ -65,13 +85,13 @@ func (m *Rounds) answer(r announced) bool {
 }
 
 func (m *Rounds) sendKept(to mesh.ID) {
-	env := Envelope{Round: m.kept.round, Attempt: m.kept.attempt, Worker: m.Worker}
+	env := Envelope{Round: m.kept.round, Attempt: m.kept.attempt, Part: m.Part, Worker: m.Worker}
 	m.out = append(m.out, Action{Send: &Send{to, env, m.kept.commit}})
 }
 
 func (m *Rounds) sendBehind(to mesh.ID, round uint64) {
 	why := fmt.Sprintf("the group is in round %d with a state of %.0f tokens", m.place.round, m.place.tokens)
-	env := Envelope{Round: round, Worker: m.Worker}
+	env := Envelope{Round: round, Part: m.Part, Worker: m.Worker}
 	m.out = append(m.out, Action{Send: &Send{to, env, behind{m.place.round, m.place.digest, m.place.tokens, why}}})
 }
 

@@ -66,6 +66,6 @@ func (m *Rounds) awaits(now time.Time, id mesh.ID, atLeast, atMost time.Duration
 	if a.group.adopt.attempt != 0 {
 		atMost = m.Deadline // few hold what is adopted, so another attempt is no shorter
 	}
-	works := now.Sub(m.heard[id]) < m.Grace && now.Sub(m.started) < atMost
+	works := now.Sub(m.heard[id]) < m.Grace && now.Sub(m.due) < atMost
 	return works || now.Sub(a.completed) < atLeast
 }

@@ -86,10 +86,10 @@ func most(in []announced, missing []mesh.ID, members map[mesh.ID]mesh.Member) bo
 	return len(in) > len(missing) || len(in) == len(missing) && !lower
 }
 
-// due is how long a peer is waited for once half of the live are ready: until it is
+// lateness is how long a peer is waited for once half of the live are ready: until it is
 // expected, median + 4 deviations, but no less than GraceMin and no more than Grace. For
 // one that is known to be late nobody waits but when its turn comes.
-func (m *Rounds) due(id mesh.ID) time.Duration {
+func (m *Rounds) lateness(id mesh.ID) time.Duration {
 	p := m.paces[id]
 	switch {
 	case p == nil || m.GraceMin >= m.Grace || !m.most:

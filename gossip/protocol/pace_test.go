@@ -131,7 +131,7 @@ func TestGraceHasAFloorAndACap(t *testing.T) {
 		t.Errorf("waited %v, in the group %v, want the floor", waited, in)
 	}
 	k.m.paces[k.ids[4]] = &pace{n: 3, late: [paceWindow]time.Duration{0, 10 * time.Second, 25 * time.Second}}
-	if due := k.m.due(k.ids[4]); due != 30*time.Second {
+	if due := k.m.lateness(k.ids[4]); due != 30*time.Second {
 		t.Errorf("due in %v, want the cap", due)
 	}
 }

@@ -90,7 +90,7 @@ func (m *Rounds) onWithdraw(now time.Time, from mesh.ID, env Envelope) {
 	if a := m.attempt; a != nil && !a.fetch && a.has(from) {
 		// It had not heard of the group. That is no fault: it may come back, or leave.
 		m.broadcast(a.number, failed{"", "a member withdrew"})
-		if now.Sub(m.started) >= m.Deadline/2 {
+		if now.Sub(m.due) >= m.Deadline/2 {
 			// Its deadline came amid the attempt, and this worker's may come amid the next, and so on:
 			// where both begin anew they have all of it for one.
 			m.giveUp(fmt.Sprintf("%s gave the attempt up, and half of the deadline is over", m.name(from)))

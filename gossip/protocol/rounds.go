@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"loco/gossip/exchange"
 	"loco/mesh"
 )
 
@@ -34,6 +35,11 @@ type RoundsConfig struct {
 	// Detection is the shortest silence after which the mesh calls a peer dead; 0: Grace. A
 	// process that stood still for longer than that finds the others dead.
 	Detection time.Duration
+	// Unequal says that replicas differ by the strategy's design: members agree on run, round and
+	// part, and on the bytes of the mean, but on no base; no state outweighs another.
+	Unequal bool
+	// Part is the vector that is averaged: each has a machine of its own.
+	Part exchange.Part
 	// Quorum is the number of workers that the run is planned for, more than half of
 	// which must agree to a round; 0: whoever is there goes on.
 	Quorum int
@@ -48,6 +54,10 @@ type Start struct {
 	Tokens float64  // that all workers trained to get to that state
 	Weight float64
 	Length int
+	// Slack is the time until the result is due, if the caller trains on meanwhile: until what
+	// is left of it is just enough to transfer, waiting for stragglers is free. The deadline
+	// counts from its end.
+	Slack time.Duration
 }
 
 // Rounds is the state machine of the all-reduce: messages, views, ticks and the
@@ -84,6 +94,7 @@ type Rounds struct {
 
 	serving map[mesh.ID]Serve // results on their way
 	waiting []Serve           // for their turn
+	transfers
 
 	out []Action
 }
@@ -100,6 +111,8 @@ type promises struct {
 type call struct {
 	active      bool // Finish has not been said
 	started     time.Time
+	slack       time.Duration
+	due         time.Time // started and slack: from here on the caller waits
 	lastMembers []mesh.ID // of this worker's last attempt
 	most        bool      // the workers that are ready may go on without the late ones
 	halfAt      time.Time // half of the live were ready: Grace runs
@@ -119,8 +132,8 @@ type call struct {
 	attempt     *attempt
 }
 
-func newCall(now time.Time) call {
-	return call{active: true, started: now, waitEnd: now, observed: map[mesh.ID]string{}, reported: map[mesh.ID]string{},
+func newCall(now time.Time, slack time.Duration) call {
+	return call{active: true, started: now, slack: slack, due: now.Add(slack), waitEnd: now, observed: map[mesh.ID]string{}, reported: map[mesh.ID]string{},
 		strikes: map[mesh.ID]int{}, votes: map[mesh.ID]behind{}}
 }
 
@@ -212,6 +225,7 @@ func NewRounds(c RoundsConfig) *Rounds {
 func (m *Rounds) Start(now time.Time, round uint64, s Start) {
 	m.notice(now)
 	m.turnOver(round)
+	s.Digest, s.Tokens = m.base(round, s.Digest, s.Tokens)
 	r := ready{digest: s.Digest, tokens: s.Tokens, weight: s.Weight, length: uint64(s.Length)}
 	if m.own.round == round {
 		r.last = m.own.last
@@ -219,7 +233,7 @@ func (m *Rounds) Start(now time.Time, round uint64, s Start) {
 	if m.own.round != round || m.own.digest != s.Digest || m.own.length != r.length {
 		m.promises = promises{}
 	}
-	m.call = newCall(now)
+	m.call = newCall(now, s.Slack)
 	m.own.round, m.own.ready = round, r
 	m.place = place{known: true, round: round, digest: s.Digest, tokens: s.Tokens}
 	if m.kept.attempt != 0 && round <= m.kept.round {
@@ -357,7 +371,7 @@ func (m *Rounds) Tick(now time.Time) {
 	if !m.active {
 		return
 	}
-	if now.Sub(m.started) >= m.Deadline {
+	if now.Sub(m.due) >= m.Deadline {
 		m.giveUp(m.waitingFor())
 		return
 	}

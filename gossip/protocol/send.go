@@ -7,7 +7,7 @@ import (
 )
 
 func (m *Rounds) send(to mesh.ID, number uint64, msg Message) {
-	env := Envelope{Round: m.own.round, Attempt: number, Worker: m.Worker}
+	env := Envelope{Round: m.own.round, Attempt: number, Part: m.Part, Worker: m.Worker}
 	m.out = append(m.out, Action{Send: &Send{to, env, msg}})
 }
 
