@@ -61,18 +61,6 @@ func (s *states) close() {
 	s.wg.Wait()
 }
 
-// pause waits, and says whether ctx has not ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
 // paced gives each read and write of a stream Grace to make progress.
 type paced struct {
 	stream mesh.Stream

@@ -61,7 +61,7 @@ func (s *states) fetch(ctx context.Context, want exchange.Want) (exchange.Fetche
 			}
 			return f.fetched, nil
 		}
-		if err = tryErr; !again || ctx.Err() != nil || !pause(ctx, s.cfg.Grace/8) {
+		if err = tryErr; !again || ctx.Err() != nil || !mesh.Pause(ctx, s.cfg.Grace/8) {
 			break
 		}
 		s.cfg.Logger.Warn("gossip: fetch the state again", "error", err)
@@ -193,7 +193,7 @@ func (f *fetching) fetchAndFollow(lineage []transfer.Voice) error {
 // rounds pass as are kept. It returns when a round is not kept any more, or ctx ends.
 func (f *fetching) follow(ctx context.Context) error {
 	every := f.cfg.Grace / 64
-	for pause(ctx, every) {
+	for mesh.Pause(ctx, every) {
 		lacking, err := f.catchUp(ctx, transfer.Ask{})
 		switch {
 		case errors.Is(err, errMoved):
@@ -219,7 +219,7 @@ func (f *fetching) comeIn() error {
 			return nil
 		case err == nil:
 			coming = lacking <= catchUpsClose || n >= catchUpsMax
-		case errors.Is(err, errMoved) || errors.Is(err, errForked) || failures == fetchTries || !pause(f.ctx, f.cfg.Grace/8):
+		case errors.Is(err, errMoved) || errors.Is(err, errForked) || failures == fetchTries || !mesh.Pause(f.ctx, f.cfg.Grace/8):
 			return err
 		default: // a source went away; what has come stays
 			failures++

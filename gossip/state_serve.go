@@ -104,7 +104,7 @@ func (s *states) write(w io.Writer, frame []byte) error {
 		s.mu.Lock()
 		wait := s.bucket.Take(time.Now(), n)
 		s.mu.Unlock()
-		if wait > 0 && !pause(s.ctx, wait) {
+		if wait > 0 && !mesh.Pause(s.ctx, wait) {
 			return s.ctx.Err()
 		}
 		if _, err := w.Write(frame[:n]); err != nil {

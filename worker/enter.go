@@ -89,7 +89,7 @@ func (w *Worker) catchUp(ctx context.Context, from *mesh.Member) (*trainer.Resyn
 	ctx, cancel := context.WithTimeout(ctx, w.cfg.JoinTimeout)
 	defer cancel()
 	e, err := w.takeOver(ctx)
-	for ; err != nil && pause(ctx, fetchPause); e, err = w.takeOver(ctx) {
+	for ; err != nil && mesh.Pause(ctx, fetchPause); e, err = w.takeOver(ctx) {
 		w.hooks.Log.Warn("fetching the run's state again", "error", err)
 	}
 	if err != nil {
@@ -105,18 +105,6 @@ func (w *Worker) takeOver(ctx context.Context) (*trainer.ResyncEvent, error) {
 		return nil, err
 	}
 	return w.trainer.TakeOver(snap, Joining)
-}
-
-// pause waits, and says whether ctx has not ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // gather waits until the planned workers are ready to start together, so that the

@@ -10,6 +10,8 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+
+	"loco/mesh"
 )
 
 // How New asks its bootstrap addresses.
@@ -124,7 +126,7 @@ func (m *Mesh) ask(ctx context.Context, i int, info peer.AddrInfo, answers chan<
 		case <-ctx.Done():
 			return
 		}
-		if err == nil || isFatal(err) || !pause(ctx, wait) {
+		if err == nil || isFatal(err) || !mesh.Pause(ctx, wait) {
 			return
 		}
 		wait = min(2*wait, joinRetryMax)
@@ -182,16 +184,4 @@ func (m *Mesh) connect(ctx context.Context, info peer.AddrInfo) error {
 		return fmt.Errorf("p2p: dial %s: %w", info.ID, err)
 	}
 	return nil
-}
-
-// pause waits, and reports false if ctx ended first.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/discovery/mdns"
+
+	"loco/mesh"
 )
 
 // How long a worker without bootstrap addresses looks around before it takes itself for
@@ -65,7 +67,7 @@ func (f *found) look(ctx context.Context) []peer.AddrInfo {
 	defer cancel()
 	select {
 	case <-f.first:
-		pause(ctx, lookGrace)
+		mesh.Pause(ctx, lookGrace)
 	case <-ctx.Done():
 	}
 	return f.done()

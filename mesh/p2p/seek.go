@@ -65,13 +65,13 @@ func (m *Mesh) chase(info peer.AddrInfo) {
 			m.mu.Unlock()
 		} else if err := m.reach(m.ctx, peer.AddrInfo{ID: info.ID, Addrs: addrs}); isFatal(err) {
 			m.log.Warn("peer refused", "peer", info.ID.String(), "error", err)
-			pause(m.ctx, refusedPause)
+			mesh.Pause(m.ctx, refusedPause)
 			return // a heartbeat of it, or it, may ask again
 		} else if err != nil {
 			m.log.Debug("peer not reached", "peer", info.ID.String(), "error", dialReason(err))
 		}
 		// Jitter keeps those who lost the same peer from dialing it in step.
-		if m.joined(info.ID) || !pause(m.ctx, wait/2+rand.N(wait)) {
+		if m.joined(info.ID) || !mesh.Pause(m.ctx, wait/2+rand.N(wait)) {
 			return
 		}
 		wait = min(2*wait, m.cfg.RedialMax)
@@ -106,7 +106,7 @@ func (m *Mesh) lastAddrs(id peer.ID) (addrs []ma.Multiaddr, known bool) {
 // keep dials the bootstrap peers that are not connected for as long as the mesh
 // lives: it is how two halves of a run that have forgotten each other meet again.
 func (m *Mesh) keep(bootstrap []peer.AddrInfo) {
-	for pause(m.ctx, 2*m.cfg.RedialMax) {
+	for mesh.Pause(m.ctx, 2*m.cfg.RedialMax) {
 		for _, info := range bootstrap {
 			m.seek(info)
 		}

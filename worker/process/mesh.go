@@ -87,7 +87,7 @@ func (p *process) openMesh(ctx context.Context, given bool) (meshOfRun, error) {
 			p.log.Warn("the number is taken; it may be a former process of this worker", "worker", p.seat.number, "by", taken.By, "trying_for", patience)
 			p.emit(&TakenEvent{Worker: p.seat.number, By: string(taken.By), Patience: patience})
 		}
-		if !pause(ctx, takenPause) {
+		if !mesh.Pause(ctx, takenPause) {
 			return nil, err
 		}
 	}
@@ -130,16 +130,4 @@ func (p *process) tellAddress(metrics string) {
 	p.closers = append(p.closers, func() error { return os.Remove(p.seat.path(addressFile)) })
 	p.emit(&AddressEvent{Event: "address", Worker: p.seat.number, Peer: string(p.mesh.Self()), Addrs: addrs, Metrics: metrics})
 	p.log.Info("worker is up", "worker", p.seat.number, "run", p.runID, "peer", p.mesh.Self(), "addrs", addrs, "metrics", metrics, "data", p.set.Digest)
-}
-
-// pause waits, and says whether ctx has not ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -1,7 +1,6 @@
 package process
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -44,7 +43,7 @@ func (s *Spec) takeSeat(number int) (*seat, error) {
 		if err == nil {
 			break
 		}
-		pause(context.Background(), lockPause)
+		time.Sleep(lockPause)
 		err = tryLock(f)
 	}
 	if err != nil {
