@@ -13,11 +13,13 @@ import (
 	"loco/worker/process"
 )
 
-// shards finds the shards that are meant, and prepares them where they do not exist.
-func (c *dataInspect) shards(ctx context.Context) (paths []string, cleanup func(), err error) {
+// shards finds the shards that are meant and the tokenizer that they are of, and prepares
+// them where they do not exist. A shard does not say its tokenizer: that of the default
+// configuration is taken.
+func (c *dataInspect) shards(ctx context.Context) (paths []string, tokenizer string, cleanup func(), err error) {
 	cleanup = func() {}
 	if isShard(c.Path) {
-		return []string{c.Path}, cleanup, nil
+		return []string{c.Path}, config.Default().Data.Tokenizer, cleanup, nil
 	}
 	file, dir := c.Path, ""
 	if info, err := os.Stat(c.Path); err == nil && info.IsDir() {
@@ -25,33 +27,37 @@ func (c *dataInspect) shards(ctx context.Context) (paths []string, cleanup func(
 	}
 	cfg, err := config.Load(file, c.Set)
 	if err != nil {
-		return nil, nil, err
+		return nil, "", nil, err
 	}
 	if dir == "" {
 		if dir, err = os.MkdirTemp("", "loco-data-*"); err != nil {
-			return nil, nil, err
+			return nil, "", nil, err
 		}
 		cleanup = func() { os.RemoveAll(dir) }
 	}
 	set, err := data.Prepare(ctx, process.DataOptions(&cfg, dir))
 	if err != nil {
 		cleanup()
-		return nil, nil, err
+		return nil, "", nil, err
 	}
 	if !c.JSON {
 		fmt.Printf("digest %s\n%s\nleft out: %+v\n", set.Digest, describeData(set), set.Skipped)
 	}
-	return []string{set.Train.Path, set.Heldout.Path}, cleanup, nil
+	return []string{set.Train.Path, set.Heldout.Path}, set.Tokenizer, cleanup, nil
 }
 
-func (c *dataInspect) inspect(path string) error {
+func (c *dataInspect) inspect(path, name string) error {
+	tokenizer, err := data.TokenizerByName(name)
+	if err != nil {
+		return err
+	}
 	shard, err := data.Open(path)
 	if err != nil {
 		return err
 	}
 	defer shard.Close()
 	const sampleTokens = 200
-	info, err := data.Inspect(shard, data.Bytes{}, c.Samples, sampleTokens)
+	info, err := data.Inspect(shard, tokenizer, c.Samples, sampleTokens)
 	if err != nil {
 		return err
 	}

@@ -102,13 +102,13 @@ func (c *dataInspect) Run(ctx interrupt) error {
 	if c.Samples < 0 || c.Samples > 1000 {
 		return process.Usage(fmt.Errorf("--samples %d: allowed are 0 to 1000", c.Samples))
 	}
-	paths, cleanup, err := c.shards(ctx)
+	paths, tokenizer, cleanup, err := c.shards(ctx)
 	if err != nil {
 		return err
 	}
 	defer cleanup()
 	for _, path := range paths {
-		if err := c.inspect(path); err != nil {
+		if err := c.inspect(path, tokenizer); err != nil {
 			return err
 		}
 	}

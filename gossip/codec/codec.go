@@ -123,7 +123,7 @@ type Codec interface {
 	DecodeAdd(dst []float32, src []byte, weight float32) error
 }
 
-// registered are the codecs that a configuration may name.
+// registered are the codecs that a configuration may name. A new one is an entry here.
 var registered = []Codec{FP32{}, BF16{}, Int8{}, Int4{}}
 
 // Names lists what ByName accepts.

@@ -18,9 +18,9 @@ const manifestMax = 1 << 16
 
 // key names the manifest of a source whose files have these names, sizes and
 // times: it changes whenever the result might.
-func (t *tree) key(o *Options) string {
+func (t *tree) key(o *Options, tokenizer Tokenizer) string {
 	h := sha256.New()
-	h.Write(digestOf(o))
+	h.Write(digestOf(o, tokenizer))
 	fmt.Fprintf(h, "root %q\n", t.root)
 	for _, e := range t.entries {
 		fmt.Fprintf(h, "%q %d %d\n", e.name, e.size, e.modified)

@@ -34,8 +34,8 @@ type Options struct {
 	// path until the rest is no larger; of a single file, its start is taken. 0 means
 	// no bound.
 	MaxBytes int64
-	// Tokenizer turns text into tokens; nil means Bytes.
-	Tokenizer Tokenizer
+	// Tokenizer names what turns text into tokens, one of TokenizerNames.
+	Tokenizer string
 	// Progress, where it is set, hears how many of how many bytes have been read.
 	Progress func(read, total int64)
 }
@@ -68,31 +68,29 @@ type Set struct {
 // digestChars is how much of the digest is in a shard's name.
 const digestChars = 32
 
-func (o *Options) validate() error {
+func (o *Options) validate() (Tokenizer, error) {
 	if o.Dir == "" {
-		return errors.New("data: no folder for shards was named")
+		return nil, errors.New("data: no folder for shards was named")
 	}
 	if !(o.Heldout > 0 && o.Heldout <= 0.5) {
-		return fmt.Errorf("data: heldout = %v, allowed is a share above 0 and up to 0.5", o.Heldout)
+		return nil, fmt.Errorf("data: heldout = %v, allowed is a share above 0 and up to 0.5", o.Heldout)
 	}
 	if o.MaxBytes < 0 {
-		return fmt.Errorf("data: max_bytes = %d, allowed are 0 (no bound) and more", o.MaxBytes)
+		return nil, fmt.Errorf("data: max_bytes = %d, allowed are 0 (no bound) and more", o.MaxBytes)
 	}
 	for _, e := range o.Extensions {
 		if !strings.HasPrefix(e, ".") || strings.ContainsAny(e, "/\\\n") {
-			return fmt.Errorf("data: extension %q, it must start with a dot: \".go\"", e)
+			return nil, fmt.Errorf("data: extension %q, it must start with a dot: \".go\"", e)
 		}
 	}
-	if o.Tokenizer == nil {
-		o.Tokenizer = Bytes{}
-	}
-	return nil
+	return TokenizerByName(o.Tokenizer)
 }
 
 // Prepare writes the shards of a source, or finds them written. It stops when ctx
 // ends. Several processes may prepare one folder at once.
 func Prepare(ctx context.Context, o Options) (Set, error) {
-	if err := o.validate(); err != nil {
+	tokenizer, err := o.validate()
+	if err != nil {
 		return Set{}, err
 	}
 	root, extensions, err := findSource(ctx, o.Source, o.Extensions)
@@ -107,7 +105,7 @@ func Prepare(ctx context.Context, o Options) (Set, error) {
 	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
 		return Set{}, fmt.Errorf("data: %w", err)
 	}
-	manifest := filepath.Join(o.Dir, t.key(&o)+".json")
+	manifest := filepath.Join(o.Dir, t.key(&o, tokenizer)+".json")
 	if set, ok := reuse(manifest); ok {
 		return set, nil
 	}
@@ -115,7 +113,7 @@ func Prepare(ctx context.Context, o Options) (Set, error) {
 	if err := t.scan(ctx, o.Progress); err != nil {
 		return Set{}, err
 	}
-	set, err := t.write(ctx, &o)
+	set, err := t.write(ctx, &o, tokenizer)
 	if err != nil {
 		return Set{}, err
 	}
@@ -231,15 +229,15 @@ func (t *tree) split(heldout float64) []cut {
 
 // digestOf starts the digest with everything that decides which text is taken and
 // how it is split.
-func digestOf(o *Options) []byte {
+func digestOf(o *Options, tokenizer Tokenizer) []byte {
 	b := []byte("loco data 1\n")
-	b = fmt.Appendf(b, "tokenizer %s %d\nheldout %v\nmax %d\n", o.Tokenizer.Name(), o.Tokenizer.Vocab(), o.Heldout, o.MaxBytes)
+	b = fmt.Appendf(b, "tokenizer %s %d\nheldout %v\nmax %d\n", tokenizer.Name(), tokenizer.Vocab(), o.Heldout, o.MaxBytes)
 	return fmt.Appendf(b, "extensions %q\n", o.Extensions)
 }
 
 // write writes both shards, in the order of the entries.
-func (t *tree) write(ctx context.Context, o *Options) (set Set, err error) {
-	set = Set{Tokenizer: o.Tokenizer.Name(), Vocab: o.Tokenizer.Vocab(), Skipped: t.skipped}
+func (t *tree) write(ctx context.Context, o *Options, tokenizer Tokenizer) (set Set, err error) {
+	set = Set{Tokenizer: tokenizer.Name(), Vocab: tokenizer.Vocab(), Skipped: t.skipped}
 	splits := [2]*Split{&set.Train, &set.Heldout}
 	var writers [2]*shardWriter // train, held-out
 	defer func() {
@@ -255,8 +253,8 @@ func (t *tree) write(ctx context.Context, o *Options) (set Set, err error) {
 		}
 	}
 	digest := sha256.New()
-	digest.Write(digestOf(o))
-	c := copier{tokenizer: o.Tokenizer, digest: digest, limited: t.limit < math.MaxInt64, buffer: make([]byte, pieceBytes)}
+	digest.Write(digestOf(o, tokenizer))
+	c := copier{tokenizer: tokenizer, digest: digest, limited: t.limit < math.MaxInt64, buffer: make([]byte, pieceBytes)}
 	for _, file := range t.split(o.Heldout) {
 		if err = ctx.Err(); err != nil {
 			return set, fmt.Errorf("data: writing shards was stopped: %w", err)

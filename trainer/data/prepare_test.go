@@ -51,6 +51,7 @@ func prepare(t testing.TB, o Options) Set {
 	if o.Heldout == 0 {
 		o.Heldout = 0.2
 	}
+	o.Tokenizer = "bytes"
 	set, err := Prepare(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -232,7 +233,9 @@ func TestProcessesPrepareAtOnce(t *testing.T) {
 	sets := make([]Set, 4)
 	errs := make([]error, 4)
 	for i := range sets {
-		wg.Go(func() { sets[i], errs[i] = Prepare(t.Context(), Options{Source: root, Dir: dir, Heldout: 0.2}) })
+		wg.Go(func() {
+			sets[i], errs[i] = Prepare(t.Context(), Options{Source: root, Dir: dir, Heldout: 0.2, Tokenizer: "bytes"})
+		})
 	}
 	wg.Wait()
 	for i := range sets {
@@ -288,19 +291,23 @@ func TestPrepareRefuses(t *testing.T) {
 		o    Options
 		want string
 	}{
-		"no folder":       {t.Context(), Options{Source: root + "/none", Dir: root, Heldout: 0.1}, root + "/none"},
-		"empty":           {t.Context(), Options{Source: t.TempDir(), Dir: root, Heldout: 0.1}, "no text to train on"},
-		"all excluded":    {t.Context(), Options{Source: corpus(t, map[string]string{"x": "\x00"}), Dir: t.TempDir(), Heldout: 0.1}, "Binary:1"},
-		"tiny":            {t.Context(), Options{Source: corpus(t, map[string]string{"x": "abc"}), Dir: t.TempDir(), Heldout: 0.1}, "0 to hold out"},
-		"heldout 0":       {t.Context(), Options{Source: root, Dir: root}, "heldout = 0"},
-		"heldout 0.6":     {t.Context(), Options{Source: root, Dir: root, Heldout: 0.6}, "heldout = 0.6"},
-		"max":             {t.Context(), Options{Source: root, Dir: root, Heldout: 0.1, MaxBytes: -1}, "max_bytes = -1"},
-		"extension":       {t.Context(), Options{Source: root, Dir: root, Heldout: 0.1, Extensions: []string{"go"}}, `extension "go"`},
-		"no dir":          {t.Context(), Options{Source: root, Heldout: 0.1}, "no folder"},
-		"ended":           {ended, Options{Source: root, Dir: t.TempDir(), Heldout: 0.1}, "context canceled"},
-		"dir is a file":   {t.Context(), Options{Source: root, Dir: filepath.Join(locked, "a.go"), Heldout: 0.1}, "a.go"},
-		"missing message": {t.Context(), Options{Source: "/none/at/all", Dir: root, Heldout: 0.1}, "--set data.source=DIR"},
+		"no folder":     {t.Context(), Options{Source: root + "/none", Dir: root, Heldout: 0.1}, root + "/none"},
+		"empty":         {t.Context(), Options{Source: t.TempDir(), Dir: root, Heldout: 0.1}, "no text to train on"},
+		"all excluded":  {t.Context(), Options{Source: corpus(t, map[string]string{"x": "\x00"}), Dir: t.TempDir(), Heldout: 0.1}, "Binary:1"},
+		"tiny":          {t.Context(), Options{Source: corpus(t, map[string]string{"x": "abc"}), Dir: t.TempDir(), Heldout: 0.1}, "0 to hold out"},
+		"heldout 0":     {t.Context(), Options{Source: root, Dir: root}, "heldout = 0"},
+		"heldout 0.6":   {t.Context(), Options{Source: root, Dir: root, Heldout: 0.6}, "heldout = 0.6"},
+		"max":           {t.Context(), Options{Source: root, Dir: root, Heldout: 0.1, MaxBytes: -1}, "max_bytes = -1"},
+		"extension":     {t.Context(), Options{Source: root, Dir: root, Heldout: 0.1, Extensions: []string{"go"}}, `extension "go"`},
+		"no dir":        {t.Context(), Options{Source: root, Heldout: 0.1}, "no folder"},
+		"ended":         {ended, Options{Source: root, Dir: t.TempDir(), Heldout: 0.1}, "context canceled"},
+		"dir is a file": {t.Context(), Options{Source: root, Dir: filepath.Join(locked, "a.go"), Heldout: 0.1}, "a.go"},
+		"missing":       {t.Context(), Options{Source: "/none/at/all", Dir: root, Heldout: 0.1}, "data: source /none/at/all: no such file or directory: name a folder or file of text with --set data.source=DIR"},
+		"tokenizer":     {t.Context(), Options{Source: root, Dir: root, Heldout: 0.1, Tokenizer: "words"}, `tokenizer "words": unknown, choose one of bytes`},
 	} {
+		if c.o.Tokenizer == "" {
+			c.o.Tokenizer = "bytes"
+		}
 		if _, err := Prepare(c.ctx, c.o); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want one with %q", name, err, c.want)
 		}
@@ -338,7 +345,7 @@ func TestFileThatChangesIsNamed(t *testing.T) {
 			t.Fatal(err)
 		}
 		dir := t.TempDir()
-		_, err = tr.write(t.Context(), &Options{Dir: dir, Heldout: 0.5, Tokenizer: Bytes{}})
+		_, err = tr.write(t.Context(), &Options{Dir: dir, Heldout: 0.5}, Bytes{})
 		if err == nil || !strings.Contains(err.Error(), "f01.go changed") {
 			t.Errorf("error %v, want one that names f01.go", err)
 		}

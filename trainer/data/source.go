@@ -3,6 +3,7 @@ package data
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -117,9 +118,14 @@ func firstGoRoot(candidates []string) (string, error) {
 // walk lists the files of a source in sorted order of their names, by folder. It
 // reads no file. The root may be a symbolic link.
 func walk(ctx context.Context, root string, extensions []string) (*tree, error) {
-	root, err := filepath.EvalSymlinks(root)
+	named := root
+	root, err := filepath.EvalSymlinks(named)
 	if err != nil {
-		return nil, fmt.Errorf("data: source: %w: name a folder or file of text with --set data.source=DIR", err)
+		// What the error names is the first part of the path that is not there.
+		if e, ok := errors.AsType[*fs.PathError](err); ok {
+			err = e.Err
+		}
+		return nil, fmt.Errorf("data: source %s: %w: name a folder or file of text with --set data.source=DIR", named, err)
 	}
 	info, err := os.Stat(root)
 	if err != nil {

@@ -1,5 +1,10 @@
 package data
 
+import (
+	"fmt"
+	"strings"
+)
+
 // Tokenizer turns text into tokens and back.
 type Tokenizer interface {
 	// Name identifies the tokenizer and its vocabulary; it is part of a run's identity.
@@ -17,35 +22,26 @@ type Tokenizer interface {
 	Decode(dst []byte, tokens []int32) []byte
 }
 
-// Bytes is the tokenizer whose tokens are bytes. NUL, which text does not contain,
-// separates documents.
-type Bytes struct{}
+// tokenizers are those that a configuration may name. A new one is a file of its own and an
+// entry here.
+var tokenizers = []Tokenizer{Bytes{}}
 
-var _ Tokenizer = Bytes{}
-
-// Name implements Tokenizer.
-func (Bytes) Name() string { return "bytes" }
-
-// Vocab implements Tokenizer.
-func (Bytes) Vocab() int { return 256 }
-
-// Separator implements Tokenizer.
-func (Bytes) Separator() int32 { return 0 }
-
-// Encode implements Tokenizer.
-func (Bytes) Encode(dst []int32, text []byte) []int32 {
-	for _, b := range text {
-		dst = append(dst, int32(b))
+// TokenizerNames lists what TokenizerByName accepts.
+func TokenizerNames() []string {
+	var names []string
+	for _, t := range tokenizers {
+		names = append(names, t.Name())
 	}
-	return dst
+	return names
 }
 
-// Decode implements Tokenizer.
-func (Bytes) Decode(dst []byte, tokens []int32) []byte {
-	for _, t := range tokens {
-		if t >= 0 && t < 256 {
-			dst = append(dst, byte(t))
+// TokenizerByName returns the tokenizer of that name; an unknown one is an error that
+// lists what is allowed.
+func TokenizerByName(name string) (Tokenizer, error) {
+	for _, t := range tokenizers {
+		if t.Name() == name {
+			return t, nil
 		}
 	}
-	return dst
+	return nil, fmt.Errorf("data: tokenizer %q: unknown, choose one of %s", name, strings.Join(TokenizerNames(), ", "))
 }

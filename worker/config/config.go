@@ -66,7 +66,7 @@ type Data struct {
 	Source    string  `toml:"source" id:"-" doc:"A folder or a file of text. go: the source of Go's standard library, which every Go installation has. What identifies the run is the data's digest, not this path."`
 	Heldout   float64 `toml:"heldout" range:"(0..0.5]" doc:"Share of the files that is kept for evaluation, chosen by a hash of their path."`
 	MaxBytes  int64   `toml:"max_bytes" range:"0..1125899906842624" doc:"Bytes of text that are read at most. 0 reads all."`
-	Tokenizer string  `toml:"tokenizer" oneof:"bytes" doc:"How text becomes tokens. bytes: a token is a byte."`
+	Tokenizer string  `toml:"tokenizer" oneof:"=tokenizers" doc:"How text becomes tokens. bytes: a token is a byte."`
 }
 
 // Inner is the table [inner].
@@ -92,7 +92,7 @@ type Inner struct {
 // Sync is the table [sync].
 type Sync struct {
 	Strategy   string   `toml:"strategy" oneof:"=strategies" doc:"diloco: all average pseudo-gradients after inner_steps steps, then Nesterov (arXiv 2311.08105). noloco: random pairs (arXiv 2506.10911). gasloc: random pairs, accelerated (arXiv 2606.11081). globalm1: all average their weights while they train, and each takes its own Nesterov step (arXiv 2606.22768). ddp: all average gradients at every step. alone: one worker, no exchange."`
-	Codec      string   `toml:"codec" oneof:"fp32|bf16|int8|int4" doc:"How pseudo-gradients travel: 4, 2, 1.016 or 0.516 bytes a value. Default int8, ddp fp32."`
+	Codec      string   `toml:"codec" oneof:"=codecs" doc:"How pseudo-gradients travel: 4, 2, 1.016 or 0.516 bytes a value. Default int8, ddp fp32."`
 	StateCodec string   `toml:"state_codec" oneof:"fp32|bf16" doc:"How the weights travel that noloco and globalm1 exchange while they train; the other strategies do not send weights in a round."`
 	InnerSteps int      `toml:"inner_steps" range:"1..1000000" doc:"H, inner steps in a round, and a round's width in the schedule of the learning rate. More of them: fewer bytes, and replicas that drift further apart. ddp exchanges at every step and counts rounds all the same. With inner_time it is the most that a worker takes in a round: more than the fastest manages, and little more, because steps that nobody takes are skipped in the schedule too."`
 	InnerTime  Duration `toml:"inner_time" range:"0s..168h" doc:"Time of a round's inner steps, for workers of unequal speed: each takes as many steps as fit, to the nearest whole one and at least one, until this long after its last round; then all are ready together, and each weighs what it trained. 0: every worker takes inner_steps. grace_min should be no less than half of the slowest step. Not for ddp, whose round is one step. The same bits cannot come twice, but from workers that took as many steps."`

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"loco/gossip/codec"
+	"loco/trainer/data"
+	"loco/trainer/strategy"
 )
 
 func TestEveryKeyIsDocumentedAndInBounds(t *testing.T) {
@@ -182,13 +184,37 @@ func TestKeysFollowTheStrategy(t *testing.T) {
 	}
 }
 
-// TestCodecsThatExistAreAllowed: a codec that cannot be asked for, or one that can and
-// does not exist, is a mistake.
-func TestCodecsThatExistAreAllowed(t *testing.T) {
+// TestRegistriesAreTheListsOfTheirKeys: a codec or tokenizer that cannot be asked for, or
+// one that can and does not exist, is a mistake.
+func TestRegistriesAreTheListsOfTheirKeys(t *testing.T) {
+	want := map[string][]string{"sync.codec": codec.Names(), "sync.strategy": strategy.Names(), "data.tokenizer": data.TokenizerNames()}
 	for _, k := range Keys() {
-		if k.Name == "sync.codec" && !slices.Equal(k.OneOf, codec.Names()) {
-			t.Errorf("sync.codec allows %v, the codecs are %v", k.OneOf, codec.Names())
+		if list, ok := want[k.Name]; ok {
+			if len(list) == 0 || !slices.Equal(k.OneOf, list) {
+				t.Errorf("%s allows %v, its registry has %v", k.Name, k.OneOf, list)
+			}
+			delete(want, k.Name)
 		}
+		if k.Name != "sync.state_codec" {
+			continue
+		}
+		for _, text := range k.OneOf {
+			if _, err := codec.ByName(text); err != nil {
+				t.Errorf("sync.state_codec allows %s: %v", text, err)
+			}
+		}
+	}
+	if len(want) > 0 {
+		t.Errorf("no such keys: %v", want)
+	}
+	for _, name := range data.TokenizerNames() {
+		c, err := Parse("run.toml", []byte("[data]\ntokenizer = \""+name+"\""), nil)
+		if err != nil || c.Data.Tokenizer != name {
+			t.Errorf("tokenizer %s: %v", name, err)
+		}
+	}
+	if _, err := Parse("run.toml", []byte("[model]\nvocab = 255"), nil); err == nil || !strings.Contains(err.Error(), "data.tokenizer = bytes needs at least 256") {
+		t.Errorf("a vocabulary of 255 for bytes: error %v", err)
 	}
 	for _, name := range codec.Names() {
 		c, err := Parse("run.toml", []byte("[sync]\ncodec = \""+name+"\""), nil)

@@ -10,6 +10,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"loco/gossip/codec"
+	"loco/trainer/data"
 	"loco/trainer/strategy"
 )
 
@@ -67,7 +69,9 @@ func Tables() (names []string, docs map[string]string) {
 }
 
 // registries are where the allowed texts of a key come from, by what stands behind "oneof:=".
-var registries = map[string]func() []string{"strategies": strategy.Names}
+var registries = map[string]func() []string{
+	"strategies": strategy.Names, "codecs": codec.Names, "tokenizers": data.TokenizerNames,
+}
 
 // Keys returns every key in file order.
 func Keys() []Key {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"loco/trainer/data"
 	"loco/trainer/strategy"
 )
 
@@ -105,7 +106,11 @@ func runRules() []rule {
 			return unless(c.Model.Heads%c.Model.KVHeads == 0, "model.kv_heads = %d must divide model.heads = %d", c.Model.KVHeads, c.Model.Heads)
 		}},
 		{[]string{"model.vocab", "data.tokenizer"}, func(c *Config) string {
-			return unless(c.Model.Vocab >= 256, "data.tokenizer = bytes needs at least 256")
+			t, err := data.TokenizerByName(c.Data.Tokenizer)
+			if err != nil {
+				return err.Error()
+			}
+			return unless(c.Model.Vocab >= t.Vocab(), "data.tokenizer = %s needs at least %d", t.Name(), t.Vocab())
 		}},
 		{[]string{"data.source"}, func(c *Config) string {
 			return unless(c.Data.Source != "", "must be a folder, a file, or go for the source of Go's standard library")

@@ -117,7 +117,10 @@ func (l *Loaded) loss(ctx context.Context, dir string, tokens int) (float64, int
 
 // Generate returns a prompt with n more tokens.
 func (l *Loaded) Generate(prompt string, n int, temperature float64, topK int, seed uint64, emit func(string)) error {
-	tokenizer := data.Bytes{}
+	tokenizer, err := data.TokenizerByName(l.spec.cfg.Data.Tokenizer)
+	if err != nil {
+		return err
+	}
 	ids := tokenizer.Encode(nil, []byte(prompt))
 	tokens, err := l.model.Generate(ids, n, temperature, topK, seed)
 	if err != nil {

@@ -28,7 +28,10 @@ func modelConfig(cfg *config.Config) model.Config {
 
 // DataOptions is the keys of [data], for a folder of shards.
 func DataOptions(cfg *config.Config, dir string) data.Options {
-	return data.Options{Source: cfg.Data.Source, Dir: dir, Heldout: cfg.Data.Heldout, MaxBytes: cfg.Data.MaxBytes}
+	return data.Options{
+		Source: cfg.Data.Source, Dir: dir, Heldout: cfg.Data.Heldout, MaxBytes: cfg.Data.MaxBytes,
+		Tokenizer: cfg.Data.Tokenizer,
+	}
 }
 
 // adamw is the keys of [inner] that the optimizer takes.
