@@ -31,7 +31,11 @@ import (
 //   - The joiner comes while the others hold still: see TestE2EGoldenJoiner.
 //
 // A worker that comes too late for rounds is not among them, because real processes cannot
-// be made late by a fixed number of steps: package clustertest has that, in virtual time.
+// be made late by a fixed number of steps: loco/trainer/clustertest has that, in virtual time.
+//
+// The runs need processes for nothing but the folders. The same fixtures hold for worker.New
+// over mesh/sim, with the configurations and the learner that loco/worker/process makes of
+// goldenSets and goldenText, and with what Report gets in place of metrics.jsonl.
 var recordGolden = flag.Bool("golden.record", false, "record the golden runs' fixtures anew instead of comparing with them")
 
 // goldenDir holds a file NAME.jsonl for each golden run, and in resume/NAME the folders that

@@ -28,13 +28,16 @@ var goldenWorlds = []struct {
 	params func(p *params)
 	faults func(w *world)
 }{
-	{"slow-cycle", func(p *params) { p.cycle, p.graceMin, p.inner, p.step = 3, 170*time.Millisecond, 16, 130*time.Millisecond }, slowest},
+	{"slow-cycle", func(p *params) {
+		p.cycle, p.graceMin, p.inner, p.step = 3, 170*time.Millisecond, 16, 130*time.Millisecond
+	}, slowest},
 	{"slow-lost", func(p *params) { p.graceMin = 170 * time.Millisecond }, slowest},
 	{"slow-inner-time", func(p *params) { p.innerTime, p.inner, p.graceMin = 2300*time.Millisecond, 12, 900*time.Millisecond }, slowest},
 	{"joiner", func(p *params) { p.codec = "int4" }, joiner},
 	{"joiner-moments", func(p *params) { p.moments = true }, joiner},
 	{"joiner-ddp", func(p *params) { p.strategy, p.inner, p.rate, p.codec = "ddp", 1, 0.1, "fp32" }, joiner},
-	{"joiner-noloco", func(p *params) { p.workers, p.strategy, p.maxLag, p.rate, p.tail = 2, "noloco", 2, 0.03, 25 }, joiner}, // from the only other worker: which of more it asks first is not fixed
+	// The joiner takes the state of the only other worker: which of more it would ask is not fixed.
+	{"joiner-noloco", func(p *params) { p.workers, p.strategy, p.maxLag, p.rate, p.tail = 2, "noloco", 2, 0.03, 25 }, joiner},
 }
 
 // slowest makes the last worker's steps 2.3 times as long until the faults end.
@@ -99,7 +102,9 @@ func goldenOf(t *testing.T, event any) string {
 }
 
 // TestGoldenWorlds compares what whole workers go through with what they did before, to the
-// bit. The fixtures were recorded by commit 76061ab, with -golden.record.
+// bit. The fixtures were recorded by commit 76061ab, with -golden.record. Its package
+// clustertest had a worker of its own, which was given what the command's had besides:
+// gossip's GraceMin and SlowCycle, and the report of a join.
 func TestGoldenWorlds(t *testing.T) {
 	for _, g := range goldenWorlds {
 		t.Run(g.name, func(t *testing.T) {
