@@ -81,7 +81,8 @@ type Mesh interface {
 	Self() ID
 	// View returns the members as seen now, self included, ordered by worker number
 	// and then by ID, and a channel that is closed at the next change of any
-	// member's State, Ready, Begun or Done. Dead and Left members stay in the view for a while.
+	// member's State, Lane, Ready, Begun or Done. Dead and Left members stay in the view
+	// for a while.
 	View() (members []Member, changed <-chan struct{})
 	// Announce replaces the status this peer's heartbeats carry and sends one soon.
 	Announce(Status)

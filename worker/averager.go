@@ -5,6 +5,7 @@ import (
 
 	"loco/gossip"
 	"loco/gossip/exchange"
+	"loco/mesh"
 	"loco/trainer"
 	"loco/trainer/strategy"
 )
@@ -19,7 +20,8 @@ type averager interface {
 // openExchange makes the averager of the run's strategy.
 func (w *Worker) openExchange() (err error) {
 	g := w.cfg.Gossip
-	g.Mesh, g.Worker, g.Logger = w.mesh, w.cfg.Number, w.hooks.Log
+	// Lane 0 is everybody: a stage of a pipeline averages in a lane of its own.
+	g.Mesh, g.Worker, g.Logger = mesh.Lane(w.mesh, 0), w.cfg.Number, w.hooks.Log
 	w.sharer.wait = g.Deadline
 	g.State, g.Head, g.StateRoot, g.StateSent = w.sharer.share, w.sharer.head, w.strategy.Root, w.hooks.Sent
 	if !w.strategy.Moments { // else they are part of the state

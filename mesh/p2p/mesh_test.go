@@ -298,6 +298,33 @@ func TestLeaveBounded(t *testing.T) {
 	meshtest.Await(t, a, "want the other gone", func(ms []mesh.Member) bool { return meshtest.Live(ms) == 1 })
 }
 
+// A lane's members see and reach each other over the real network, and nobody else does.
+func TestLane(t *testing.T) {
+	a, b := pair(t, func(*Config) {})
+	one, all := mesh.Lane(a, 7), mesh.Lane(b, 0)
+	meshtest.Await(t, all, "want worker 0 in lane 7", func(ms []mesh.Member) bool { return len(ms) == 2 && ms[0].Lane == 7 })
+	meshtest.Await(t, one, "want itself alone", func(ms []mesh.Member) bool { return len(ms) == 1 && ms[0].ID == a.Self() })
+	joined := mesh.Lane(b, 7)
+	meshtest.Await(t, one, "want two members", func(ms []mesh.Member) bool { return len(ms) == 2 })
+	joined.Handle("ask", func(from mesh.ID, s mesh.Stream) {
+		io.WriteString(s, string(from))
+		s.Close()
+	})
+	if s, err := a.Open(t.Context(), b.Self(), "ask"); err == nil {
+		s.Reset()
+		t.Error("a lane's protocol is served to everybody")
+	}
+	s, err := one.Open(t.Context(), b.Self(), "ask")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Reset()
+	s.SetDeadline(time.Now().Add(10 * time.Second))
+	if from, err := io.ReadAll(s); err != nil || string(from) != string(a.Self()) {
+		t.Errorf("the handler was told %q, want %s (%v)", from, a.Self(), err)
+	}
+}
+
 func TestWorkerOfAnnounceIgnored(t *testing.T) {
 	a, b := pair(t, func(*Config) {})
 	b.Announce(mesh.Status{Worker: 77, Ready: true})

@@ -318,7 +318,7 @@ func (n *Net) observe(o *Peer, i int, early bool) {
 		}
 	}
 	o.seen[i] = now
-	if was.State != now.State || was.Ready != now.Ready || was.Begun != now.Begun || was.Done != now.Done {
+	if was.State != now.State || was.Ready != now.Ready || was.Begun != now.Begun || was.Done != now.Done || was.Lane != now.Lane {
 		close(o.changed)
 		o.changed = make(chan struct{})
 	}

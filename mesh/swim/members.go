@@ -43,7 +43,7 @@ type Members struct {
 
 // Output is what has followed from the events since the last Take.
 type Output struct {
-	Changed bool // a State, Ready, Begun, Done or worker number of the view
+	Changed bool // a State, Lane, Ready, Begun, Done or worker number of the view
 	News    []Transition
 	Send    []Envelope
 	Dial    []mesh.ID // known members that live, and must pass a hello to count again
@@ -125,7 +125,7 @@ func (m *Members) change(r *record, f func()) {
 	}
 	s := r.beat.Status
 	m.out.Changed = m.out.Changed || r.state != state || s.Ready != status.Ready || s.Begun != status.Begun ||
-		s.Done != status.Done || s.Worker != status.Worker
+		s.Done != status.Done || s.Worker != status.Worker || s.Lane != status.Lane
 }
 
 // settle gives a live member the state that follows from its troubles.

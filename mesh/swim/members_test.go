@@ -251,6 +251,43 @@ func TestMembersView(t *testing.T) {
 	}
 }
 
+// What a view shows of a member is a change where somebody may wait for it: its place in
+// the run and its progress through it, not its counters.
+func TestMembersChange(t *testing.T) {
+	base := mesh.Status{Worker: 1, Lane: 2, Ready: true, Begun: true, Round: 5, Step: 6, Tokens: 7}
+	for name, c := range map[string]struct {
+		edit func(s *mesh.Status)
+		want bool
+	}{
+		"nothing": {func(*mesh.Status) {}, false},
+		"worker":  {func(s *mesh.Status) { s.Worker = 3 }, true},
+		"lane":    {func(s *mesh.Status) { s.Lane = 0 }, true},
+		"ready":   {func(s *mesh.Status) { s.Ready = false }, true},
+		"begun":   {func(s *mesh.Status) { s.Begun = false }, true},
+		"done":    {func(s *mesh.Status) { s.Done = true }, true},
+		"round":   {func(s *mesh.Status) { s.Round++ }, false},
+		"step":    {func(s *mesh.Status) { s.Step++ }, false},
+		"tokens":  {func(s *mesh.Status) { s.Tokens++ }, false},
+	} {
+		m := pureMembers()
+		first, next := beatOf(1, true, 1, 1), beatOf(1, true, 1, 2)
+		first.Status, next.Status = base, base
+		c.edit(&next.Status)
+		m.Admit("a", first, 0)
+		m.Take()
+		m.Heartbeat("a", next, time.Second)
+		if out := m.Take(); out.Changed != c.want {
+			t.Errorf("%s: reports a change: %v, want %v", name, out.Changed, c.want)
+		}
+		m.Announce(base)
+		m.Take()
+		m.Announce(next.Status)
+		if out := m.Take(); out.Changed != c.want {
+			t.Errorf("%s of this member itself: reports a change: %v, want %v", name, out.Changed, c.want)
+		}
+	}
+}
+
 func TestMembersHolder(t *testing.T) {
 	m := pureMembers() // has 0 itself
 	m.Admit("a", beatOf(1, true, 1, 1), 0)
