@@ -1,6 +1,7 @@
 package optim
 
 import (
+	"fmt"
 	"math"
 	"testing"
 
@@ -38,9 +39,7 @@ func TestAdamWOnADevice(t *testing.T) {
 		dev.AdamW(p, g, m, v, a.Step(norm, uint64(step), uint64(step)))
 		got := make([]float32, 1)
 		dev.Download(got, p)
-		if math.Abs(float64(got[0])-want) > 1e-5 {
-			t.Fatalf("step %d: parameter %v, want %v", step, got[0], want)
-		}
+		near(t, fmt.Sprintf("the parameter after step %d", step), float64(got[0]), want, 1e-5)
 	}
 }
 
@@ -49,9 +48,9 @@ func TestAdamWOnADevice(t *testing.T) {
 func TestAdamWCorrectsByUpdatesNotByStep(t *testing.T) {
 	a := AdamW{LR: 1, Beta1: 0.9, Beta2: 0.95, Schedule: Schedule{Kind: "constant", Total: 1000}}
 	late := a.Step(1, 900, 0)
-	if math.Abs(float64(late.Correction1)-0.1) > 1e-7 || math.Abs(float64(late.Correction2)-0.05) > 1e-7 {
-		t.Fatalf("corrections %v, %v, want 0.1, 0.05", late.Correction1, late.Correction2)
-	}
+	near(t, "the correction of the first moment", float64(late.Correction1), 0.1, 1e-7)
+	near(t, "the correction of the second", float64(late.Correction2), 0.05, 1e-7)
+	near(t, "the rate", float64(late.LR), 1, 0)
 }
 
 func TestClipScale(t *testing.T) {
@@ -71,9 +70,7 @@ func TestRewarm(t *testing.T) {
 	for _, c := range []struct {
 		step, updates uint64
 		want          float64
-	}{{0, 0, 0.4}, {2, 2, 0.4}, {100, 0, 0.1}, {101, 1, 0.2}, {103, 3, 0.4}, {104, 4, 0.4}, {900, 800, 0.4}} {
-		if got := a.Rate(c.step, c.updates); math.Abs(got-c.want) > 1e-12 {
-			t.Errorf("step %d after %d updates: rate %v, want %v", c.step, c.updates, got, c.want)
-		}
+	}{{0, 0, 0.4}, {2, 2, 0.4}, {1, 0, 0.1}, {100, 0, 0.1}, {102, 2, 0.3}, {101, 1, 0.2}, {103, 3, 0.4}, {104, 4, 0.4}, {900, 800, 0.4}} {
+		near(t, fmt.Sprintf("the rate of step %d after %d updates", c.step, c.updates), a.Rate(c.step, c.updates), c.want, 1e-12)
 	}
 }

@@ -1,6 +1,7 @@
 package optim
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -48,17 +49,13 @@ func TestNesterovFirstStepAndSteadyState(t *testing.T) {
 	if b[0] != 1 {
 		t.Fatalf("b after the first step is %v, want Δ = 1", b[0])
 	}
-	if got, want := float64(-slow[0]), 0.7*1.9; math.Abs(got-want) > 1e-6 {
-		t.Fatalf("the first step moves %v, want %v", got, want)
-	}
+	near(t, "the first step", float64(-slow[0]), 0.7*1.9, 1e-6)
 	var before float32
 	for range 200 {
 		before = slow[0]
 		stepNesterov(o, slow, b, delta)
 	}
-	if got := float64(before - slow[0]); math.Abs(got-7) > 1e-3 {
-		t.Fatalf("a constant Δ moves %v a step in the end, want 7", got)
-	}
+	near(t, "a step of a constant Δ in the end", float64(before-slow[0]), 7, 1e-3)
 }
 
 // Five steps of torch.optim.SGD(lr=0.7, momentum=0.9, nesterov=True) worked by
@@ -75,9 +72,7 @@ func TestNesterovEqualsPyTorch(t *testing.T) {
 		}
 		p -= 0.7 * (g + 0.9*b)
 		stepNesterov(Nesterov{LR: 0.7, Momentum: 0.9}, slow, buf, []float32{float32(g)})
-		if math.Abs(float64(slow[0])-p) > 1e-6 {
-			t.Fatalf("step %d: φ = %v, want %v", i, slow[0], p)
-		}
+		near(t, fmt.Sprintf("φ after step %d", i), float64(slow[0]), p, 1e-6)
 	}
 }
 
@@ -87,9 +82,8 @@ func TestNoLoCoStep(t *testing.T) {
 	slow, momentum := []float32{1}, []float32{0.2}
 	stepNoLoCo(o, slow, momentum, []float32{-0.1}, []float32{0.8})
 	want := 0.5*0.2 + 0.7*-0.1 - 0.6*(1-0.8)
-	if math.Abs(float64(momentum[0])-want) > 1e-7 || math.Abs(float64(slow[0])-(1+want)) > 1e-7 {
-		t.Fatalf("δ = %v, φ = %v, want %v, %v", momentum[0], slow[0], want, 1+want)
-	}
+	near(t, "δ", float64(momentum[0]), want, 1e-7)
+	near(t, "φ", float64(slow[0]), 1+want, 1e-7)
 }
 
 // The sign that equation 2 prints would walk away from θ: with the plus, a lone
@@ -123,9 +117,8 @@ func TestNoLoCoBetaEqualsGammaFormIsTheGeneralForm(t *testing.T) {
 	stepNoLoCo(o, slow[0], momentum, meanDelta, meanSlow)
 	stepFast(o, slow2, momentum2, meanFast)
 	for i := range n {
-		if math.Abs(float64(slow[0][i]-slow2[i])) > 4e-6 || math.Abs(float64(momentum[i]-momentum2[i])) > 4e-6 {
-			t.Fatalf("value %d: general form φ %v δ %v, β = γ form φ %v δ %v", i, slow[0][i], momentum[i], slow2[i], momentum2[i])
-		}
+		near(t, fmt.Sprintf("φ[%d] of the form for β = γ", i), float64(slow2[i]), float64(slow[0][i]), 4e-6)
+		near(t, fmt.Sprintf("δ[%d] of the form for β = γ", i), float64(momentum2[i]), float64(momentum[i]), 4e-6)
 	}
 }
 
@@ -151,10 +144,10 @@ func TestIdenticalReplicasEqualOne(t *testing.T) {
 func TestNoLoCoGammaMaxIsTheEdgeOfStability(t *testing.T) {
 	for _, alpha := range []float64{0, 0.3, 0.5, 0.7, 0.9} {
 		edge := NoLoCoGammaMax(alpha)
-		if below := disagreement(alpha, 0.93*edge); below > 1e-3 {
+		if below := disagreement(alpha, 0.93*edge); !(below <= 1e-3) {
 			t.Errorf("α = %v, γ = %.3f below the edge: variance ratio %g, want a fall", alpha, 0.93*edge, below)
 		}
-		if above := disagreement(alpha, 1.12*edge); above < 1e3 {
+		if above := disagreement(alpha, 1.12*edge); !(above >= 1e3) {
 			t.Errorf("α = %v, γ = %.3f above the edge: variance ratio %g, want growth", alpha, 1.12*edge, above)
 		}
 	}

@@ -53,7 +53,7 @@
 //
 // The 17 bits have another use: x/s is half an odd number or so far from one that the
 // rounding of x/s does not reach it. So the two roundings of q are as one, and q may be
-// computed without a division (kernels/_asm/codec.go has the proof).
+// computed without a division (kernels/cpu/_asm/codec.go has the proof).
 //
 // # What decoders refuse
 //

@@ -43,9 +43,6 @@ func deviceBF16(t testing.TB, threads int, half string) *cpu.Device {
 }
 
 func TestConformance(t *testing.T) {
-	t.Run("reference", func(t *testing.T) {
-		kerneltest.Run(t, kernels.FP32, func(*testing.T) kernels.Device { return reference.New() })
-	})
 	for _, path := range cpu.Paths() {
 		for _, threads := range []int{1, 3} {
 			if threads == 1 && testing.Short() {
@@ -56,13 +53,16 @@ func TestConformance(t *testing.T) {
 			})
 		}
 	}
-	for _, half := range cpu.Halves() {
+}
+
+func TestConformanceInBF16(t *testing.T) {
+	cpu.EachHalf(t, func(t *testing.T, half string) {
 		for _, threads := range []int{1, 3} {
-			t.Run(fmt.Sprintf("%s/threads=%d", half, threads), func(t *testing.T) {
+			t.Run(fmt.Sprintf("threads=%d", threads), func(t *testing.T) {
 				kerneltest.Run(t, kernels.BF16, func(t *testing.T) kernels.Device { return deviceBF16(t, threads, half) })
 			})
 		}
-	}
+	})
 }
 
 func TestSameBits(t *testing.T) {
@@ -76,9 +76,13 @@ func TestSameBits(t *testing.T) {
 		}
 	}
 	kerneltest.SameBits(t, devices...)
-	for _, half := range cpu.Halves() { // one way of bf16 at any number of threads
+}
+
+// One way of bf16 has the same bits at any number of threads.
+func TestSameBitsInBF16(t *testing.T) {
+	cpu.EachHalf(t, func(t *testing.T, half string) {
 		kerneltest.SameBits(t, deviceBF16(t, 1, half), deviceBF16(t, 2, half), deviceBF16(t, 3, half), deviceBF16(t, 8, half))
-	}
+	})
 }
 
 func TestStepAllocatesNothing(t *testing.T) {

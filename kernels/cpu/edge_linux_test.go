@@ -68,7 +68,7 @@ func TestEdgesOfVectors(t *testing.T) {
 	for i := range edges {
 		edges[i] = newEdge(t)
 	}
-	for _, p := range vectorPaths() {
+	for _, p := range assembly(t) {
 		for n := range 68 {
 			for _, c := range parityCases {
 				atEdges(t, p, fmt.Sprintf("%s of %d values", c.name, n), func(end bool) {
@@ -91,7 +91,7 @@ func TestEdgesOfVectors(t *testing.T) {
 func TestEdgesOfProducts(t *testing.T) {
 	c, a, b := newEdge(t), newEdge(t), newEdge(t)
 	extent := func(rows, row, cols int) int { return (rows-1)*row + cols }
-	for _, p := range vectorPaths() {
+	for _, p := range assembly(t) {
 		for m := 1; m < 14; m++ {
 			for n := 1; n < 36; n++ {
 				for form := range 4 {

@@ -1,5 +1,7 @@
 package cpu
 
+import "testing"
+
 // Paths returns the names of the paths that this machine can run, the fastest first.
 func Paths() []string {
 	var names []string
@@ -18,7 +20,13 @@ func Halves() []string {
 	return names
 }
 
-// NewHalf is New on the first path in bf16 by one of Halves.
+// EachHalf runs f for each of Halves, and skips where there is none.
+func EachHalf(t *testing.T, f func(t *testing.T, half string)) {
+	t.Helper()
+	eachHalf(t, func(t *testing.T, h *half) { f(t, h.name) })
+}
+
+// NewBF16 is New on the first path in bf16 by one of Halves.
 func NewBF16(threads int, name string) (*Device, error) {
 	for _, h := range halves() {
 		if h.name == name {

@@ -72,7 +72,7 @@ func BenchmarkCodecMemory(b *testing.B) {
 	for i := range x {
 		x[i] = float32(int32(r.Uint32()))
 	}
-	for _, p := range vectorPaths() {
+	for _, p := range assembly(b) {
 		for _, w := range codecWorks {
 			for _, threads := range []int{1, 2} {
 				b.Run(fmt.Sprintf("%s/%s/threads=%d", p.name, w.name, threads), func(b *testing.B) {

@@ -15,7 +15,7 @@ var formatNames = [formatCountX]string{"fp32", "bf16", "int8", "int4"}
 
 // eachFormat runs f for every format on every assembly path.
 func eachFormat(t *testing.T, f func(t *testing.T, p *path, format kernels.Format)) {
-	for _, p := range vectorPaths() {
+	for _, p := range assembly(t) {
 		for format := range formatCountX {
 			t.Run(fmt.Sprintf("%s/%s", p.name, formatNames[format]), func(t *testing.T) { f(t, p, format) })
 		}
@@ -308,7 +308,7 @@ func FuzzFormatsAgree(f *testing.F) {
 		n := valuesIn(format, len(raw))
 		raw = raw[:format.EncodedLen(n)]
 		sound := plainPath.check(format, n, raw)
-		for _, p := range vectorPaths() {
+		for _, p := range assembly(t) {
 			checkFormat(t, p, format, x, int(shift%70))
 			if got := p.check(format, n, raw); got != sound {
 				t.Fatalf("%s: check says block %d, plain Go %d", p.name, got, sound)
@@ -362,7 +362,7 @@ func TestVectorsLargerThanCaches(t *testing.T) {
 	want := make([]byte, length)
 	plainPath.encode(kernels.FormatInt8, want, x)
 	room := make([]byte, length+128)
-	for _, p := range vectorPaths() {
+	for _, p := range assembly(t) {
 		for _, shift := range []int{0, 4, 60, 31, 64} {
 			for i := range room {
 				room[i] = 0xa5

@@ -99,7 +99,7 @@ var parityCases = []parityCase{
 }
 
 func TestPathsAgree(t *testing.T) {
-	for _, p := range vectorPaths() {
+	for _, p := range assembly(t) {
 		for _, c := range parityCases {
 			for n := range 131 { // every tail
 				checkParity(t, p, c, n, uint64(n), n%2 == 1)
@@ -113,7 +113,7 @@ func FuzzPathsAgree(f *testing.F) {
 	f.Add(uint8(0), uint16(5), uint64(1), false)
 	f.Add(uint8(3), uint16(70), uint64(2), true)
 	f.Fuzz(func(t *testing.T, which uint8, n uint16, seed uint64, rare bool) {
-		for _, p := range vectorPaths() {
+		for _, p := range assembly(t) {
 			checkParity(t, p, parityCases[int(which)%len(parityCases)], int(n%300), seed, rare)
 		}
 	})
@@ -149,7 +149,7 @@ func checkParity(t *testing.T, p *path, c parityCase, n int, seed uint64, rare b
 }
 
 func TestLanesAgree(t *testing.T) {
-	for _, p := range vectorPaths() {
+	for _, p := range assembly(t) {
 		for _, n := range []int{0, 1, 2, 5, 40} { // blocks of 32
 			for _, rare := range []bool{false, true} {
 				seed := uint64(n)
@@ -237,7 +237,7 @@ func checkProduct(t *testing.T, p *path, m, n, k, mode int, transposed bool, see
 }
 
 func TestProductsAgree(t *testing.T) {
-	for _, p := range vectorPaths() {
+	for _, p := range assembly(t) {
 		for m := range 28 {
 			for _, n := range []int{0, 1, 2, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 50} {
 				for _, k := range []int{0, 1, 3, 4, 5, 9} {
@@ -258,7 +258,7 @@ func FuzzProductsAgree(f *testing.F) {
 	f.Add(uint8(12), uint8(32), uint8(7), uint8(0), uint64(1), false)
 	f.Add(uint8(7), uint8(17), uint8(30), uint8(5), uint64(1), true)
 	f.Fuzz(func(t *testing.T, m, n, k, form uint8, seed uint64, rare bool) {
-		for _, p := range vectorPaths() {
+		for _, p := range assembly(t) {
 			checkProduct(t, p, int(m%40), int(n%80), int(k%50), int(form>>1)%3, form&1 != 0, seed, rare)
 		}
 	})

@@ -25,6 +25,17 @@ func TestRequirePaths(t *testing.T) {
 	}
 }
 
+// assembly returns the paths that are not Go, and skips the test where there is none to
+// compare with it.
+func assembly(t testing.TB) []*path {
+	t.Helper()
+	paths := vectorPaths()
+	if len(paths) == 0 {
+		t.Skip("this processor has no path in assembly, or none was built in")
+	}
+	return paths
+}
+
 // TestFastestPathIsChosen compares the device's path with the one that this CPU is to
 // have: on amd64 by what the system says of it, on arm64 always NEON, which is part of
 // what Go asks of such a CPU.

@@ -63,9 +63,9 @@ func (s *training) digest() string {
 	return fmt.Sprintf("%x", sha256.Sum256(bytes))
 }
 
-// TestTrainingInHalf trains 50 steps in bf16 by every way that there is: the same bits at
+// TestTrainingInBF16 trains 50 steps in bf16 by every way that there is: the same bits at
 // any number of threads, and the losses of float32 within what rounding explains.
-func TestTrainingInHalf(t *testing.T) {
+func TestTrainingInBF16(t *testing.T) {
 	cfg := model.Default()
 	cfg.Layers, cfg.Width, cfg.Heads, cfg.KVHeads, cfg.FFN, cfg.Context, cfg.Vocab = 2, 40, 4, 2, 56, 37, 67
 	train := func(d *cpu.Device) (losses []float64, digest string) {
@@ -80,7 +80,7 @@ func TestTrainingInHalf(t *testing.T) {
 		return losses, digest
 	}
 	exact, _ := train(deviceOf(t, 1))
-	for _, half := range cpu.Halves() {
+	cpu.EachHalf(t, func(t *testing.T, half string) {
 		want := ""
 		for _, threads := range []int{1, 2, 3, 8} {
 			losses, digest := train(deviceBF16(t, threads, half))
@@ -91,12 +91,12 @@ func TestTrainingInHalf(t *testing.T) {
 				t.Errorf("%s: SHA-256 of the parameters at %d threads is %s, at 1 %s", half, threads, digest, want)
 			}
 			for i, loss := range losses {
-				if math.Abs(loss/exact[i]-1) > 0.005 {
+				if !(math.Abs(loss/exact[i]-1) <= 0.005) {
 					t.Fatalf("%s, %d threads: the loss of step %d is %v, in float32 %v", half, threads, i, loss, exact[i])
 				}
 			}
 		}
-	}
+	})
 }
 
 // TestTrainingHasTheSameBits trains 50 steps on every path and at several numbers of

@@ -140,7 +140,7 @@ func TestGroupBroadcastsAsTheHostDoes(t *testing.T) {
 			was := from.read("test", vectors[1], n, halves) // made anew from what came
 			from.convert(from.write("test", copied, n, floats), floats, was, halves, n)
 			for i, x := range download(from, copied) {
-				if math.Abs(float64(want[i])) < 3e38 && math.Abs(float64(x-want[i])) > math.Abs(float64(want[i]))/256+1e-37 {
+				if math.Abs(float64(want[i])) < 3e38 && !(math.Abs(float64(x-want[i])) <= math.Abs(float64(want[i]))/256+1e-37) {
 					t.Fatalf("value %d of %d is %v in halves, %v was broadcast", i, n, x, want[i])
 				}
 			}
