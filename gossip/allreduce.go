@@ -11,6 +11,7 @@ import (
 
 	"loco/gossip/exchange"
 	"loco/gossip/protocol"
+	"loco/kernels"
 	"loco/mesh"
 )
 
@@ -29,6 +30,7 @@ type AllReduce struct {
 	have    *result // complete, of the round at hand
 	kept    *result // of the last committed round
 	spare   []byte  // a result's bytes to use again
+	sums    sync.Pool
 	serving map[mesh.ID]*serving
 	closed  bool
 }
@@ -72,6 +74,7 @@ func NewAllReduce(cfg Config) (*AllReduce, error) {
 	a.rounds = protocol.NewRounds(protocol.RoundsConfig{
 		Self: cfg.Mesh.Self(), Worker: cfg.Worker, Deadline: cfg.Deadline, Grace: cfg.Grace, GraceMin: cfg.GraceMin, SlowCycle: cfg.SlowCycle, Detection: cfg.Detection,
 		Quorum: cfg.Quorum, Nonce: rand.Uint32()})
+	a.sums.New = func() any { return cfg.Codec.NewSum() }
 	a.links = newLinks(cfg.Mesh, cfg.Logger, cfg.Grace, allReduceID)
 	a.links.onFrame, a.links.onBad = a.onFrame, a.onBad
 	a.states = newStates(&a.cfg, true, func(joiner mesh.ID, round uint64) {
@@ -272,7 +275,7 @@ func (a *AllReduce) perform() {
 
 // begin starts the data plane of an attempt.
 func (a *AllReduce) begin(p protocol.Plan) {
-	work := newReduction(time.Now(), p, a.cfg.Codec, a.links, a.call.vec, a.spare)
+	work := newReduction(time.Now(), p, a.cfg.Codec, &a.sums, a.links, a.call.vec, a.spare)
 	a.spare = nil
 	work.onDone = a.onDone
 	work.onFail = func(number uint64, who mesh.ID, why string) {
@@ -284,14 +287,15 @@ func (a *AllReduce) begin(p protocol.Plan) {
 }
 
 // onDone files the complete result of an attempt.
-func (a *AllReduce) onDone(number uint64, hash [32]byte) {
+func (a *AllReduce) onDone(number uint64, bytes []byte) {
+	hash := kernels.Digest(bytes)
 	a.step(func(now time.Time, m *protocol.Rounds) {
 		work := a.now
 		if work == nil || work.Number != number {
 			return
 		}
 		if formed, ok := m.Keeps(number, hash); ok {
-			a.have = &result{round: work.Round, attempt: formed, length: work.Length, bytes: work.result}
+			a.have = &result{round: work.Round, attempt: formed, length: work.Length, bytes: bytes}
 		}
 		m.Complete(now, number, hash)
 	})
@@ -335,14 +339,14 @@ func (a *AllReduce) serve(s protocol.Serve) {
 	x := &serving{Serve: s}
 	a.serving[s.To] = x
 	a.links.spawn(func() {
-		all := protocol.Span{Hi: from.length}
-		for c := range all.Chunks() {
+		all, down := protocol.Span{Hi: from.length}, a.cfg.Codec.Down()
+		for c := range all.Chunks(chunkValues(down)) {
 			// The stream carries other frames too, so that no write is cut short.
 			if x.quit.Load() {
 				break
 			}
-			k := all.Chunk(c)
-			payload := spanOf(a.cfg.Codec, from.bytes, k)
+			k := all.Chunk(c, chunkValues(down))
+			payload := down.Cut(from.bytes, k.Lo, k.Hi)
 			h := protocol.Header{Type: protocol.TypeResult, Round: s.Round, Attempt: s.Number, Chunk: uint32(c),
 				Worker: uint32(a.cfg.Worker), Count: uint32(k.Hi - k.Lo)}
 			if err := a.links.writeData(a.links.ctx, s.To, h, payload); err != nil {

@@ -224,11 +224,11 @@ func TestEverybodyGetsTheSameMean(t *testing.T) {
 									t.Errorf("worker %d took %d attempts", i, g.out.Attempts)
 								}
 								frames := 0
-								for s, r := range protocol.Shards(length, n) {
+								for s, r := range protocol.Shards(length, n, codec.Block) {
 									if s == i {
-										frames += (n - 1) * r.Chunks()
+										frames += (n - 1) * r.Chunks(protocol.ChunkValues)
 									} else {
-										frames += r.Chunks()
+										frames += r.Chunks(protocol.ChunkValues)
 									}
 								}
 								want := AllReduceBytes(mustCodec(t, name), length, n, i) + int64(frames*protocol.HeaderLen)

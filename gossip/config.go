@@ -120,8 +120,8 @@ func check(v exchange.Vector, c codec.Codec) error {
 	if v.Values < 1 || v.Values > protocol.LengthMax {
 		return fmt.Errorf("vector of %d values, want 1 … %d", v.Values, protocol.LengthMax)
 	}
-	if want := c.EncodedLen(v.Values); len(v.Bytes) != want {
-		return fmt.Errorf("vector of %d values in %d bytes, want %d of %s", v.Values, len(v.Bytes), want, c.Name())
+	if !fits(c, v.Values, len(v.Bytes)) {
+		return fmt.Errorf("vector of %d values in %d bytes, want %d of %s", v.Values, len(v.Bytes), c.EncodedLen(v.Values), c.Name())
 	}
 	return nil
 }
@@ -145,12 +145,11 @@ func split(wait, wall, encode, decode time.Duration) exchange.Seconds {
 // its own vector, and its own shard of the result to every other member.
 func AllReduceBytes(c codec.Codec, parameters, members, index int) int64 {
 	var total int64
-	for s, r := range protocol.Shards(parameters, members) {
-		size := int64(c.EncodedLen(r.Hi - r.Lo))
-		if s == index {
-			total += size * int64(members-1)
+	for s, r := range protocol.Shards(parameters, members, c.Block()) {
+		if n := r.Hi - r.Lo; s == index {
+			total += int64(c.Down().EncodedLen(n)) * int64(members-1)
 		} else {
-			total += size
+			total += int64(c.EncodedLen(n))
 		}
 	}
 	return total

@@ -35,7 +35,6 @@ type links struct {
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
 	buffers sync.Pool // *[]byte
-	floats  sync.Pool // *[]float32
 
 	mu      sync.Mutex
 	peers   map[mesh.ID]*outbound
@@ -146,16 +145,6 @@ func (l *links) buffer(n int) []byte {
 }
 
 func (l *links) recycle(b []byte) { l.buffers.Put(&b) }
-
-// values returns n floats of any content.
-func (l *links) values(n int) []float32 {
-	if v, ok := l.floats.Get().(*[]float32); ok && cap(*v) >= n {
-		return (*v)[:n]
-	}
-	return make([]float32, n)
-}
-
-func (l *links) recycleValues(v []float32) { l.floats.Put(&v) }
 
 // await calls find until it returns something or says that there is nothing to wait for,
 // again at each change, and gives up after grace.

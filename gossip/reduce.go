@@ -11,7 +11,6 @@ import (
 	"loco/gossip/codec"
 	"loco/gossip/exchange"
 	"loco/gossip/protocol"
-	"loco/kernels"
 	"loco/mesh"
 )
 
@@ -27,9 +26,10 @@ import (
 type reduction struct {
 	protocol.Plan
 	codec  codec.Codec
+	sums   *sync.Pool // codec.Sum
 	links  *links
 	vec    exchange.Vector // read only, until join returns
-	onDone func(number uint64, hash [32]byte)
+	onDone func(number uint64, result []byte)
 	onFail func(number uint64, who mesh.ID, why string)
 
 	ctx    context.Context
@@ -42,20 +42,16 @@ type reduction struct {
 	mu      sync.Mutex
 	ledger  *protocol.Ledger
 	stopped bool
-	result  []byte     // the encoded mean
+	result  *assembly  // what the contributions become
 	slots   [][][]byte // own shard: [chunk][member] contributions, nil once reduced
 	news    chan struct{}
 }
 
-func newReduction(now time.Time, p protocol.Plan, c codec.Codec, l *links, vec exchange.Vector, result []byte) *reduction {
-	r := &reduction{Plan: p, codec: c, links: l, vec: vec, news: make(chan struct{})}
+func newReduction(now time.Time, p protocol.Plan, c codec.Codec, sums *sync.Pool, l *links, vec exchange.Vector, result []byte) *reduction {
+	r := &reduction{Plan: p, codec: c, sums: sums, links: l, vec: vec, news: make(chan struct{})}
 	r.ctx, r.cancel = context.WithCancel(l.ctx)
-	n := c.EncodedLen(p.Length)
-	if cap(result) < n {
-		result = make([]byte, n)
-	}
-	r.result = result[:n]
-	r.ledger = protocol.NewLedger(now, p, protocol.ChunkValues)
+	r.result = newAssembly(c.Down(), p.Length, result)
+	r.ledger = protocol.NewLedger(now, p, c.Block(), chunkValues(c))
 	if p.Source == "" {
 		for range r.ledger.Chunks(p.Self) {
 			r.slots = append(r.slots, make([][]byte, len(p.Members)))
@@ -119,7 +115,7 @@ func (r *reduction) enter() bool {
 
 func (r *reduction) contributeOwn() {
 	for c := range r.ledger.Chunks(r.Self) {
-		own := spanOf(r.codec, r.vec.Bytes, r.ledger.Chunk(r.Self, c))
+		own := r.cut(r.ledger.Chunk(r.Self, c))
 		if _, err := r.contribute(r.Self, c, own); err != nil || r.ctx.Err() != nil {
 			return
 		}
@@ -132,7 +128,7 @@ func (r *reduction) sendTo(j int) {
 	to := r.Members[j].ID
 	for c := range r.ledger.Chunks(j) {
 		s := r.ledger.Chunk(j, c)
-		if err := r.write(r.ctx, to, protocol.TypeContribution, j, c, s, spanOf(r.codec, r.vec.Bytes, s)); err != nil {
+		if err := r.write(r.ctx, to, protocol.TypeContribution, j, c, s, r.cut(s)); err != nil {
 			r.failed(to, err)
 			return
 		}
@@ -142,7 +138,7 @@ func (r *reduction) sendTo(j int) {
 			return
 		}
 		s := r.ledger.Chunk(r.Self, c)
-		if err := r.write(r.ctx, to, protocol.TypeResult, r.Self, c, s, spanOf(r.codec, r.result, s)); err != nil {
+		if err := r.write(r.ctx, to, protocol.TypeResult, r.Self, c, s, r.chunk(s)); err != nil {
 			r.failed(to, err)
 			return
 		}
@@ -171,11 +167,31 @@ func (r *reduction) awaitReduced(c int) bool {
 	}
 }
 
-// spanOf is the part of an encoded vector that has the values s.
-func spanOf(c codec.Codec, encoded []byte, s protocol.Span) []byte {
-	lo := c.EncodedLen(s.Lo)
-	return encoded[lo : lo+c.EncodedLen(s.Hi-s.Lo)]
+// cut is the part of this worker's vector that has the values s.
+func (r *reduction) cut(s protocol.Span) []byte { return r.codec.Cut(r.vec.Bytes, s.Lo, s.Hi) }
+
+// chunk is a chunk of the result that is there.
+func (r *reduction) chunk(s protocol.Span) []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.result.chunk(s)
 }
+
+// whole is the result, once all of it is there.
+func (r *reduction) whole() []byte {
+	return r.result.whole(func(yield func(protocol.Span) bool) {
+		for shard := range r.ledger.Shards {
+			for c := range r.ledger.Chunks(shard) {
+				if !yield(r.ledger.Chunk(shard, c)) {
+					return
+				}
+			}
+		}
+	})
+}
+
+// chunkValues is the number of values in a full chunk: as many blocks as a frame takes.
+func chunkValues(c codec.Codec) int { return protocol.ChunkValues / c.Block() * c.Block() }
 
 func (r *reduction) write(ctx context.Context, to mesh.ID, t protocol.Type, shard, chunk int, s protocol.Span, payload []byte) error {
 	h := protocol.Header{Type: t, Round: r.Round, Attempt: r.Number, Shard: uint32(shard), Chunk: uint32(chunk), Count: uint32(s.Hi - s.Lo)}
@@ -202,8 +218,12 @@ func (r *reduction) accept(now time.Time, from mesh.ID, h protocol.Header, paylo
 	if err != nil || !t.Use {
 		return false, err
 	}
-	if want := r.codec.EncodedLen(t.Span.Hi - t.Span.Lo); len(payload) != want {
-		return false, fmt.Errorf("%d bytes of shard %d, chunk %d, want %d", len(payload), h.Shard, h.Chunk, want)
+	format := r.codec
+	if h.Type == protocol.TypeResult {
+		format = r.codec.Down()
+	}
+	if n := t.Span.Hi - t.Span.Lo; !fits(format, n, len(payload)) {
+		return false, fmt.Errorf("%d bytes of shard %d, chunk %d, want %d", len(payload), h.Shard, h.Chunk, format.EncodedLen(n))
 	}
 	r.received.Add(uint64(protocol.HeaderLen + len(payload)))
 	if h.Type == protocol.TypeResult {
@@ -215,7 +235,7 @@ func (r *reduction) accept(now time.Time, from mesh.ID, h protocol.Header, paylo
 // takeResult stores an owner's bytes after a look at whether they decode.
 func (r *reduction) takeResult(shard, chunk int, s protocol.Span, payload []byte) error {
 	start := time.Now()
-	err := r.codec.Check(s.Hi-s.Lo, payload)
+	err := r.codec.Down().Check(s.Hi-s.Lo, payload)
 	r.decodeTime.Add(int64(time.Since(start)))
 	if err != nil {
 		return err
@@ -225,7 +245,7 @@ func (r *reduction) takeResult(shard, chunk int, s protocol.Span, payload []byte
 		r.mu.Unlock()
 		return nil
 	}
-	copy(spanOf(r.codec, r.result, s), payload)
+	r.result.placed(s, copy(r.result.room(s), payload))
 	r.mu.Unlock()
 	r.finishChunk(shard, chunk)
 	return nil
@@ -257,20 +277,20 @@ func (r *reduction) contribute(j, c int, payload []byte) (keep bool, err error) 
 func (r *reduction) reduceChunk(c int, slots [][]byte) {
 	start := time.Now()
 	s := r.ledger.Chunk(r.Self, c)
-	sum := r.links.values(s.Hi - s.Lo)
-	defer r.links.recycleValues(sum)
-	clear(sum)
+	sum := r.sums.Get().(codec.Sum)
+	defer r.sums.Put(sum)
+	sum.Begin(s.Hi - s.Lo)
 	for j, payload := range slots {
-		if err := r.codec.DecodeAdd(sum, payload, r.ledger.Share(j)); err != nil {
+		if err := sum.Add(payload, r.ledger.Share(j)); err != nil {
 			r.onFail(r.Number, r.Members[j].ID, err.Error())
 			return
 		}
 	}
 	r.decodeTime.Add(int64(time.Since(start)))
 	start = time.Now()
-	out := spanOf(r.codec, r.result, s)
-	if _, err := r.codec.AppendEncode(out[:0:len(out)], sum); err != nil {
-		j := r.largest(slots, len(sum))
+	out, err := sum.AppendResult(r.result.room(s)[:0])
+	if err != nil {
+		j := r.largest(slots, s.Hi-s.Lo)
 		r.onFail(r.Number, r.Members[j].ID, "its values overflow the mean")
 		return
 	}
@@ -280,6 +300,7 @@ func (r *reduction) reduceChunk(c int, slots [][]byte) {
 		r.mu.Unlock()
 		return
 	}
+	r.result.placed(s, len(out))
 	r.slots[c] = nil
 	r.mu.Unlock()
 	r.recycle(slots)
@@ -311,7 +332,7 @@ func (r *reduction) finishChunk(shard, chunk int) {
 	r.news = make(chan struct{})
 	r.mu.Unlock()
 	if full {
-		r.onDone(r.Number, kernels.Digest(r.result))
+		r.onDone(r.Number, r.whole())
 	}
 }
 

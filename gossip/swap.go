@@ -32,14 +32,14 @@ type swap struct {
 
 	mu      sync.Mutex // of the ledger and theirs
 	stopped bool
-	theirs  []byte
+	theirs  *assembly
 }
 
 func newSwap(now time.Time, x protocol.Exchange, c codec.Codec, l *links, vec exchange.Vector, worker int) *swap {
 	w := &swap{worker: worker, codec: c, links: l, vec: vec}
-	w.PairLedger = protocol.NewPairLedger(now, x, worker, vec.Values, protocol.ChunkValues)
+	w.PairLedger = protocol.NewPairLedger(now, x, worker, vec.Values, chunkValues(c))
 	w.ctx, w.cancel = context.WithCancel(l.ctx)
-	w.theirs = make([]byte, len(vec.Bytes))
+	w.theirs = newAssembly(c, vec.Values, nil)
 	return w
 }
 
@@ -56,7 +56,7 @@ func (w *swap) stop() {
 func (w *swap) send() {
 	for c := range w.Chunks() {
 		s := w.Chunk(c)
-		mine := spanOf(w.codec, w.vec.Bytes, s)
+		mine := w.codec.Cut(w.vec.Bytes, s.Lo, s.Hi)
 		h := protocol.Header{Type: protocol.TypePair, Part: w.Part, Round: w.Round, Attempt: w.Number, Chunk: uint32(c),
 			Worker: uint32(w.worker), Count: uint32(s.Hi - s.Lo)}
 		if err := w.links.writeData(w.ctx, w.Peer, h, mine); err != nil {
@@ -89,8 +89,8 @@ func (w *swap) accept(now time.Time, h protocol.Header, payload []byte) error {
 		return err
 	}
 	s := w.Chunk(int(h.Chunk))
-	if want := w.codec.EncodedLen(s.Hi - s.Lo); len(payload) != want {
-		return fmt.Errorf("%d values in %d bytes of chunk %d, want %d", h.Count, len(payload), h.Chunk, want)
+	if !fits(w.codec, s.Hi-s.Lo, len(payload)) {
+		return fmt.Errorf("%d values in %d bytes of chunk %d, want %d", h.Count, len(payload), h.Chunk, w.codec.EncodedLen(s.Hi-s.Lo))
 	}
 	start := time.Now()
 	err = w.codec.Check(s.Hi-s.Lo, payload)
@@ -106,7 +106,7 @@ func (w *swap) accept(now time.Time, h protocol.Header, payload []byte) error {
 		if w.stopped {
 			return false
 		}
-		copy(spanOf(w.codec, w.theirs, s), payload)
+		w.theirs.placed(s, copy(w.theirs.room(s), payload))
 		return w.Arrived(int(h.Chunk))
 	})
 	return nil
@@ -122,9 +122,15 @@ func (w *swap) stalled(now time.Time, grace time.Duration) bool {
 // mean is that of both ([protocol.PairLedger.Halves]).
 func (w *swap) mean() (terms []exchange.Term) {
 	for _, half := range w.Halves() {
-		from := w.theirs
-		if half.Own {
-			from = w.vec.Bytes
+		from := w.vec.Bytes
+		if !half.Own {
+			from = w.theirs.whole(func(yield func(protocol.Span) bool) {
+				for c := range w.Chunks() {
+					if !yield(w.Chunk(c)) {
+						return
+					}
+				}
+			})
 		}
 		terms = append(terms, exchange.Term{Bytes: from, Share: half.Share})
 	}

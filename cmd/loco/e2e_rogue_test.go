@@ -108,7 +108,7 @@ func header(kind byte, length uint32) []byte {
 // numbers.
 func (r *rogue) average(t *testing.T) {
 	t.Helper()
-	a, err := gossip.NewAllReduce(gossip.Config{Mesh: r.mesh, Worker: 2, Codec: codec.FP32{}, Deadline: 10 * time.Second, Grace: time.Second})
+	a, err := gossip.NewAllReduce(gossip.Config{Mesh: r.mesh, Worker: 2, Codec: codec.FP32, Deadline: 10 * time.Second, Grace: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -93,22 +93,35 @@ import (
 	"strings"
 
 	"loco/kernels"
-	"loco/kernels/cpu"
 )
 
 // Block is the number of values that share a scale, and the alignment at which a
-// vector may be cut. Every codec accepts cuts at its multiples.
+// vector may be cut, of the codecs of this package.
 const Block = kernels.CodecBlock
 
-// Codec encodes float32 vectors. Implementations hold no state and are safe for
-// concurrent use.
+// Codec encodes float32 vectors, and says what a group's contributions become. Implementations
+// hold no state and are safe for concurrent use.
 type Codec interface {
 	// Name is what configurations and metrics call the codec.
 	Name() string
 	// Format is the layout, for code that encodes or decodes in a device's memory.
 	Format() kernels.Format
-	// EncodedLen is the exact number of bytes of n encoded values, n ≥ 0.
+	// Block is the number of values at whose multiples a vector may be cut: the encoding of a
+	// vector is the encodings of its blocks, one after another, and the last may be shorter.
+	Block() int
+	// EncodedLen is the number of bytes of n encoded values, n ≥ 0: the exact one where Fixed, else
+	// the largest.
 	EncodedLen(n int) int
+	// Fixed says that every encoding of n values has EncodedLen(n) bytes.
+	Fixed() bool
+	// Cut returns the part of a sound encoding that has the values [lo, hi), whose ends are
+	// multiples of Block or the vector's end.
+	Cut(encoded []byte, lo, hi int) []byte
+	// Down is the codec of what contributions become, which has the same Block: this one, or
+	// another where results take another form than contributions.
+	Down() Codec
+	// NewSum returns a sum of contributions.
+	NewSum() Sum
 	// AppendEncode appends the encoding of src to dst. A non-finite value is refused
 	// with its index, and dst is returned as it was.
 	AppendEncode(dst []byte, src []float32) ([]byte, error)
@@ -123,8 +136,20 @@ type Codec interface {
 	DecodeAdd(dst []float32, src []byte, weight float32) error
 }
 
-// registered are the codecs that a configuration may name. A new one is an entry here.
-var registered = []Codec{FP32{}, BF16{}, Int8{}, Int4{}}
+// Sum forms what a group's contributions become. It is used by one goroutine, again and again.
+type Sum interface {
+	// Begin starts with n values.
+	Begin(n int)
+	// Add takes in a member's contribution, an encoding of n values, and its share. A group's members
+	// are added in one order everywhere. Bytes that are not sound are refused.
+	Add(contribution []byte, share float32) error
+	// AppendResult appends what the contributions become, in the codec's Down form. It fails where that
+	// cannot be encoded because it is not finite.
+	AppendResult(dst []byte) ([]byte, error)
+}
+
+// registered are the codecs that a configuration may name: one line each.
+var registered = []Codec{FP32, BF16, Int8, Int4}
 
 // Names lists what ByName accepts.
 func Names() []string {
@@ -144,53 +169,6 @@ func ByName(name string) (Codec, error) {
 		}
 	}
 	return nil, fmt.Errorf("codec %q: unknown, choose one of %s", name, strings.Join(Names(), ", "))
-}
-
-// format is what the codecs have in common: a layout of package kernels, and words for
-// a block that it finds unsound.
-type format struct {
-	name   string
-	layout kernels.Format
-	// unsound says what is wrong with block b of an encoding of n values.
-	unsound func(b, n int, block []byte) error
-}
-
-func (f format) appendEncode(dst []byte, src []float32) ([]byte, error) {
-	at := len(dst)
-	n := f.layout.EncodedLen(len(src))
-	dst = slices.Grow(dst, n)[:at+n]
-	if i := cpu.Encode(f.layout, dst[at:], src); i < len(src) {
-		i += notFinite(src[i:])
-		return dst[:at], fmt.Errorf("codec %s: value %d of %d is %v: only finite values are encoded", f.name, i, len(src), src[i])
-	}
-	return dst, nil
-}
-
-func (f format) check(n int, src []byte) error {
-	if want := f.layout.EncodedLen(n); len(src) != want {
-		return fmt.Errorf("codec %s: %d bytes for %d values, want %d", f.name, len(src), n, want)
-	}
-	if b := cpu.Check(f.layout, n, src); b >= 0 {
-		lo, hi := b*Block, min((b+1)*Block, n)
-		return f.unsound(b, n, src[f.layout.EncodedLen(lo):f.layout.EncodedLen(hi)])
-	}
-	return nil
-}
-
-func (f format) decode(dst []float32, src []byte) error {
-	if err := f.check(len(dst), src); err != nil {
-		return err
-	}
-	cpu.Decode(f.layout, dst, src)
-	return nil
-}
-
-func (f format) decodeAdd(dst []float32, src []byte, weight float32) error {
-	if err := f.check(len(dst), src); err != nil {
-		return err
-	}
-	cpu.DecodeAdd(f.layout, dst, src, weight)
-	return nil
 }
 
 // exponent is the exponent field of binary32: all ones in infinities and NaNs.

@@ -101,7 +101,7 @@ func TestGolden(t *testing.T) {
 var scaled = []struct {
 	Codec
 	qMax float64
-}{{Int8{}, 127}, {Int4{}, 7}}
+}{{Int8, 127}, {Int4, 7}}
 
 // errorBound is the largest |x − decoded| of a block by the package comment.
 func errorBound(scale float32, qMax float64) float64 {
@@ -248,8 +248,8 @@ func TestFourteenPeersLoseLessThanOnePercent(t *testing.T) {
 		}
 		return r.NormFloat64() / math.Sqrt(s/3)
 	}
-	t.Logf("int4: Gaussian %.4f, Student t(3) %.4f", meanError(t, Int4{}, 14, 1<<16, normal), meanError(t, Int4{}, 14, 1<<16, heavy))
-	g, h := meanError(t, Int8{}, 14, 1<<16, normal), meanError(t, Int8{}, 14, 1<<16, heavy)
+	t.Logf("int4: Gaussian %.4f, Student t(3) %.4f", meanError(t, Int4, 14, 1<<16, normal), meanError(t, Int4, 14, 1<<16, heavy))
+	g, h := meanError(t, Int8, 14, 1<<16, normal), meanError(t, Int8, 14, 1<<16, heavy)
 	t.Logf("relative L2 error of the mean of 14: Gaussian %.4f, Student t(3) %.4f", g, h)
 	if !(g < 0.01 && g >= 0.001) {
 		t.Errorf("Gaussian: %.4f, want below 0.01 and not implausibly small", g)
@@ -348,9 +348,9 @@ func ExampleByName() {
 }
 
 func ExampleInt8() {
-	p, _ := Int8{}.AppendEncode(nil, []float32{127, 0.5, -3.5})
+	p, _ := Int8.AppendEncode(nil, []float32{127, 0.5, -3.5})
 	x := make([]float32, 3)
-	_ = Int8{}.Decode(x, p)
+	_ = Int8.Decode(x, p)
 	fmt.Println(len(p), x)
 	// Output: 7 [127 0 -4]
 }

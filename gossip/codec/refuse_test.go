@@ -52,32 +52,32 @@ func TestDecodersNameTheValue(t *testing.T) {
 	x := gaussian(1, n)
 	for _, at := range []int{0, 1, 2, 127, 128, 255, 256, 383, 384, 571, 598, 599} {
 		for _, bad := range []uint32{0x7f800000, 0xff800000, 0x7fc00000} {
-			p := encode(t, FP32{}, x)
+			p := encode(t, FP32, x)
 			binary.LittleEndian.PutUint32(p[4*at:], bad)
-			refused(t, FP32{}, n, p, fmt.Sprintf("codec fp32: value %d of 600 is not finite", at))
-			p = encode(t, BF16{}, x)
+			refused(t, FP32, n, p, fmt.Sprintf("codec fp32: value %d of 600 is not finite", at))
+			p = encode(t, BF16, x)
 			binary.LittleEndian.PutUint16(p[2*at:], uint16(bad>>16))
-			refused(t, BF16{}, n, p, fmt.Sprintf("codec bf16: value %d of 600 is not finite", at))
+			refused(t, BF16, n, p, fmt.Sprintf("codec bf16: value %d of 600 is not finite", at))
 		}
 		block, i := at/Block, at%Block
-		p := encode(t, Int8{}, x)
+		p := encode(t, Int8, x)
 		p[260*block+4+i] = 0x80
-		refused(t, Int8{}, n, p, fmt.Sprintf("codec int8: value %d of block %d is -128, outside [-127, 127]", i, block))
-		p = encode(t, Int4{}, x)
+		refused(t, Int8, n, p, fmt.Sprintf("codec int8: value %d of block %d is -128, outside [-127, 127]", i, block))
+		p = encode(t, Int4, x)
 		half := (min(Block, n-Block*block) + 1) / 2
 		if b := &p[132*block+4+i%half]; i < half {
 			*b = *b&0xf0 | 0x08
 		} else {
 			*b = *b&0x0f | 0x80
 		}
-		refused(t, Int4{}, n, p, fmt.Sprintf("codec int4: value %d of block %d is -8, outside [-7, 7]", i, block))
+		refused(t, Int4, n, p, fmt.Sprintf("codec int4: value %d of block %d is -8, outside [-7, 7]", i, block))
 	}
 	// The first of several is named.
-	p := encode(t, FP32{}, x)
+	p := encode(t, FP32, x)
 	for _, at := range []int{300, 301, 500} {
 		binary.LittleEndian.PutUint32(p[4*at:], 0x7fc00000)
 	}
-	refused(t, FP32{}, n, p, "codec fp32: value 300 of 600 is not finite")
+	refused(t, FP32, n, p, "codec fp32: value 300 of 600 is not finite")
 }
 
 func TestDecodersRefuse(t *testing.T) {
@@ -91,33 +91,33 @@ func TestDecodersRefuse(t *testing.T) {
 		src  []byte
 		want string
 	}{
-		{FP32{}, 2, make([]byte, 7), "codec fp32: 7 bytes for 2 values, want 8"},
-		{BF16{}, 1, make([]byte, 3), "codec bf16: 3 bytes for 1 values, want 2"},
-		{Int8{}, 256, make([]byte, 256), "codec int8: 256 bytes for 256 values, want 260"},
-		{Int8{}, 257, make([]byte, 260), "codec int8: 260 bytes for 257 values, want 265"},
-		{Int4{}, 256, make([]byte, 131), "codec int4: 131 bytes for 256 values, want 132"},
-		{Int4{}, 3, make([]byte, 5), "codec int4: 5 bytes for 3 values, want 6"},
-		{Int8{}, 1, append(le(0x7f800000), 1), scale("int8", "+Inf", 0x7f800000)},
-		{Int8{}, 1, append(le(0x7fc00000), 1), scale("int8", "NaN", 0x7fc00000)},
-		{Int8{}, 1, append(le(0x7c010200+128), 1), scale("int8", "2.679428e+36", 0x7c010280)},
-		{Int8{}, 1, append(le(0xbf800000), 1), scale("int8", "-1", 0xbf800000)},
-		{Int8{}, 1, append(le(0x80000000), 0), scale("int8", "-0", 0x80000000)},
-		{Int8{}, 1, append(le(0x3f800001), 1), scale("int8", "1.0000001", 0x3f800001)},
-		{Int8{}, 1, append(le(0x00000080), 1), scale("int8", "1.8e-43", 0x00000080)},
-		{Int8{}, 1, []byte{0, 0, 0, 0, 1}, "codec int8: block 0 has scale 0 and values other than 0"},
-		{Int8{}, 1, []byte{0, 0, 0, 0, 0x80}, "codec int8: block 0 has scale 0 and values other than 0"},
-		{Int4{}, 1, append(le(0x7f800000), 1), scale("int4", "+Inf", 0x7f800000)},
-		{Int4{}, 1, append(le(0x7e124900+128), 1), scale("int4", "4.861223e+37", 0x7e124980)},
-		{Int4{}, 1, append(le(0xbf800000), 1), scale("int4", "-1", 0xbf800000)},
-		{Int4{}, 1, append(le(0x3f800001), 1), scale("int4", "1.0000001", 0x3f800001)},
-		{Int4{}, 1, append(le(0x00000080), 1), scale("int4", "1.8e-43", 0x00000080)},
-		{Int4{}, 2, []byte{0, 0, 0, 0, 0x10}, "codec int4: block 0 has scale 0 and values other than 0"},
-		{Int4{}, 3, append(le(0x3f800000), 1, 0x11), "codec int4: the last nibble of block 0 belongs to no value and is not 0"},
-		{Int4{}, 3, append(le(0x3f800000), 1, 0x81), "codec int4: the last nibble of block 0 belongs to no value and is not 0"},
+		{FP32, 2, make([]byte, 7), "codec fp32: 7 bytes for 2 values, want 8"},
+		{BF16, 1, make([]byte, 3), "codec bf16: 3 bytes for 1 values, want 2"},
+		{Int8, 256, make([]byte, 256), "codec int8: 256 bytes for 256 values, want 260"},
+		{Int8, 257, make([]byte, 260), "codec int8: 260 bytes for 257 values, want 265"},
+		{Int4, 256, make([]byte, 131), "codec int4: 131 bytes for 256 values, want 132"},
+		{Int4, 3, make([]byte, 5), "codec int4: 5 bytes for 3 values, want 6"},
+		{Int8, 1, append(le(0x7f800000), 1), scale("int8", "+Inf", 0x7f800000)},
+		{Int8, 1, append(le(0x7fc00000), 1), scale("int8", "NaN", 0x7fc00000)},
+		{Int8, 1, append(le(0x7c010200+128), 1), scale("int8", "2.679428e+36", 0x7c010280)},
+		{Int8, 1, append(le(0xbf800000), 1), scale("int8", "-1", 0xbf800000)},
+		{Int8, 1, append(le(0x80000000), 0), scale("int8", "-0", 0x80000000)},
+		{Int8, 1, append(le(0x3f800001), 1), scale("int8", "1.0000001", 0x3f800001)},
+		{Int8, 1, append(le(0x00000080), 1), scale("int8", "1.8e-43", 0x00000080)},
+		{Int8, 1, []byte{0, 0, 0, 0, 1}, "codec int8: block 0 has scale 0 and values other than 0"},
+		{Int8, 1, []byte{0, 0, 0, 0, 0x80}, "codec int8: block 0 has scale 0 and values other than 0"},
+		{Int4, 1, append(le(0x7f800000), 1), scale("int4", "+Inf", 0x7f800000)},
+		{Int4, 1, append(le(0x7e124900+128), 1), scale("int4", "4.861223e+37", 0x7e124980)},
+		{Int4, 1, append(le(0xbf800000), 1), scale("int4", "-1", 0xbf800000)},
+		{Int4, 1, append(le(0x3f800001), 1), scale("int4", "1.0000001", 0x3f800001)},
+		{Int4, 1, append(le(0x00000080), 1), scale("int4", "1.8e-43", 0x00000080)},
+		{Int4, 2, []byte{0, 0, 0, 0, 0x10}, "codec int4: block 0 has scale 0 and values other than 0"},
+		{Int4, 3, append(le(0x3f800000), 1, 0x11), "codec int4: the last nibble of block 0 belongs to no value and is not 0"},
+		{Int4, 3, append(le(0x3f800000), 1, 0x81), "codec int4: the last nibble of block 0 belongs to no value and is not 0"},
 		// The second block, of one value or of three.
-		{Int4{}, 259, append(make([]byte, 132), 0, 0, 0x80, 0x3f, 1, 0x81), "codec int4: the last nibble of block 1 belongs to no value and is not 0"},
-		{Int4{}, 257, append(make([]byte, 132), 0, 0, 0x80, 0x3f, 0x31), "codec int4: the last nibble of block 1 belongs to no value and is not 0"},
-		{Int8{}, 257, append(make([]byte, 260), 0, 0, 0, 0, 3), "codec int8: block 1 has scale 0 and values other than 0"},
+		{Int4, 259, append(make([]byte, 132), 0, 0, 0x80, 0x3f, 1, 0x81), "codec int4: the last nibble of block 1 belongs to no value and is not 0"},
+		{Int4, 257, append(make([]byte, 132), 0, 0, 0x80, 0x3f, 0x31), "codec int4: the last nibble of block 1 belongs to no value and is not 0"},
+		{Int8, 257, append(make([]byte, 260), 0, 0, 0, 0, 3), "codec int8: block 1 has scale 0 and values other than 0"},
 	} {
 		refused(t, c.Codec, c.n, c.src, c.want)
 	}

@@ -36,13 +36,14 @@ type Ledger struct {
 	progress []time.Time
 }
 
-// NewLedger begins an account at now. A full chunk holds values values.
-func NewLedger(now time.Time, p Plan, values int) *Ledger {
+// NewLedger begins an account at now. Shards are cut at multiples of block values, which are the
+// codec's, and a full chunk holds values values.
+func NewLedger(now time.Time, p Plan, block, values int) *Ledger {
 	l := &Ledger{Plan: p, values: values}
 	if p.Source != "" {
 		l.Shards = []Span{{0, p.Length}}
 	} else {
-		l.Shards = Shards(p.Length, len(p.Members))
+		l.Shards = Shards(p.Length, len(p.Members), block)
 		own := l.Chunks(p.Self)
 		l.left = make([]int, own)
 		for c := range own {
@@ -59,10 +60,10 @@ func NewLedger(now time.Time, p Plan, values int) *Ledger {
 }
 
 // Chunks is the number of chunks of a shard.
-func (l *Ledger) Chunks(shard int) int { return l.Shards[shard].pieces(l.values) }
+func (l *Ledger) Chunks(shard int) int { return l.Shards[shard].Chunks(l.values) }
 
 // Chunk is the values of a chunk of a shard.
-func (l *Ledger) Chunk(shard, c int) Span { return l.Shards[shard].piece(c, l.values) }
+func (l *Ledger) Chunk(shard, c int) Span { return l.Shards[shard].Chunk(c, l.values) }
 
 // Share is what member j's values are multiplied by: the weights that are in the mean are
 // those of the attempt's members, all of them and no other.

@@ -58,10 +58,10 @@ func TestMatchIsUniformAndGolden(t *testing.T) {
 
 // The worked examples of docs/protocol.md, by which another implementation can be checked.
 func TestDocumentedExamples(t *testing.T) {
-	if got, want := Shards(1000, 3), []Span{{0, 512}, {512, 768}, {768, 1000}}; !slices.Equal(got, want) {
+	if got, want := Shards(1000, 3, 256), []Span{{0, 512}, {512, 768}, {768, 1000}}; !slices.Equal(got, want) {
 		t.Errorf("1,000 values among three are cut into %v, want %v", got, want)
 	}
-	if got, want := Shards(300, 4), []Span{{0, 256}, {256, 300}, {300, 300}, {300, 300}}; !slices.Equal(got, want) {
+	if got, want := Shards(300, 4, 256), []Span{{0, 256}, {256, 300}, {300, 300}, {300, 300}}; !slices.Equal(got, want) {
 		t.Errorf("300 values among four are cut into %v, want %v", got, want)
 	}
 	for _, c := range []struct {

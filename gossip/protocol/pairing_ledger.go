@@ -28,7 +28,7 @@ type Half struct {
 // NewPairLedger begins an account at now: of length values in chunks of values.
 func NewPairLedger(now time.Time, x Exchange, worker, length, values int) *PairLedger {
 	l := &PairLedger{Exchange: x, worker: worker, all: Span{Hi: length}, values: values, progress: now}
-	l.have = make([]bool, l.all.pieces(values))
+	l.have = make([]bool, l.all.Chunks(values))
 	l.missing, l.unsent = len(l.have), len(l.have)
 	return l
 }
@@ -37,7 +37,7 @@ func NewPairLedger(now time.Time, x Exchange, worker, length, values int) *PairL
 func (l *PairLedger) Chunks() int { return len(l.have) }
 
 // Chunk is the values of a chunk.
-func (l *PairLedger) Chunk(c int) Span { return l.all.piece(c, l.values) }
+func (l *PairLedger) Chunk(c int) Span { return l.all.Chunk(c, l.values) }
 
 // Accept looks at a data frame of this exchange. fresh is false where its chunk is here
 // already; an error says what its sender did wrong.

@@ -178,12 +178,12 @@ func TestShardsCoverTheVector(t *testing.T) {
 	for _, length := range []int{1, 255, 256, 257, 1000, 65536 * 3, 1_000_003} {
 		for n := 1; n < 12; n++ {
 			at := 0
-			for i, s := range Shards(length, n) {
+			for i, s := range Shards(length, n, 256) {
 				if s.Lo != at || s.Hi < s.Lo || s.Lo%256 != 0 && s.Lo != length {
 					t.Fatalf("%d values, %d members: shard %d is %v after %d", length, n, i, s, at)
 				}
-				for c := range s.Chunks() {
-					k := s.Chunk(c)
+				for c := range s.Chunks(ChunkValues) {
+					k := s.Chunk(c, ChunkValues)
 					if k.Lo != at || k.Hi <= k.Lo || k.Hi-k.Lo > ChunkValues {
 						t.Fatalf("chunk %d of %v is %v", c, s, k)
 					}

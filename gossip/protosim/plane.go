@@ -18,7 +18,7 @@ type plane struct {
 }
 
 func newPlane(p *roundProc, plan protocol.Plan, vec []*piece) *plane {
-	d := &plane{p: p, ledger: protocol.NewLedger(p.v.clock(), plan, codec.Block), vec: vec, result: make([]*piece, len(vec))}
+	d := &plane{p: p, ledger: protocol.NewLedger(p.v.clock(), plan, codec.Block, codec.Block), vec: vec, result: make([]*piece, len(vec))}
 	if plan.Source == "" {
 		for range d.ledger.Chunks(plan.Self) {
 			d.slots = append(d.slots, make([]*piece, len(plan.Members)))
