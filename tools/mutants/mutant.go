@@ -255,7 +255,8 @@ func (f *finder) leaveOut(n ast.Stmt) {
 	f.add("statement", n, n.Pos(), n.End(), "if false { "+f.at(n)+" }")
 }
 
-// zero replaces one result of a return at a time; all of a call that returns several.
+// zero replaces one result of a return at a time; all of a call that returns several. Of results
+// beside an error only the error is replaced, because nobody may use the others.
 func (f *finder) zero(n *ast.ReturnStmt) {
 	var types []string
 	if list := f.results[len(f.results)-1]; list != nil {
@@ -280,7 +281,12 @@ func (f *finder) zero(n *ast.ReturnStmt) {
 		instead(values)
 		return
 	}
+	last := len(types) - 1
+	fails := last > 0 && types[last] == "error" && f.at(n.Results[last]) != "nil"
 	for i, r := range n.Results {
+		if fails && i < last {
+			continue
+		}
 		switch f.at(r) {
 		case "nil", "0", `""`, "false", "true", types[i] + "{}":
 			continue

@@ -85,12 +85,11 @@ func parseHeader(src []byte) (Header, error) {
 	if r := binary.LittleEndian.Uint32(src[20:]); r != 0 {
 		return Header{}, fmt.Errorf("reserved field %d at offset 20, want 0", r)
 	}
-	width, vocab, tokens := binary.LittleEndian.Uint32(src[12:]), binary.LittleEndian.Uint32(src[16:]), binary.LittleEndian.Uint64(src[24:])
-	if width > 4 || vocab > vocabMax || tokens > tokensMax {
-		return Header{}, fmt.Errorf("%d bytes a token, vocabulary of %d, %d tokens: over the limits 4, %d, %d", width, vocab, tokens, vocabMax, int64(tokensMax))
+	h := Header{
+		TokenBytes: int(binary.LittleEndian.Uint32(src[12:])), Vocab: int(binary.LittleEndian.Uint32(src[16:])),
+		Tokens: int64(binary.LittleEndian.Uint64(src[24:])), DataCRC: binary.LittleEndian.Uint32(src[32:]),
 	}
-	h := Header{TokenBytes: int(width), Vocab: int(vocab), Tokens: int64(tokens), DataCRC: binary.LittleEndian.Uint32(src[32:])}
-	return h, h.validate()
+	return h, h.validate() // a number that wraps is negative, and refused
 }
 
 // putTokens stores tokens at the start of dst, each in width bytes.

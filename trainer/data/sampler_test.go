@@ -264,10 +264,130 @@ func TestHeldoutIsEvenlySpaced(t *testing.T) {
 			}
 		}
 	}
-	if _, err := NewHeldout(counted(10), 1, 10, 0); err == nil || !strings.Contains(err.Error(), "needs 11") {
-		t.Errorf("too few tokens: error %v", err)
+}
+
+func TestEpochCountsThisWorkersShare(t *testing.T) {
+	// 99 windows: workers 0 to 2 take 25 of them, worker 3 takes 24, and worker 4 all.
+	for worker, share := range []float64{25, 25, 25, 24, 99} {
+		s := newSampler(t, counted(1000), SamplerConfig{Worker: worker, Workers: 4, Batch: 5, Context: 10})
+		for _, step := range []uint64{0, 1, 7} {
+			if got, want := s.Epoch(step), float64(step)*5/share; got != want {
+				t.Errorf("worker %d before step %d: epoch %v, want %v", worker, step, got, want)
+			}
+		}
 	}
-	if _, err := NewHeldout(counted(10), 0, 10, 0); err == nil {
-		t.Error("batch 0 was accepted")
+}
+
+// failing is tokens of which those from a position on cannot be read.
+type failing struct {
+	counted
+	from int64
+}
+
+func (f failing) Read(dst []int32, at int64) error {
+	if at+int64(len(dst)) > f.from {
+		return fmt.Errorf("tokens at %d cannot be read", at)
+	}
+	return f.counted.Read(dst, at)
+}
+
+func TestBatchesReportWhatCannotBeRead(t *testing.T) {
+	in, out := make([]int32, 40), make([]int32, 40)
+	s := newSampler(t, failing{1000, 0}, SamplerConfig{Workers: 1, Batch: 4, Context: 10})
+	if err := s.Batch(0, in, out); err == nil || !strings.Contains(err.Error(), "cannot be read") {
+		t.Errorf("sampler: error %v", err)
+	}
+	h, err := NewHeldout(failing{101, 45}, 4, 10, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := h.Batch(0, in, out); n != 40 || err != nil {
+		t.Errorf("held-out batch 0: %d targets, %v", n, err)
+	}
+	if n, err := h.Batch(1, in, out); n != 0 || err == nil || !strings.Contains(err.Error(), "tokens at 40 cannot be read") {
+		t.Errorf("held-out batch 1: %d targets, %v", n, err)
+	}
+}
+
+// panics returns what f panics with.
+func panics(f func()) (said string) {
+	defer func() { said = fmt.Sprint(recover()) }()
+	f()
+	return ""
+}
+
+func TestBatchesOfTheWrongSizePanic(t *testing.T) {
+	s := newSampler(t, counted(1000), SamplerConfig{Workers: 1, Batch: 4, Context: 10})
+	h, err := NewHeldout(counted(1000), 4, 10, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	right := make([]int32, 40)
+	for _, n := range []int{0, 39, 41} {
+		wrong := make([]int32, n)
+		for said, f := range map[string]func(){
+			fmt.Sprintf("data: %d inputs and 40 targets, a batch of 4 times 10 needs 40 of each", n):      func() { _ = s.Batch(0, wrong, right) },
+			fmt.Sprintf("data: 40 inputs and %d targets, a batch of 4 times 10 needs 40 of each", n):      func() { _ = s.Batch(0, right, wrong) },
+			fmt.Sprintf("data: held-out batch 0 of 25 into %d inputs and 40 targets, want 40 of each", n): func() { _, _ = h.Batch(0, wrong, right) },
+			fmt.Sprintf("data: held-out batch 0 of 25 into 40 inputs and %d targets, want 40 of each", n): func() { _, _ = h.Batch(0, right, wrong) },
+		} {
+			if got := panics(f); got != said {
+				t.Errorf("panic %q, want %q", got, said)
+			}
+		}
+	}
+	for _, i := range []int{-1, 25} {
+		if got, want := panics(func() { _, _ = h.Batch(i, right, right) }), fmt.Sprintf("held-out batch %d of 25", i); !strings.Contains(got, want) {
+			t.Errorf("panic %q, want %q", got, want)
+		}
+	}
+}
+
+func TestHeldoutStarts(t *testing.T) {
+	for _, c := range []struct {
+		tokens, count int64
+		want          []int64
+	}{
+		{11, 0, []int64{0}}, {20, 0, []int64{0}}, {21, 0, []int64{0, 10}}, {30, 0, []int64{0, 19}}, {31, 0, []int64{0, 10, 20}},
+		{98, 50, []int64{0, 21, 43, 65, 87}}, {98, 59, []int64{0, 21, 43, 65, 87}}, {98, 1, []int64{0}}, {98, 10, []int64{0}}, {98, 20, []int64{0, 87}},
+	} {
+		h, err := NewHeldout(counted(c.tokens), 2, 10, c.count)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []int64
+		for w := range h.windows {
+			got = append(got, h.start(w))
+		}
+		if !slices.Equal(got, c.want) || h.Batches() != (len(got)+1)/2 {
+			t.Errorf("%d tokens, count %d: windows at %v in %d batches, want %v", c.tokens, c.count, got, h.Batches(), c.want)
+		}
+	}
+	far, err := NewHeldout(counted(1<<48), 1, 1, 0) // the product of two of these numbers has 96 bits
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := far.start(far.windows - 1); got != 1<<48-2 {
+		t.Errorf("the last of 2^48 windows starts at %d", got)
+	}
+}
+
+func TestHeldoutRefuses(t *testing.T) {
+	for _, c := range []struct {
+		batch, context int
+		count          int64
+		want           string
+	}{
+		{0, 10, 0, "batch = 0, context = 10, tokens = 0: batch and context must be 1 or more, tokens 0 or more"},
+		{1, 0, 0, "context = 0"},
+		{1, 10, -1, "tokens = -1"},
+		{1, 1000, 0, "data: 1000 held-out tokens, one window of context = 1000 needs 1001"},
+	} {
+		if _, err := NewHeldout(counted(1000), c.batch, c.context, c.count); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("error %v, want %q", err, c.want)
+		}
+	}
+	if h, err := NewHeldout(counted(2), 1, 1, 0); err != nil || h.Tokens() != 1 {
+		t.Errorf("the least held-out data: %v", err)
 	}
 }

@@ -2,6 +2,7 @@ package data
 
 import (
 	"encoding/binary"
+	"fmt"
 	"hash/crc32"
 	"os"
 	"path/filepath"
@@ -126,13 +127,162 @@ func TestDamagedShardIsNamed(t *testing.T) {
 	}
 }
 
-func TestBytesRoundTrip(t *testing.T) {
-	text := "package a // ünï\x00\xff"
-	tokens := Bytes{}.Encode([]int32{5}, []byte(text))
-	if got := (Bytes{}).Decode([]byte("y"), tokens[1:]); string(got) != "y"+text || tokens[0] != 5 {
-		t.Errorf("decoded %q, want %q", got, "y"+text)
+// raw writes a shard of any header and tokens' bytes, under right checksums.
+func raw(t testing.TB, h Header, tokens []byte) string {
+	t.Helper()
+	h.Tokens, h.DataCRC = int64(len(tokens)/h.TokenBytes), crc32.Checksum(tokens, castagnoli)
+	all, err := AppendHeader(nil, h)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if got := (Bytes{}).Decode(nil, []int32{-1, 256, 'a'}); string(got) != "a" {
-		t.Errorf("tokens outside the vocabulary decode to %q", got)
+	path := filepath.Join(t.TempDir(), "raw.shard")
+	if err := os.WriteFile(path, append(all, tokens...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// A token that is not in the vocabulary is found in tokens of any width, whatever the
+// vocabulary: some fit fewer bytes.
+func TestTokensOutsideTheVocabularyAreFound(t *testing.T) {
+	for width, bits := range map[int]int{1: 8, 2: 16, 4: 31} {
+		for bit := range bits {
+			vocab := 1 << bit
+			least, bad := make([]byte, width), make([]byte, 2*width)
+			putTokens(least, []int32{int32(vocab - 1)}, width)
+			putTokens(bad, []int32{0, int32(vocab)}, width)
+			if _, err := Open(raw(t, Header{TokenBytes: width, Vocab: vocab}, least)); err != nil {
+				t.Error(err)
+			}
+			want := fmt.Sprintf("token %d at offset %d, the vocabulary has %d", vocab, headerBytes+width, vocab)
+			path := raw(t, Header{TokenBytes: width, Vocab: vocab}, bad)
+			if _, err := Open(path); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%d bytes a token: error %v, want %q", width, err, want)
+			}
+		}
+	}
+	path := raw(t, Header{TokenBytes: 4, Vocab: 1<<31 - 1}, []byte{0, 0, 0, 0x80})
+	if _, err := Open(path); err == nil || !strings.Contains(err.Error(), "token 2147483648 at offset 40") {
+		t.Errorf("a token of 2^31: error %v", err)
+	}
+}
+
+// Tokens that take several pieces are all verified, whether they are loaded or not.
+func TestEveryPieceIsVerified(t *testing.T) {
+	const vocab, n = 1000, pieceBytes + 5
+	tokens := make([]byte, 2*n)
+	putTokens(tokens, ramp(n, vocab), 2)
+	path := raw(t, Header{TokenBytes: 2, Vocab: vocab}, tokens)
+	for _, limit := range []int64{2 * n, 2*n - 1} {
+		s, err := open(path, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (s.file == nil) != (limit == 2*n) || s.Len() != n || s.Path() != path {
+			t.Errorf("limit %d: loaded %v, %d tokens of %s", limit, s.file == nil, s.Len(), s.Path())
+		}
+		if err := s.Verify(); err != nil {
+			t.Error(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		for _, at := range []int{0, pieceBytes/2 - 1, pieceBytes / 2, pieceBytes - 1, pieceBytes, n - 1} {
+			bad := slices.Clone(tokens)
+			putTokens(bad[2*at:], []int32{vocab}, 2)
+			want := fmt.Sprintf("token 1000 at offset %d, the vocabulary has 1000", headerBytes+2*at)
+			s, err := open(raw(t, Header{TokenBytes: 2, Vocab: vocab}, bad), limit)
+			if limit < 2*n && err == nil {
+				err = s.Verify()
+				if again := s.Read(make([]int32, 3), int64(max(0, at-2))); again == nil || !strings.Contains(again.Error(), want) {
+					t.Errorf("Read: error %v, want %q", again, want)
+				}
+			}
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("limit %d: error %v, want %q", limit, err, want)
+			}
+		}
+	}
+}
+
+func TestShardThatShrinksIsNamed(t *testing.T) {
+	path := writeShard(t, 200, ramp(5000, 200))
+	s, err := open(path, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := os.Truncate(path, headerBytes+100); err != nil {
+		t.Fatal(err)
+	}
+	for what, err := range map[string]error{"Read": s.Read(make([]int32, 60), 50), "Verify": s.Verify()} {
+		at := map[string]int{"Read": 90, "Verify": 40}[what]
+		if want := fmt.Sprintf("data: shard %s: read at offset %d: ", path, at); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: error %v, want %s…", what, err, want)
+		}
+	}
+	if err := s.Read(make([]int32, 60), 40); err != nil {
+		t.Errorf("what is there: %v", err)
+	}
+	for _, limit := range []int64{0, loadMax} {
+		if _, err := open(filepath.Dir(path), limit); err == nil || !strings.Contains(err.Error(), "read at offset 0: ") {
+			t.Errorf("a folder: error %v", err)
+		}
+	}
+}
+
+func TestReadOutsideNamesTheTokens(t *testing.T) {
+	path := writeShard(t, 200, ramp(100, 200))
+	s, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Read(nil, 100); err != nil {
+		t.Error(err)
+	}
+	for _, at := range []int64{-1, 98} {
+		want := fmt.Sprintf("data: shard %s: tokens %d to %d of 100", path, at, at+3)
+		if err := s.Read(make([]int32, 3), at); err == nil || err.Error() != want {
+			t.Errorf("error %v, want %s", err, want)
+		}
+	}
+}
+
+func TestShardWriterReportsErrors(t *testing.T) {
+	if _, err := newShardWriter(filepath.Join(t.TempDir(), "none"), 256); err == nil || !strings.HasPrefix(err.Error(), "data: create shard: ") {
+		t.Errorf("a folder that is not there: error %v", err)
+	}
+	dir := t.TempDir()
+	closed := func() *shardWriter {
+		w, err := newShardWriter(dir, 256)
+		if err == nil {
+			err = w.discard()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	if err := closed().write(make([]int32, 2*pieceBytes)); err == nil || !strings.HasPrefix(err.Error(), "data: write shard "+dir) {
+		t.Errorf("a file that is closed: error %v", err)
+	}
+	w := closed()
+	if err := w.write([]int32{1}); err != nil { // it is in the buffer
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "x.shard")
+	if err := w.commit(path); err == nil || !strings.HasPrefix(err.Error(), "data: write shard "+path+": ") {
+		t.Errorf("commit: error %v", err)
+	}
+	w, err := newShardWriter(dir, 256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Tokens = -1
+	if err := w.commit(path); err == nil || !strings.Contains(err.Error(), "-1 tokens at offset 24") {
+		t.Errorf("a header that may not be: error %v", err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("left in the folder: %v, %v", left, err)
 	}
 }
