@@ -14,7 +14,7 @@ import (
 )
 
 // hosts is for runs with more members than belong into every test run.
-var hosts = flag.Int("p2p.hosts", 40, "members of TestManyMembersInVirtualTime")
+var hosts = flag.Int("p2p.hosts", 16, "members of TestManyMembersInVirtualTime")
 
 // hostsMax is lower under the race detector, which stands 8,128 goroutines at a time.
 var hostsMax = 1000
