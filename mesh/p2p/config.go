@@ -28,7 +28,7 @@ const (
 	maxRunIDDigits    = 128
 )
 
-// Config says who this worker is and how it treats the others.
+// Config is this worker's identity, how it reaches the others, and its times.
 type Config struct {
 	// IdentityFile holds the Ed25519 key that this peer's ID is made of. It is
 	// created, readable by its owner alone, when it does not exist. Empty makes a new
@@ -40,7 +40,7 @@ type Config struct {
 	// Bootstrap are multiaddrs of members, each ending in /p2p/ID. Without any this
 	// worker is the first of its run. Its own are skipped.
 	Bootstrap []string
-	// MDNS looks for members of the run on the local network, and answers those who
+	// MDNS looks for members of the run on the local network, and answers when others
 	// look.
 	MDNS bool
 
@@ -56,7 +56,7 @@ type Config struct {
 	// The times by which members are found suspect or dead. A node sends about 2 KB for
 	// each heartbeat of each member and some 100 bytes for each probe, whatever the size of
 	// the run. A SuspectMin of 0 is two probes, a DeadMin of 0 a third of DeadAfter, a Seed of
-	// 0 a random one. Who is dead is dialed until it is forgotten.
+	// 0 a random one. A dead member is dialed until it is forgotten.
 	swim.Config
 
 	// DialTimeout bounds one attempt to reach a peer, security handshake and hello

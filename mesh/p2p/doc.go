@@ -13,7 +13,7 @@
 //	                                <-   Hello (run, own number, members known)
 //	Config, if the runs differ      ->
 //	                                <-   Config; both sides close the connection
-//	                                <-   Verdict (accepted, or who has the number)
+//	                                <-   Verdict (accepted, or the number's holder)
 //	Verdict (accepted)              ->   the dialer is a member
 //
 // A worker number belongs to one live member. A joiner whose number another has is told
@@ -23,8 +23,8 @@
 //
 // Members publish heartbeats, with their status, on the gossip topic
 // /loco/<run>/status/1.0.0, where <run> is the first 16 hex digits of the run ID. They
-// probe each other, and tell each other who is suspect, dead or has refuted that, by
-// messages of members/1.0.0: streams that stay open, one in each direction between two
+// probe each other, and tell each other which members are suspect, dead or have refuted
+// that, by messages of members/1.0.0: streams that stay open, one in each direction between two
 // members, with a length (uint16) before each message. A message that cannot be sent at once
 // is dropped: a lost probe is an answer too. Any byte read from a member is a sign of life.
 //

@@ -23,11 +23,12 @@ type gossip struct {
 	sub   *pubsub.Subscription
 }
 
-// relays says how heartbeats get to those who are not connected to their author, who sends
-// them to all others itself: most copies that are passed on are one too many. A random graph
-// in which each has three neighbors holds together when some are gone. libp2p's defaults, 6
-// neighbors and lists of what there is to a quarter of all others each second, cost twice as
-// much with 40 members, and with more it grows by the square.
+// relays says how heartbeats get to members that are not connected to their author. The
+// author itself sends them to all that are, so most copies that are passed on are
+// superfluous, and few neighbors do: a random graph in which each member has three holds
+// together when some are gone. libp2p's defaults, 6 neighbors and lists of what there is to
+// a quarter of all others each second, cost twice as much with 40 members, and the cost
+// grows by the square.
 func relays() pubsub.GossipSubParams {
 	p := pubsub.DefaultGossipSubParams()
 	p.D, p.Dlo, p.Dhi, p.Dscore, p.Dout = 4, 3, 8, 3, 1

@@ -40,7 +40,7 @@ const (
 	verdictRefused     = 2
 )
 
-// Hello opens a connection: which run a peer serves and who it is.
+// Hello opens a connection: the run that a peer serves, and what it says about itself.
 type Hello struct {
 	Version   uint16
 	Settled   bool // its own joining is over

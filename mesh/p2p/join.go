@@ -21,7 +21,7 @@ const (
 	joinGrace    = 2 * time.Second // for the other addresses once one has answered
 )
 
-// enter joins the run through its bootstrap peers or, without any, through those that
+// enter joins the run through its bootstrap peers or, without any, through peers that
 // mDNS finds.
 func (m *Mesh) enter(ctx context.Context, bootstrap []peer.AddrInfo) error {
 	if !m.cfg.MDNS {
@@ -37,7 +37,7 @@ func (m *Mesh) enter(ctx context.Context, bootstrap []peer.AddrInfo) error {
 		if err := m.join(ctx, near); err == nil || isFatal(err) {
 			return err
 		}
-		m.log.Warn("those that mDNS found do not answer", "found", len(near))
+		m.log.Warn("the peers that mDNS found do not answer", "found", len(near))
 	}
 	return m.join(ctx, nil)
 }
@@ -88,7 +88,7 @@ func (m *Mesh) askAll(ctx context.Context, bootstrap []peer.AddrInfo) error {
 	won := m.won
 	for len(pending) > 0 || grace == nil {
 		select {
-		case <-won: // who asks this worker in vain will not take it in
+		case <-won: // a joiner that lost this number to this worker does not admit it either
 			won, grace = nil, time.After(joinGrace)
 		case a := <-answers:
 			delete(pending, a.peer)

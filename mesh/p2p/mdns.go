@@ -13,11 +13,12 @@ import (
 )
 
 // How long a worker without bootstrap addresses looks around before it takes itself for
-// the first of its run. The two who start at the same moment should not end at one.
+// the first of its run. The time is random between the two, so that two workers that start
+// at the same moment do not give up at the same moment.
 const (
 	lookMin   = 1500 * time.Millisecond
 	lookMax   = 3 * time.Second
-	lookGrace = 300 * time.Millisecond // for the others once one is found
+	lookGrace = 300 * time.Millisecond // to find more once one is found
 )
 
 // found is told by mDNS of peers of the same run on the local network.

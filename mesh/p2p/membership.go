@@ -36,11 +36,11 @@ func (m *Mesh) known() []Known {
 // LifeCounts are what the detection of failures has come to since the start.
 type LifeCounts struct {
 	Sent, Received uint64 // bytes of probes and rumors
-	Suspicions     uint64 // probes that neither the member nor others in its place answered
+	Suspicions     uint64 // probes that were not answered, not even through others
 	Refutations    uint64 // of what others said of this member
 }
 
-// LifeCounts returns them.
+// LifeCounts returns the counts so far.
 func (m *Mesh) LifeCounts() LifeCounts {
 	m.mu.Lock()
 	c := m.members.Counts()
@@ -48,8 +48,8 @@ func (m *Mesh) LifeCounts() LifeCounts {
 	return LifeCounts{Sent: m.lifeSent.Load(), Received: m.lifeReceived.Load(), Suspicions: c.Suspicions, Refutations: c.Refutations}
 }
 
-// note does what the members want since the last time: it logs, wakes those who wait
-// for a change, sends and dials. m.mu is held.
+// note does what has followed from the members' events since the last time: it logs, wakes
+// the goroutines that wait for a change, sends and dials. m.mu is held.
 func (m *Mesh) note() {
 	out := m.members.Take()
 	for _, t := range out.News {
@@ -78,8 +78,8 @@ func (m *Mesh) note() {
 	}
 }
 
-// post hands a message to its link's writer, or drops it: to whom this worker is not
-// connected nothing can be asked. m.mu is held.
+// post hands a message to its link's writer. It drops the message where the link is full or
+// there is none. m.mu is held.
 func (m *Mesh) post(e swim.Envelope) {
 	id, err := peer.Decode(string(e.To))
 	l := m.links[id]

@@ -57,7 +57,7 @@ type Mesh struct {
 	members  *swim.Members
 	changed  chan struct{}
 	links    map[peer.ID]*link
-	seeking  map[peer.ID]bool    // who is being dialed in the background
+	seeking  map[peer.ID]bool    // peers that are being dialed in the background
 	reserved map[int]reservation // numbers promised in hellos under way
 }
 
@@ -75,9 +75,9 @@ type link struct {
 var _ mesh.Mesh = (*Mesh)(nil)
 
 // New starts a host, joins the run through cfg.Bootstrap and returns when at least
-// one member has accepted it, or at once if there is none to ask. A member that
-// runs another configuration makes it fail with a *[ConfigError], a live member
-// with this worker's number with a *[WorkerTakenError]. ctx bounds New only.
+// one member has accepted it, or at once if there is none to ask. It fails with a
+// *[ConfigError] where a member runs another configuration, and with a
+// *[WorkerTakenError] where a live member has this worker's number. ctx bounds New only.
 func New(ctx context.Context, cfg Config) (*Mesh, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -140,7 +140,7 @@ func start(cfg Config, key crypto.PrivKey) (*Mesh, error) {
 		m.Close()
 		return nil, err
 	}
-	// Only now: whoever dials meets every handler.
+	// Last: a peer that dials meets every handler.
 	if err := h.Network().Listen(parseAddrs(cfg.Listen)...); err != nil {
 		m.Close()
 		return nil, fmt.Errorf("p2p: listen on %v: %w", cfg.Listen, err)
@@ -220,8 +220,8 @@ func (m *Mesh) View() ([]mesh.Member, <-chan struct{}) {
 	return m.members.View(m.now()), m.changed
 }
 
-// Announce implements [mesh.Mesh]. The worker number of s is ignored: the mesh
-// agreed on it with the others, see Worker.
+// Announce implements [mesh.Mesh]. It ignores the worker number of s: a mesh keeps the
+// one that it joined with.
 func (m *Mesh) Announce(s mesh.Status) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -232,7 +232,7 @@ func (m *Mesh) Announce(s mesh.Status) {
 }
 
 // Leave says goodbye to everybody, so that they do not wait for this member, and
-// closes the mesh. ctx bounds the goodbyes; that some were not heard is no error.
+// closes the mesh. ctx bounds the goodbyes; a goodbye that is not heard is no error.
 func (m *Mesh) Leave(ctx context.Context) error {
 	m.mu.Lock()
 	if m.ended {

@@ -66,11 +66,11 @@ func (m *Mesh) chase(info peer.AddrInfo) {
 		} else if err := m.reach(m.ctx, peer.AddrInfo{ID: info.ID, Addrs: addrs}); isFatal(err) {
 			m.log.Warn("peer refused", "peer", info.ID.String(), "error", err)
 			mesh.Pause(m.ctx, refusedPause)
-			return // a heartbeat of it, or it, may ask again
+			return // the peer, or a heartbeat of it, may bring it up again
 		} else if err != nil {
 			m.log.Debug("peer not reached", "peer", info.ID.String(), "error", dialReason(err))
 		}
-		// Jitter keeps those who lost the same peer from dialing it in step.
+		// Jitter keeps members that lost the same peer from dialing it in step.
 		if m.joined(info.ID) || !mesh.Pause(m.ctx, wait/2+rand.N(wait)) {
 			return
 		}

@@ -114,7 +114,7 @@ func meetVirtually(t *testing.T, n int) (*sim.Net, []*Mesh) {
 	return net, all
 }
 
-// What a member says of itself reaches those whom only one other connects to it.
+// What a member says of itself reaches members that only one other connects to it.
 func TestHeartbeatsAreRelayed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 8

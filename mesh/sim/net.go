@@ -4,8 +4,8 @@
 // It works inside testing/synctest bubbles: every wait is on a channel or a timer
 // and no mutex is held across one, so hours of a run pass in milliseconds. It works
 // outside of them too, in real time. Its random choices come from [Options.Seed]; which
-// of two goroutines is first is not its to say, so the same seed gives the same links
-// and not the same run.
+// of two goroutines is first is up to the scheduler, so the same seed gives the same
+// links and not the same run.
 //
 // # Links
 //
@@ -24,8 +24,8 @@
 //
 // [Net.Stop] and [Net.Continue] do what SIGSTOP and SIGCONT do to a process, as far as
 // a mesh can: its streams and its view stand still, and so does each of its goroutines
-// that calls a method which may wait, or View. [Net.Pause] and [Net.Resume] leave out
-// the latter: the peer is merely cut off, and knows it not.
+// that calls View or a method which may wait. [Net.Pause] and [Net.Resume] leave its
+// goroutines alone: the peer is cut off and does not know it.
 package sim
 
 import (
@@ -219,7 +219,7 @@ func (n *Net) end(p *Peer, as mesh.State) {
 	n.lost()
 }
 
-// lost schedules what follows from a change of who reaches whom. n.mu is held.
+// lost schedules what follows when a path between two peers breaks or heals. n.mu is held.
 func (n *Net) lost() {
 	n.fault()
 	for _, o := range n.peers {

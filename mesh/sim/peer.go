@@ -89,9 +89,9 @@ func (p *Peer) Handle(protocol string, h func(mesh.ID, mesh.Stream)) {
 	p.handlers[protocol] = h
 }
 
-// Stand returns at once, unless the process is stopped: then it returns when it goes on
-// or has been killed. Whatever of a process does not call its mesh asks here whether it
-// stands still.
+// Stand returns at once, unless the process is stopped: then it returns when the process
+// goes on or has been killed. Code of a process that does not call its mesh calls Stand, so
+// that it stops too.
 func (p *Peer) Stand() {
 	p.net.mu.Lock()
 	defer p.net.mu.Unlock()

@@ -225,8 +225,8 @@ func (s *stream) SetDeadline(t time.Time) error {
 	return s.SetWriteDeadline(t)
 }
 
-// SetReadDeadline is SetDeadline for reads. With SetWriteDeadline it is beyond what a mesh
-// asks for: who builds a network connection on a stream needs them.
+// SetReadDeadline is SetDeadline for reads. A mesh needs neither it nor SetWriteDeadline;
+// a network connection that is built on a stream needs both.
 func (s *stream) SetReadDeadline(t time.Time) error {
 	s.net.mu.Lock()
 	defer s.net.mu.Unlock()

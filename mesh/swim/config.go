@@ -21,8 +21,9 @@ type Config struct {
 	// member is suspect. An unanswered probe counts from the floor on.
 	SuspectMin, SuspectAfter time.Duration
 	// DeadMin and DeadAfter are the floor and the cap of how long a member is suspect
-	// before it is dead: a period for each doubling of the members, for the news to come
-	// around, and the silence that is usual for it. Silence for DeadAfter is death.
+	// before it is dead: a period for each doubling of the members, in which the news
+	// comes around, and the silence that is usual for it. A member that is silent for
+	// DeadAfter is dead.
 	DeadMin, DeadAfter time.Duration
 	// DeadAfterRefused is how long the addresses of a member may refuse.
 	DeadAfterRefused time.Duration
@@ -32,17 +33,17 @@ type Config struct {
 	Seed uint64
 }
 
-// Detection is the shortest silence after which a member that nothing was wrong with may be
-// dead for others: a probe that nobody gets an answer to and the floor of the silence until it
-// is suspect, and then their patience, in the smallest run and with the calmest heartbeats.
-// Addresses that refuse are no silence: somebody's process is gone.
+// Detection is the shortest silence after which others may call a healthy member dead. It is
+// suspect after an unanswered probe and the floor of the silence, and dead when the others'
+// patience ends, which is shortest in the smallest run and with the calmest heartbeats.
+// Addresses that refuse are not silence: the process is gone.
 func (c Config) Detection() time.Duration {
 	suspect := max(c.ProbeEvery, c.SuspectMin)
 	return min(suspect+c.patience(2, c.SuspectMin), c.DeadAfter)
 }
 
-// patience is how long a member of a run of so many may be accused before it is dead, when
-// it is silent for so long at most without being suspect.
+// patience is how long a member may be accused before it is dead. silence is how long it may
+// be silent before it is suspect.
 func (c Config) patience(members int, silence time.Duration) time.Duration {
 	around := time.Duration(bits.Len(uint(members))) * c.ProbeEvery
 	return min(max(around+silence, c.DeadMin), c.DeadAfter)

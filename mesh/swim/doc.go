@@ -27,19 +27,18 @@
 //
 // # Incarnations
 //
-// An incarnation is a life, which a restarted process has a larger one of, and a
-// counter that only the member itself raises, to refute. A rumor counts if its
-// incarnation is at least the newest known. A member is told what is said of it with
-// the next message to it.
+// An incarnation is a life and a counter. A restarted process has a larger life; only the
+// member itself raises the counter, to refute. A rumor counts if its incarnation is at
+// least the newest known. The next message to a member tells it what is said of it.
 //
 // # Deadlines
 //
 // The silence after which a member is suspect is median + 4 deviations of the times
 // between its last heartbeats; an ack may take median + 4 deviations of its last round
-// trips; a deviation is the median of the distances to the median. What follows has a
-// floor and a cap in [Config]. All times are of one machine's clock: none crosses the
-// network. A tick that comes late says that this process stood still: the gap is not
-// held against the others.
+// trips; a deviation is the median of the distances to the median. The results have
+// floors and caps in [Config]. All times are of one machine's clock: none crosses the
+// network. A late tick says that this process was paused: the pause does not count as
+// silence of the others.
 //
 // # Differences from the paper
 //
@@ -47,9 +46,9 @@
 //     known members only, and a dead one is dialed before it counts again.
 //   - Heartbeats that come by another way, with the status of a member, are signs of
 //     life too. They clear a suspicion here at once; the others wait for the refutation.
-//   - A dead member may refute: the others call it anew. The paper's dead stay dead.
-//   - An accusation of whom this machine has heard within the last period is passed to
-//     the accused alone.
+//   - A dead member may refute: the others dial it again. The paper's dead stay dead.
+//   - A member passes an accusation to the accused alone, if it has heard the accused
+//     within the last period.
 //   - Rumors expire by age as well as by count, so that what one side of a partition
 //     believed does not flood the other after the heal.
 //

@@ -30,8 +30,8 @@ type Members struct {
 	rng    random
 	number uint64 // of the last ping
 	next   time.Duration
-	order  []mesh.ID // who is still to be probed in this turn
-	again  []mesh.ID // who is to be probed before them
+	order  []mesh.ID // members that are still to be probed in this turn
+	again  []mesh.ID // members that are probed before them
 	probes []probe
 	relays map[uint64]relay
 	rumors []told
@@ -183,8 +183,8 @@ func (m *Members) Leave(now time.Duration) {
 	}
 }
 
-// Barred says why a peer that has passed a hello is not taken in, and the way out; "" where it
-// is.
+// Barred says why a peer that has passed a hello is not taken in, and what its operator can do.
+// It is "" where the peer is taken in.
 func (m *Members) Barred(id mesh.ID, beat Heartbeat) string {
 	r := m.by[id]
 	switch {
@@ -215,7 +215,7 @@ func (m *Members) Admit(id mesh.ID, beat Heartbeat, now time.Duration) (ok bool)
 		}
 		r = m.add(id, beat)
 	case r.beat.Incarnation.Life == beat.Incarnation.Life && beat.Seq < r.beat.Seq:
-		beat = r.beat // gossip was faster than this hello
+		beat = r.beat // gossip brought a newer heartbeat than this hello's
 	}
 	if r.beat.Incarnation.Life != beat.Incarnation.Life {
 		r.said, r.beatAt = 0, -1 // of another process
@@ -247,7 +247,7 @@ func (m *Members) gone() (oldest *record) {
 	return oldest
 }
 
-// evict forgets it.
+// evict forgets the member that has been gone for longest.
 func (m *Members) evict() {
 	oldest := m.gone()
 	m.forget(func(r *record) bool { return r == oldest })
@@ -355,7 +355,7 @@ func (m *Members) Tick(now time.Duration) {
 	m.forget(func(r *record) bool { return r != m.self && !r.live() && now-r.ended >= m.cfg.Forget })
 }
 
-// stoodStill forgives the others the time in which this process did not run.
+// stoodStill takes the time in which this process did not run off the others' silence.
 func (m *Members) stoodStill(now time.Duration) {
 	gap := now - m.ticked
 	if gap <= m.cfg.ProbeEvery {
@@ -385,7 +385,7 @@ func (m *Members) age(r *record, now time.Duration) {
 	case dead:
 		refused := r.refused >= 0
 		m.end(r, mesh.Dead, now)
-		if !refused { // what refuses this machine may take others
+		if !refused { // addresses that refuse this machine may accept others
 			m.say(r, SayDead, now)
 		}
 	case !r.quiet && silent >= max(m.cfg.SuspectMin, m.cfg.Heartbeat) && silent >= m.silence(r): // the cheap test first

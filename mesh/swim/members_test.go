@@ -45,7 +45,7 @@ func bye(life uint64) func(*Members, time.Duration) {
 	return func(m *Members, now time.Duration) { m.Goodbye("a", life, now) }
 }
 
-// rumor is what member "b", who is there since 0, says of "a".
+// rumor is what member "b", which is there since 0, says of "a".
 func rumor(say Say, life uint64, refuted uint32) func(*Members, time.Duration) {
 	return func(m *Members, now time.Duration) {
 		g := Message{Kind: Ping, Incarnation: Incarnation{Life: 1}, Rumors: []Rumor{{say, "a", Incarnation{life, refuted}}}}

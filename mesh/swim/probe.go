@@ -22,7 +22,7 @@ type probe struct {
 
 // relay is a ping for another member.
 type relay struct {
-	to     mesh.ID // who asked
+	to     mesh.ID // the member that asked
 	number uint64  // of its ping
 	sent   time.Duration
 }
@@ -112,7 +112,7 @@ func (m *Members) answered(r *record, g Message, now time.Duration) {
 	}
 }
 
-// chase goes on with the probes under way and begins that of a period.
+// chase goes on with the probes under way and begins the next period's.
 func (m *Members) chase(now time.Duration) {
 	for i := range m.probes {
 		if p := &m.probes[i]; !p.asked {
@@ -159,7 +159,7 @@ func (m *Members) trip(r *record) time.Duration {
 	return min(max(limit, m.cfg.ProbeEvery/10), m.cfg.ProbeEvery/2)
 }
 
-// askOthers asks the next live members from random places in the list.
+// askOthers asks the live members that follow random places in the list.
 func (m *Members) askOthers(of *record, number uint64) {
 	asked := []*record{m.self, of}
 	for range helpers {
@@ -195,7 +195,7 @@ func (m *Members) unanswered(r *record, p probe, now time.Duration) {
 	}
 }
 
-// overdue is the next of those whose last probe was not answered.
+// overdue is the next of the members whose last probe was not answered.
 func (m *Members) overdue() *record {
 	for len(m.again) > 0 {
 		r := m.other(m.again[0])

@@ -8,8 +8,8 @@ import (
 	"loco/mesh"
 )
 
-// How long a rumor is told: 3 log2(N) times by each member, the paper's lambda log N, and as
-// many periods at most.
+// retell bounds a rumor: each member tells it 3 log2(N) times, the paper's lambda log N, and
+// for as many periods at most.
 const retell = 3
 
 // told is a rumor with what became of it here.
@@ -76,7 +76,7 @@ func (m *Members) hearsay(g Rumor, now time.Duration) {
 		return
 	}
 	if g.Incarnation.Life != r.beat.Incarnation.Life {
-		return // a former life's end is known, a new one says hello
+		return // the end of a former life is known, and a new life says hello
 	}
 	if g.Say == SayAlive {
 		m.refuted(r, g, now)
@@ -89,10 +89,10 @@ func (m *Members) hearsay(g Rumor, now time.Duration) {
 	}
 	r.said, r.saidOf = g.Say, g.Incarnation
 	if r.beat.Incarnation.Before(g.Incarnation) {
-		r.beat.Incarnation = g.Incarnation // which it must have refuted up to
+		r.beat.Incarnation = g.Incarnation // the member must have refuted the ones before
 	}
 	if now-r.heard < m.cfg.ProbeEvery {
-		m.ping(r, now) // it was heard since: it shall refute, and few need to hear of it
+		m.ping(r, now) // it was heard since: it refutes, and few members need to hear of it
 		return
 	}
 	m.spread(g, now)
@@ -126,7 +126,7 @@ func (m *Members) refuted(r *record, g Rumor, now time.Duration) {
 	m.lives(r, now, false)
 }
 
-// recall has a dead member that lives dialed.
+// recall asks the owner to dial a member that was dead and lives.
 func (m *Members) recall(r *record) {
 	m.out.Dial = append(m.out.Dial, r.id)
 }

@@ -4,10 +4,9 @@
 // # What stops virtual time
 //
 // A goroutine that waits for a mutex does not count as waiting, so no mutex may be held
-// across a wait: an end that is closed here fails its Read and Write at once, for libp2p
-// closes connections with locks held. Keep-alives go on for ever, so a deadlock is no
-// deadlock to synctest but a run without an end: give every test a deadline in virtual
-// time. For the same reason a machine is stopped by cutting its links, not by [sim.Net.Stop]
+// across a wait: an end that is closed here fails its Read and Write at once, because
+// libp2p closes connections with locks held. Keep-alives go on for ever, so synctest does
+// not see a deadlock, and the run has no end: give every test a deadline in virtual time. For the same reason a machine is stopped by cutting its links, not by [sim.Net.Stop]
 // or [sim.Net.Pause]: libp2p waits with locks held until a write that waits is over.
 package p2ptest
 
