@@ -36,6 +36,8 @@ type Disk struct {
 	files fileSystem
 	share uint64   // one share'th of the free room may be used
 	held  *os.File // the lock; nil without
+
+	buffer *bufio.Writer // of the file that is being written
 }
 
 // NewDisk returns the store in a folder. It touches nothing.
@@ -156,10 +158,13 @@ func (d *Disk) writeFile(path string, content func(io.Writer) error) error {
 	if err != nil {
 		return err
 	}
-	buffered := bufio.NewWriterSize(f, writeBufferBytes)
-	err = content(buffered)
+	if d.buffer == nil {
+		d.buffer = bufio.NewWriterSize(nil, writeBufferBytes)
+	}
+	d.buffer.Reset(f)
+	err = content(d.buffer)
 	if err == nil {
-		err = buffered.Flush()
+		err = d.buffer.Flush()
 	}
 	if err == nil {
 		err = f.Sync()

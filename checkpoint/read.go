@@ -215,7 +215,7 @@ func (c source) eachByte(want File, read func(io.Reader) error) error {
 	}
 	defer f.Close()
 	h := sha256.New()
-	buffered := bufio.NewReaderSize(io.LimitReader(f, want.Size), readBufferBytes)
+	buffered := bufio.NewReaderSize(io.LimitReader(f, want.Size), int(min(want.Size, readBufferBytes)))
 	readErr := read(io.TeeReader(buffered, h))
 	if _, err := io.Copy(h, buffered); err != nil {
 		return c.classify(want.Name, err)
