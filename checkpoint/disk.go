@@ -71,7 +71,7 @@ func (d *Disk) Lock(context.Context) (unlock func() error, err error) {
 // sweep removes what dead processes left under temporary names, after it gave a
 // checkpoint its name back that was not replaced after all.
 func (d *Disk) sweep() error {
-	items, err := os.ReadDir(d.dir)
+	items, err := d.files.ReadDir(d.dir)
 	if err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
@@ -223,7 +223,7 @@ func (d *Disk) Open(_ context.Context, round uint64, name string) (io.ReadCloser
 
 // List implements [Store]. A folder that does not exist holds none.
 func (d *Disk) List(context.Context) ([]uint64, error) {
-	items, err := os.ReadDir(d.dir)
+	items, err := d.files.ReadDir(d.dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("checkpoint: list: %w", err)
 	}

@@ -18,7 +18,8 @@ type faultyDisk struct {
 	crash  bool // everything after failAt fails too
 	err    error
 	free   func(path string) (uint64, bool)
-	block  chan struct{} // when set, Create waits for it
+	broken map[string]error // operations that fail, "makedirs PATH" or "readdir PATH"
+	block  chan struct{}    // when set, Create waits for it
 
 	entered chan struct{} // told when Create waits
 }
@@ -69,6 +70,20 @@ func (f *faultyDisk) SyncDir(path string) error {
 		return err
 	}
 	return f.realFiles.SyncDir(path)
+}
+
+func (f *faultyDisk) MakeDirs(path string) error {
+	if err := f.broken["makedirs "+path]; err != nil {
+		return err
+	}
+	return f.realFiles.MakeDirs(path)
+}
+
+func (f *faultyDisk) ReadDir(path string) ([]os.DirEntry, error) {
+	if err := f.broken["readdir "+path]; err != nil {
+		return nil, err
+	}
+	return f.realFiles.ReadDir(path)
 }
 
 func (f *faultyDisk) Free(path string) (uint64, bool) {

@@ -7,7 +7,8 @@ import (
 	"loco/checkpoint/atomicfile"
 )
 
-// fileSystem is everything that changes a disk, so that tests can fail the n-th change.
+// fileSystem is everything that changes a disk, so that tests can fail the n-th change, and
+// what lists it.
 type fileSystem interface {
 	MakeDirs(path string) error
 	Mkdir(path string) error
@@ -15,6 +16,7 @@ type fileSystem interface {
 	Rename(from, to string) error
 	RemoveAll(path string) error
 	SyncDir(path string) error
+	ReadDir(path string) ([]os.DirEntry, error)
 	// Free is the bytes that this user may still write at path; known is false where
 	// the system cannot say.
 	Free(path string) (bytes uint64, known bool)
@@ -35,6 +37,8 @@ func (realFiles) Mkdir(path string) error      { return os.Mkdir(path, 0o700) }
 func (realFiles) Rename(from, to string) error { return os.Rename(from, to) }
 func (realFiles) RemoveAll(path string) error  { return os.RemoveAll(path) }
 func (realFiles) SyncDir(path string) error    { return atomicfile.SyncDir(path) }
+
+func (realFiles) ReadDir(path string) ([]os.DirEntry, error) { return os.ReadDir(path) }
 
 func (realFiles) Create(path string) (file, error) {
 	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)

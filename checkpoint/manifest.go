@@ -56,10 +56,11 @@ func (m Manifest) encode() ([]byte, error) {
 	if text, err = json.MarshalIndent(m, "", "  "); err != nil {
 		return nil, err
 	}
+	text = append(text, '\n')
 	if len(text) > manifestBytesMax {
 		return nil, fmt.Errorf("manifest of %d bytes, at most %d are allowed; put less in meta", len(text), manifestBytesMax)
 	}
-	return append(text, '\n'), nil
+	return text, nil
 }
 
 // parseManifest accepts exactly the text that encode writes, so that any flipped bit is

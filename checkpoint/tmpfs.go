@@ -202,7 +202,7 @@ func token(held *os.File) (string, error) {
 // removeOrphans removes this user's other folders whose disk's folder is gone, or was
 // deleted and made again.
 func (t *Tmpfs) removeOrphans(own string) error {
-	items, err := os.ReadDir(t.root)
+	items, err := t.files.ReadDir(t.root)
 	if err != nil {
 		return err
 	}

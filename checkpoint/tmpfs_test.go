@@ -2,6 +2,8 @@ package checkpoint
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -248,5 +250,118 @@ func TestWhatIsNoOrphan(t *testing.T) {
 		if _, err := os.Stat(path); os.IsNotExist(err) != c.orphan {
 			t.Errorf("%s: removed %v, want %v", what, os.IsNotExist(err), c.orphan)
 		}
+	}
+}
+
+func TestTmpfsNeedsTheDisksLock(t *testing.T) {
+	ctx := context.Background()
+	shm, dir := memory(t), t.TempDir()
+	disk := NewDisk(dir)
+	tmpfs := NewTmpfs(shm, disk)
+	if _, err := tmpfs.Lock(ctx); err == nil || !strings.Contains(err.Error(), dir+" is not locked") {
+		t.Errorf("Lock: %v", err)
+	}
+	for what, err := range map[string]error{
+		"Put":    tmpfs.Put(ctx, 1, 1, func(Add) error { return nil }),
+		"Remove": tmpfs.Remove(ctx, 1),
+	} {
+		if err == nil || !strings.Contains(err.Error(), "not locked") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if _, _, err := tmpfs.Open(ctx, 1, manifestFile); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Open: %v", err)
+	}
+	if got := tmpfs.Where(1); got != filepath.Join(shm, RoundName(1)) {
+		t.Errorf("Where: %s", got)
+	}
+	if items, err := os.ReadDir(shm); err != nil || len(items) > 0 {
+		t.Errorf("it made %v, %v", items, err)
+	}
+	unlockDisk, err := disk.Lock(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := tmpfs.Lock(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := copies(dir, shm)
+	if folder == "" || tmpfs.Where(1) != filepath.Join(folder, RoundName(1)) {
+		t.Errorf("Where: %s, the folder is %q", tmpfs.Where(1), folder)
+	}
+	if owner, err := os.ReadFile(filepath.Join(folder, ownerName)); err != nil || string(owner) != dir {
+		t.Errorf("owner %q, %v", owner, err)
+	}
+	if err := errors.Join(unlock(), unlockDisk()); err != nil {
+		t.Error(err)
+	}
+	if items, err := os.ReadDir(shm); err != nil || len(items) > 0 {
+		t.Errorf("it leaves %v, %v", items, err)
+	}
+	// The token stays, and with it the place.
+	if _, err := disk.Lock(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tmpfs.Lock(ctx); err != nil || copies(dir, shm) != folder {
+		t.Errorf("the copies moved from %s to %s, %v", folder, copies(dir, shm), err)
+	}
+	disk.held.Close()
+}
+
+// Without a token there is no folder, whatever is there.
+func TestNoTokenNoFolder(t *testing.T) {
+	shm, dir := memory(t), t.TempDir()
+	for _, lock := range []string{"", "0123", "0123456789abcdeg"} {
+		if err := os.WriteFile(filepath.Join(dir, lockName), []byte(lock), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(tmpfsFolder(shm, dir, lock), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if got := copies(dir, shm); got != "" {
+			t.Errorf("with token %q the copies are in %s", lock, got)
+		}
+	}
+}
+
+func TestErrorsOfTmpfs(t *testing.T) {
+	for what, c := range map[string]struct {
+		broken func(shm, folder string) string
+		failAt int
+	}{
+		"the root cannot be listed":   {broken: func(shm, _ string) string { return "readdir " + shm }},
+		"the folder cannot be made":   {broken: func(_, folder string) string { return "makedirs " + folder }},
+		"the folder cannot be listed": {broken: func(_, folder string) string { return "readdir " + folder }},
+		"an orphan cannot be removed": {failAt: 1},
+	} {
+		shm, dir, gone := memory(t), t.TempDir(), filepath.Join(t.TempDir(), "gone")
+		orphan := tmpfsFolder(shm, gone, "0123456789abcdef")
+		if err := errors.Join(os.Mkdir(orphan, 0o700), os.WriteFile(filepath.Join(orphan, ownerName), []byte(gone), 0o600), os.WriteFile(filepath.Join(dir, lockName), []byte("0123456789abcdef"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		fs := &faultyDisk{failAt: c.failAt}
+		if c.broken != nil {
+			fs.broken = map[string]error{c.broken(shm, tmpfsFolder(shm, dir, "0123456789abcdef")): errInjected}
+		}
+		var r record
+		w := open(t, local{Dir: dir, Tmpfs: shm, Observe: r.add}, fs)
+		if n, e := r.count(string(Skipped)); n != 1 || !errors.Is(e.Err, errInjected) || e.Stage != InMemory {
+			t.Errorf("%s: %d skipped, %+v", what, n, e)
+		}
+		if err := w.Close(limit(t)); err != nil {
+			t.Error(err)
+		}
+	}
+	// Another's folder is not used.
+	shm, dir := memory(t), t.TempDir()
+	folder := tmpfsFolder(shm, dir, "0123456789abcdef")
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, lockName), []byte("0123456789abcdef"), 0o600), os.Mkdir(folder, 0o700), os.Chmod(folder, 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	var r record
+	open(t, local{Dir: dir, Tmpfs: shm, Observe: r.add}, realFiles{})
+	if n, e := r.count(string(Skipped)); n != 1 || e.Err == nil || !strings.Contains(e.Err.Error(), "not this user's own") {
+		t.Errorf("%d skipped, %+v", n, e)
 	}
 }
