@@ -137,6 +137,20 @@ func formatError(f kernels.Format, q int, x []float32, i int) float64 {
 	return scale * (0.5 + 0x1p-16)
 }
 
+// bf16 rounds to the nearest, a tie to the even one, and keeps what is finite so.
+func TestBF16Rounds(t *testing.T) {
+	for bits, want := range map[uint32]uint16{
+		0x3f800000: 0x3f80, 0x3f807fff: 0x3f80, 0x3f808000: 0x3f80, 0x3f808001: 0x3f81, 0x3f818000: 0x3f82, 0x3f817fff: 0x3f81,
+		0xbf818000: 0xbf82, 0x80000000: 0x8000, 0x00000001: 0, 0x00008001: 1, 0x00018000: 2, 0x3fffffff: 0x4000,
+		0x7f7f7fff: 0x7f7f, 0x7f7f8000: 0x7f7f, 0x7f7fffff: 0x7f7f, 0xff7fffff: 0xff7f,
+	} {
+		b := encode(t, kernels.FormatBF16, []float32{math.Float32frombits(bits)})
+		if got := binary.LittleEndian.Uint16(b); got != want {
+			t.Errorf("%#08x becomes %#04x, want %#04x", bits, got, want)
+		}
+	}
+}
+
 // A sum is rounded after the product and after the addition.
 func TestDecodeAddRoundsTwice(t *testing.T) {
 	for _, f := range formats {

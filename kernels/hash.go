@@ -3,8 +3,8 @@ package kernels
 import "crypto/sha256"
 
 // HashLeaf is the number of values in a leaf of [HashLeaves]. SHA-256 is one chain, and a
-// vector's leaves are many: threads and GPUs hash them at once, and whoever wants one digest
-// of a vector hashes their hashes.
+// vector's leaves are many: threads and GPUs hash them at once. The one digest of a vector,
+// [Digest], is the hash of their hashes.
 const HashLeaf = 1024
 
 // HashLen is the number of bytes of the hashes of n values: 32 for each leaf begun.

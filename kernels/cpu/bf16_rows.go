@@ -3,7 +3,7 @@ package cpu
 import "loco/kernels"
 
 // roundedRows is an output of RMSNorm or LinearSwiGLU as the rows of op(a) that the
-// next product reads in bf16. Whoever computes a row rounds it while it is in the
+// next product reads in bf16. The operation that computes a row rounds it while it is in the
 // cache, so that the product neither reads float32 nor packs.
 type roundedRows struct {
 	home        *cpuMemory // of the float32 values

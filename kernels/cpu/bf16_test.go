@@ -240,7 +240,7 @@ func TestChooseHalf(t *testing.T) {
 
 // TestRoundedRowsFollowTheirValues uses the output of RMSNorm and LinearSwiGLU in a
 // product, changes it, and uses it again: each product must be that of the values of its
-// moment, which a copy that nobody rounded before tells.
+// moment, which a copy without rounded rows tells.
 func TestRoundedRowsFollowTheirValues(t *testing.T) {
 	const rows, width, ffn = 37, 50, 22
 	eachHalf(t, func(t *testing.T, h *half) {

@@ -9,7 +9,7 @@ import (
 	"unsafe"
 )
 
-// An edge is memory between two pages that nobody may touch. Guards of NaN find what a
+// An edge is memory between two pages without access. Guards of NaN find what a
 // path writes, or computes with, outside its operands; here it fails for reading there
 // and throwing the value away, too.
 type edge struct{ values []float32 }

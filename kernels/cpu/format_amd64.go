@@ -30,7 +30,7 @@ const (
 	// stagedBlocks are so many that their bytes are whole lines of 64.
 	stagedBlocks = 16
 	// pastCachesMin is the number of bytes from which on they are stored past the caches:
-	// who reads them next would not find their beginning there anyway, and a line that is
+	// their beginning would have left the caches anyway before it is read, and a line that is
 	// written whole need not be read first. Chunks for the wire are far below.
 	pastCachesMin = 16 << 20
 )

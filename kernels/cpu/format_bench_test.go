@@ -55,7 +55,7 @@ var codecWorks = []codecWork{
 // BenchmarkCodecMemory runs int8 on 100M values, and on a chunk that stays in a cache,
 // beside a loop that touches the same memory in the same order and does nothing else.
 // The two take turns at every segment of a vector, half a vector apart, so that neither
-// finds what the other has left in a cache, and a neighbour who takes memory or time
+// finds what the other has left in a cache, and another process that takes memory or time
 // away takes it from both. It reports the medians of their rates, and of the ratio of
 // each pair.
 func BenchmarkCodecMemory(b *testing.B) {

@@ -27,8 +27,8 @@ func plainDot(x, y []float32) float32 {
 	return joinLanes(&s)
 }
 
-// plainGreatest may overlook a NaN: whoever subtracts the maximum and takes the
-// exponential meets the NaN there.
+// plainGreatest may overlook a NaN. Its callers subtract the maximum and take the exponential,
+// where the NaN shows.
 func plainGreatest(x []float32) float32 {
 	highest := x[0]
 	for _, v := range x[1:] {

@@ -10,7 +10,7 @@ import (
 // This file is the work that a machine's limits are measured by: operations that do
 // nothing but fused multiply-adds on registers, or nothing but read and write memory.
 // They run on the same threads and are cut into tasks like every other operation.
-// Whoever measures them brings the clock.
+// The caller brings the clock.
 
 // FusedMultiplyAdds does nothing but fused multiply-adds on registers: tasks times
 // turns of a loop, on all threads, or with one task on the caller's. It returns the

@@ -8,8 +8,8 @@
 // that is taken when something is first written in that form. The device knows for every range
 // of a buffer which forms are current. With precision bf16 the operations whose results feed
 // products and nothing else that needs more (RMSNorm's output, SwiGLU's, attention's, RoPE's,
-// the gradients of these and of the logits) write halves alone; whoever reads them as floats
-// gets them converted, once. Parameters are current in both forms after an AdamW step, which
+// the gradients of these and of the logits) write halves alone; an operation that reads
+// them as floats converts them, once. Parameters are current in both forms after an AdamW step, which
 // writes the halves besides. So the activations between two products take 2 bytes a value of
 // memory and of bandwidth, the residual stream, moments, gradients of parameters and all sums
 // have float32, and no caller knows. With precision fp32 there are no halves.

@@ -156,7 +156,7 @@ func TestEmulatorFindsPlantedBugs(t *testing.T) {
 		case i == 0 && found != "":
 			t.Fatalf("without a bug the tests fail:\n%s", found)
 		case i > 0 && found == "":
-			t.Errorf("nobody finds %q instead of %q in %s", bugs[i-1].changed, bugs[i-1].text, bugs[i-1].file)
+			t.Errorf("no test finds %q instead of %q in %s", bugs[i-1].changed, bugs[i-1].text, bugs[i-1].file)
 		}
 	}
 }
@@ -198,7 +198,7 @@ func TestEmulatorUnderAddressSanitizer(t *testing.T) {
 	for i, b := range overflows {
 		out, err := again(t, library, "ConformanceFP32|Activations|HashesHave", noSlabs, append(environment, fmt.Sprint("EMULATOR_BUG=", i+1))...)
 		if err == nil || !strings.Contains(out, "AddressSanitizer") {
-			t.Errorf("error %v: nobody finds %q in %s", err, b.changed, b.file)
+			t.Errorf("error %v: no test finds %q in %s", err, b.changed, b.file)
 		}
 	}
 }

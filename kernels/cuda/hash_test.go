@@ -62,7 +62,7 @@ func TestHashesOfHalvesHaveTheCPUsBits(t *testing.T) {
 	}
 }
 
-// What a lost device hashed is nobody's hash.
+// A lost device returns no hash.
 func TestHashAfterAnErrorIsZeros(t *testing.T) {
 	if noDevice != "" {
 		t.Skip(noDevice)

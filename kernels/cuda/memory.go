@@ -20,7 +20,7 @@ const (
 func (f form) bytes() int64 { return 4 >> f }
 
 // memory is what one Alloc returned. Every value is current in at least one form; floats that
-// nobody has written are current, zero, and not there.
+// no operation has written are current and zero, and have no memory.
 type memory struct {
 	n       int
 	at      [2]driver.Ptr // of each form; 0 until it is needed

@@ -230,7 +230,7 @@ func (b *table) measure(r row, work float64, call func()) float64 {
 }
 
 // cases runs those of package bench that PyTorch does too, and compares the largest step with the
-// fastest product, whoever computes it.
+// fastest product, of any library.
 func (b *table) cases() {
 	least := asked()
 	step := row{name: "largest training step", unit: "TFLOP/s", least: 0.55}

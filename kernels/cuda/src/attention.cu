@@ -264,13 +264,13 @@ DEVICE void attention(uint16 *out, float *lse, const uint16 *qkv, int seq, int h
       }
     }
     copies_wait<0>();
-    block_sync();  // all values are there, and nobody reads the keys any more
+    block_sync();  // all values are there, and no thread reads the keys any more
     keys += N * w.stride;
     if (j + 1 < count) fetch<D, N>(k, keys, w.stride, seq - (j + 1) * N, dim, wide);
     copies_commit();
     if (sees) add_product<M, D, N>(sums, s, v);
     copies_wait<0>();
-    block_sync();  // all keys are there, and nobody reads the values
+    block_sync();  // all keys are there, and no thread reads the values
   }
   int64 width = (int64)heads * dim;
 #pragma unroll
@@ -355,7 +355,7 @@ template <int D, int M, int N> DEVICE void attention_queries(BACKWARD_PARAMETERS
   own(gradients, d, row);
   for (int j = 0; j < count; j++) {
     copies_wait<0>();
-    block_sync();  // tile j is there, and nobody reads the one before
+    block_sync();  // tile j is there, and no thread reads the one before
     next(j + 1);
     if (j * N >= first + 16 * M) continue;  // this warp's rows see nothing of it
     Tile k = stages + j % 2 * 2 * N * D;
@@ -420,7 +420,7 @@ template <int D, int M, int N> DEVICE void attention_keys(BACKWARD_PARAMETERS) {
   }
   for (int j = 0, at = start; j < count; j++, at = at + N < seq ? at + N : start) {
     copies_wait<0>();
-    block_sync();  // tile j is there, and nobody reads the one before
+    block_sync();  // tile j is there, and no thread reads the one before
     next(j + 1);
     if (at + N <= first) continue;  // none of it sees this warp's rows
     Tile q = stages + j % 2 * 2 * N * D;

@@ -98,7 +98,7 @@ DEVICE void multiply(float (&sums)[4][4][4], const uint16 *a, int64 a_stride, co
   for (int s = 0; s < STAGES - 1; s++) fetch(s);
   for (int tile = 0; tile < tiles; tile++) {
     copies_wait<STAGES - 2>();
-    block_sync();  // the copies of all threads are there, and nobody reads the oldest stage
+    block_sync();  // the copies of all threads are there, and no thread reads the oldest stage
     fetch(tile + STAGES - 1);
     address from = base + tile % STAGES * 2 * TILE_BYTES;
     multiply_tile<trans_a, trans_b>(sums, from, from + TILE_BYTES, warp / 4 * 64, warp % 4 * 32);

@@ -81,7 +81,7 @@ DEVICE uint32 both_halves(float low, float high) {
   return w;
 }
 
-// lower sets *p to v where that is less, whoever else does.
+// lower sets *p to v where that is less, also while other threads do.
 DEVICE void lower(int *p, int v) { asm volatile("red.global.min.s32 [%0], %1;" ::"l"(p), "r"(v) : "memory"); }
 
 // any says whether one lane's v is true. Warp.

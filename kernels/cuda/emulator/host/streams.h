@@ -13,7 +13,7 @@ struct Stream;
 // An Event counts how often it was recorded and how far that has happened.
 struct Event {
   long recorded = 0, reached = 0;
-  Stream *by = nullptr;  // who recorded it last
+  Stream *by = nullptr;  // the stream that recorded it last
 };
 
 // An Item is work, or an event that is recorded or waited for the count-th time.
