@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"loco/gossip/codec"
 	"loco/gossip/exchange"
 	"loco/gossip/protocol"
 	"loco/kernels"
@@ -27,9 +28,10 @@ type AllReduce struct {
 	call    *call
 	now     *reduction // the data plane of the current attempt
 	changed chan struct{}
-	have    *result // complete, of the round at hand
-	kept    *result // of the last committed round
-	spare   []byte  // a result's bytes to use again
+	have    *result     // complete, of the round at hand
+	kept    *result     // of the last committed round
+	spare   []byte      // a result's bytes to use again
+	codec   codec.Codec // of the part
 	sums    sync.Pool
 	serving map[mesh.ID]*serving
 	closed  bool
@@ -73,11 +75,12 @@ func NewAllReduce(cfg Config) (*AllReduce, error) {
 	a := &AllReduce{cfg: cfg, changed: make(chan struct{}), serving: map[mesh.ID]*serving{}}
 	a.rounds = protocol.NewRounds(protocol.RoundsConfig{
 		Self: cfg.Mesh.Self(), Worker: cfg.Worker, Deadline: cfg.Deadline, Grace: cfg.Grace, GraceMin: cfg.GraceMin, SlowCycle: cfg.SlowCycle, Detection: cfg.Detection,
-		Quorum: cfg.Quorum, Nonce: rand.Uint32()})
-	a.sums.New = func() any { return cfg.Codec.NewSum() }
+		Quorum: cfg.Quorum, Nonce: rand.Uint32(), Unequal: cfg.Unequal, Part: cfg.Part})
+	a.codec = a.cfg.codecOf(cfg.Part)
+	a.sums.New = func() any { return a.codec.NewSum() }
 	a.links = newLinks(cfg.Mesh, cfg.Logger, cfg.Grace, allReduceID)
 	a.links.onFrame, a.links.onBad = a.onFrame, a.onBad
-	a.states = newStates(&a.cfg, true, func(joiner mesh.ID, round uint64) {
+	a.states = newStates(&a.cfg, !cfg.Unequal, func(joiner mesh.ID, round uint64) {
 		a.step(func(_ time.Time, m *protocol.Rounds) { m.Expect(joiner, round+1) })
 	})
 	a.links.listen()
@@ -111,6 +114,7 @@ func (a *AllReduce) Average(ctx context.Context, round uint64, part exchange.Par
 	for n := 1; errors.Is(err, ErrDeadline) && n < a.cfg.Deadlines && ctx.Err() == nil; n++ {
 		a.cfg.Logger.Warn("still waiting for the others", "round", round+1, "deadlines", n, "error", err)
 		before := out
+		vec.Slack = 0 // it is over
 		out, err = a.average(ctx, round, part, vec, weight, from)
 		out.BytesSent += before.BytesSent
 		out.BytesReceived += before.BytesReceived
@@ -124,10 +128,10 @@ func (a *AllReduce) Average(ctx context.Context, round uint64, part exchange.Par
 
 // average is one Average of one deadline.
 func (a *AllReduce) average(ctx context.Context, round uint64, part exchange.Part, vec exchange.Vector, weight float64, from exchange.Base) (exchange.Outcome, error) {
-	if part != exchange.Delta {
-		return exchange.Outcome{}, fmt.Errorf("gossip: all-reduce: part %d: only the delta is averaged over everybody", part)
+	if part != a.cfg.Part {
+		return exchange.Outcome{}, fmt.Errorf("gossip: all-reduce: part %d, this one averages part %d", part, a.cfg.Part)
 	}
-	if err := check(vec, a.cfg.Codec); err != nil {
+	if err := check(vec, a.codec); err != nil {
 		return exchange.Outcome{}, fmt.Errorf("gossip: all-reduce: round %d: %w", round, err)
 	}
 	if err := protocol.CheckWeight(weight); err != nil {
@@ -149,7 +153,7 @@ func (a *AllReduce) average(ctx context.Context, round uint64, part exchange.Par
 		a.have = nil
 	}
 	a.rounds.View(start, members)
-	a.rounds.Start(start, round, protocol.Start{Digest: from.Digest, Tokens: from.Tokens, Weight: weight, Length: vec.Values})
+	a.rounds.Start(start, round, protocol.Start{Digest: from.Digest, Tokens: from.Tokens, Weight: weight, Length: vec.Values, Slack: vec.Slack})
 	a.perform()
 	a.mu.Unlock()
 	select {
@@ -275,7 +279,7 @@ func (a *AllReduce) perform() {
 
 // begin starts the data plane of an attempt.
 func (a *AllReduce) begin(p protocol.Plan) {
-	work := newReduction(time.Now(), p, a.cfg.Codec, &a.sums, a.links, a.call.vec, a.spare)
+	work := newReduction(time.Now(), p, a.cfg.Part, a.codec, &a.sums, a.links, a.call.vec, a.spare)
 	a.spare = nil
 	work.onDone = a.onDone
 	work.onFail = func(number uint64, who mesh.ID, why string) {
@@ -319,7 +323,9 @@ func (a *AllReduce) finish(f protocol.Finish) {
 			a.spare = old.bytes
 		}
 		a.kept, a.have = a.have, nil
-		a.states.log.add(exchange.Result{Round: f.Result.Round, Base: a.call.base, Tokens: f.Result.Tokens, Bytes: a.kept.bytes})
+		if !a.cfg.Unequal { // a step from another state than a joiner's
+			a.states.log.add(exchange.Result{Round: f.Result.Round, Base: a.call.base, Tokens: f.Result.Tokens, Bytes: a.kept.bytes})
+		}
 	}
 	a.call.how = f
 	close(a.call.finished)
@@ -339,7 +345,7 @@ func (a *AllReduce) serve(s protocol.Serve) {
 	x := &serving{Serve: s}
 	a.serving[s.To] = x
 	a.links.spawn(func() {
-		all, down := protocol.Span{Hi: from.length}, a.cfg.Codec.Down()
+		all, down := protocol.Span{Hi: from.length}, a.codec.Down()
 		for c := range all.Chunks(chunkValues(down)) {
 			// The stream carries other frames too, so that no write is cut short.
 			if x.quit.Load() {
@@ -347,7 +353,7 @@ func (a *AllReduce) serve(s protocol.Serve) {
 			}
 			k := all.Chunk(c, chunkValues(down))
 			payload := down.Cut(from.bytes, k.Lo, k.Hi)
-			h := protocol.Header{Type: protocol.TypeResult, Round: s.Round, Attempt: s.Number, Chunk: uint32(c),
+			h := protocol.Header{Type: protocol.TypeResult, Part: a.cfg.Part, Round: s.Round, Attempt: s.Number, Chunk: uint32(c),
 				Worker: uint32(a.cfg.Worker), Count: uint32(k.Hi - k.Lo)}
 			if err := a.links.writeData(a.links.ctx, s.To, h, payload); err != nil {
 				a.cfg.Logger.Warn("gossip: send a result to a late member", "peer", s.To, "round", s.Round, "error", err)
@@ -364,6 +370,9 @@ func (a *AllReduce) serve(s protocol.Serve) {
 
 // onFrame takes a frame of a peer.
 func (a *AllReduce) onFrame(from mesh.ID, h protocol.Header, payload []byte) (keep bool, err error) {
+	if h.Part != a.cfg.Part {
+		return false, fmt.Errorf("frame type %d is of part %d, this all-reduce averages part %d", h.Type, h.Part, a.cfg.Part)
+	}
 	if h.Type == protocol.TypeContribution || h.Type == protocol.TypeResult {
 		work := a.await(h)
 		if work == nil {

@@ -79,14 +79,15 @@ func (c *cluster) close() {
 // exchanger is an AllReduce or a Pairs.
 type exchanger interface {
 	Average(ctx context.Context, round uint64, part exchange.Part, vec exchange.Vector, weight float64, from exchange.Base) (exchange.Outcome, error)
-	codec(part exchange.Part) codec.Codec
+	codecs(part exchange.Part) codec.Codec
 }
 
-func (a *AllReduce) codec(exchange.Part) codec.Codec { return a.cfg.Codec }
+func (a *AllReduce) codecs(part exchange.Part) codec.Codec { return a.cfg.codecOf(part) }
+func (p *Pairs) codecs(part exchange.Part) codec.Codec     { return p.cfg.codecOf(part) }
 
 // averaged encodes vec, averages it and applies the mean to it.
 func averaged(ctx context.Context, a exchanger, round uint64, part exchange.Part, vec []float32, weight float64, from exchange.Base) (exchange.Outcome, error) {
-	encoded, err := a.codec(part).AppendEncode(nil, vec)
+	encoded, err := a.codecs(part).AppendEncode(nil, vec)
 	if err != nil {
 		return exchange.Outcome{}, err
 	}
@@ -95,7 +96,7 @@ func averaged(ctx context.Context, a exchanger, round uint64, part exchange.Part
 		clear(vec)
 	}
 	for _, term := range out.Mean {
-		err = errors.Join(err, a.codec(part).DecodeAdd(vec, term.Bytes, term.Share))
+		err = errors.Join(err, a.codecs(part).DecodeAdd(vec, term.Bytes, term.Share))
 	}
 	return out, err
 }

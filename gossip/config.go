@@ -36,6 +36,11 @@ type Config struct {
 	SlowCycle int
 	// Detection is the shortest silence after which Mesh calls a member dead; 0: Grace.
 	Detection time.Duration
+	// Part is the vector that an all-reduce averages: each has one of its own.
+	Part exchange.Part
+	// Unequal says that replicas differ by the strategy's design: members of an all-reduce need not hold
+	// one state, no state outweighs another, and a joiner takes that of one member.
+	Unequal bool
 	// Quorum is the number of workers that the run is planned for, more than half of
 	// which must be in a group of an all-reduce; 0: whoever is there goes on.
 	Quorum int
@@ -89,6 +94,8 @@ func (c *Config) validate() error {
 		return fmt.Errorf("gossip: configuration: Deadline %v and Grace %v must be positive", c.Deadline, c.Grace)
 	case c.GraceMin < 0 || c.SlowCycle < 0:
 		return fmt.Errorf("gossip: configuration: GraceMin %v and SlowCycle %d must not be negative", c.GraceMin, c.SlowCycle)
+	case c.Part >= exchange.Parts:
+		return fmt.Errorf("gossip: configuration: Part is %d, want 0 … %d", c.Part, exchange.Parts-1)
 	case c.MaxLag < 0 || c.MaxState < 0 || c.Quorum < 0 || c.Detection < 0 || c.Deadlines < 0:
 		return fmt.Errorf("gossip: configuration: MaxLag %d, MaxState %d, Quorum %d, Detection %v and Deadlines %d must not be negative", c.MaxLag, c.MaxState, c.Quorum, c.Detection, c.Deadlines)
 	case c.State != nil && c.Head == nil:
@@ -112,6 +119,14 @@ func (c *Config) validate() error {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return nil
+}
+
+// codecOf is the codec of a part.
+func (c *Config) codecOf(part exchange.Part) codec.Codec {
+	if part == exchange.Slow {
+		return c.StateCodec
+	}
+	return c.Codec
 }
 
 // check refuses what is no encoding by its length; what the bytes hold is looked at where

@@ -226,12 +226,7 @@ func (p *Pairs) perform() {
 	p.changed = make(chan struct{})
 }
 
-func (p *Pairs) codec(part exchange.Part) codec.Codec {
-	if part == exchange.Slow {
-		return p.cfg.StateCodec
-	}
-	return p.cfg.Codec
-}
+func (p *Pairs) codec(part exchange.Part) codec.Codec { return p.cfg.codecOf(part) }
 
 func (p *Pairs) begin(x protocol.Exchange) {
 	c := p.calls[x.Part]

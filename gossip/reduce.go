@@ -25,6 +25,7 @@ import (
 // is the ledger's to say.
 type reduction struct {
 	protocol.Plan
+	part   exchange.Part
 	codec  codec.Codec
 	sums   *sync.Pool // codec.Sum
 	links  *links
@@ -47,8 +48,8 @@ type reduction struct {
 	news    chan struct{}
 }
 
-func newReduction(now time.Time, p protocol.Plan, c codec.Codec, sums *sync.Pool, l *links, vec exchange.Vector, result []byte) *reduction {
-	r := &reduction{Plan: p, codec: c, sums: sums, links: l, vec: vec, news: make(chan struct{})}
+func newReduction(now time.Time, p protocol.Plan, part exchange.Part, c codec.Codec, sums *sync.Pool, l *links, vec exchange.Vector, result []byte) *reduction {
+	r := &reduction{Plan: p, part: part, codec: c, sums: sums, links: l, vec: vec, news: make(chan struct{})}
 	r.ctx, r.cancel = context.WithCancel(l.ctx)
 	r.result = newAssembly(c.Down(), p.Length, result)
 	r.ledger = protocol.NewLedger(now, p, c.Block(), chunkValues(c))
@@ -194,7 +195,7 @@ func (r *reduction) whole() []byte {
 func chunkValues(c codec.Codec) int { return protocol.ChunkValues / c.Block() * c.Block() }
 
 func (r *reduction) write(ctx context.Context, to mesh.ID, t protocol.Type, shard, chunk int, s protocol.Span, payload []byte) error {
-	h := protocol.Header{Type: t, Round: r.Round, Attempt: r.Number, Shard: uint32(shard), Chunk: uint32(chunk), Count: uint32(s.Hi - s.Lo)}
+	h := protocol.Header{Type: t, Part: r.part, Round: r.Round, Attempt: r.Number, Shard: uint32(shard), Chunk: uint32(chunk), Count: uint32(s.Hi - s.Lo)}
 	if r.Self >= 0 {
 		h.Worker = uint32(r.Members[r.Self].Worker)
 	}

@@ -3,6 +3,7 @@ package trainer
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"loco/gossip/exchange"
 	"loco/kernels"
@@ -60,6 +61,7 @@ func (t *Trainer) beginCrossing(ctx context.Context, c *strategy.Crossing) error
 	if err != nil {
 		return err
 	}
+	vec.Slack = t.slack(c)
 	encoded := t.hooks.Now().Sub(began).Seconds()
 	ctx, cancel := context.WithCancel(ctx)
 	f := &flight{Crossing: c, round: t.round, cancel: cancel, done: make(chan struct{})}
@@ -71,6 +73,20 @@ func (t *Trainer) beginCrossing(ctx context.Context, c *strategy.Crossing) error
 	}()
 	t.flights = append(t.flights, f)
 	return nil
+}
+
+// slack is how long inner steps go on before the mean of a crossing that begins now is needed, as far
+// as the last step tells.
+func (t *Trainer) slack(c *strategy.Crossing) time.Duration {
+	if c.Under == 0 || t.clock.step <= 0 {
+		return 0
+	}
+	steps := (t.round+1)*t.cfg.InnerSteps - min(t.step, (t.round+1)*t.cfg.InnerSteps)
+	left := time.Duration(min(steps, c.Under)) * t.clock.step
+	if t.cfg.InnerTime > 0 {
+		left = min(left, max(0, t.cfg.InnerTime-t.clock.elapsed(t.hooks.Now())))
+	}
+	return left
 }
 
 // weight is this worker's share in a mean: of what was learnt the tokens that it was learnt from;

@@ -165,11 +165,21 @@ func (t *Trainer) innerSteps(ctx context.Context) error {
 			return err
 		}
 		t.yield()
-		if t.hooks.Average != nil && (t.hooks.Average.Over(t.round, t.runTokens) || t.pending.rounds > 0 && t.hooks.Average.Awaited(t.round)) {
+		if t.hurried() {
 			return nil
 		}
 	}
 	return nil
+}
+
+// hurried says that no more of this worker's steps will count in the round, or that the others wait
+// for what it carries. With its own part in flight it trains on: the mean comes to it.
+func (t *Trainer) hurried() bool {
+	main := t.strategy.Main()
+	if main == nil || t.inFlight(main.Part) != nil {
+		return false
+	}
+	return t.hooks.Average.Over(t.round, t.runTokens) || t.pending.rounds > 0 && t.hooks.Average.Awaited(t.round)
 }
 
 // update takes one AdamW step from the learner's gradient and counts it, with the time

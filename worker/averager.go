@@ -23,6 +23,7 @@ func (w *Worker) openExchange() (err error) {
 	// Lane 0 is everybody: a stage of a pipeline averages in a lane of its own.
 	g.Mesh, g.Worker, g.Logger = mesh.Lane(w.mesh, 0), w.cfg.Number, w.hooks.Log
 	w.sharer.wait = g.Deadline
+	g.Part, g.Unequal = w.strategy.Main().Part, !w.strategy.Equal
 	g.State, g.Head, g.StateRoot, g.StateSent = w.sharer.share, w.sharer.head, w.strategy.Root, w.hooks.Sent
 	if !w.strategy.Moments { // else they are part of the state
 		g.Moments = w.sharer.moments

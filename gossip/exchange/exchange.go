@@ -17,11 +17,14 @@ const (
 	Parts             // how many there are
 )
 
-// Vector is a worker's vector as it crosses the network: the encoding of so many values in the
-// part's codec. The bytes must not change until Average returns.
+// Vector is what a worker brings to an exchange: the encoding of so many values in the part's codec.
+// The bytes must not change until Average returns.
 type Vector struct {
 	Values int
 	Bytes  []byte
+	// Slack is how long the worker will train on before it needs the mean; 0: it waits. An all-reduce
+	// waits for stragglers as long as that costs nobody anything.
+	Slack time.Duration
 }
 
 // Term is Share·decoded(Bytes). The bytes are sound in the part's codec and must not be changed.

@@ -7,7 +7,8 @@ import (
 	"loco/kernels"
 )
 
-var gaslocDefaults = map[string]any{"outer_lr": 1.0, "outer_momentum": 0.5}
+// What crosses is a state and no small difference, so it is not rounded by default.
+var gaslocDefaults = map[string]any{"codec": "fp32", "outer_lr": 1.0, "outer_momentum": 0.5}
 
 // lag is y of the round before, less φ.
 const lag = "lag"
