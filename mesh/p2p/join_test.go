@@ -104,6 +104,13 @@ func TestConfigErrorText(t *testing.T) {
 	if !strings.Contains(text, "key.19") || strings.Contains(text, "key.20") || !strings.HasSuffix(text, "; and 30 more") || len(text) > 20_000 {
 		t.Errorf("%d bytes: %.200s", len(text), text)
 	}
+	two := &ConfigError{Peer: "p", Diffs: []Diff{{"a", "1", "2"}, {"b`", "", "x"}}}
+	if got, want := two.Error(), `p2p: p runs another configuration: a is "1" here and "2" there; "b`+"`"+`" is "" here and "x" there`; got != want {
+		t.Errorf("text %s, want %s", got, want)
+	}
+	if text := (&ConfigError{Peer: "p", Diffs: many[:maxDiffsShown]}).Error(); !strings.Contains(text, "key.19") || strings.Contains(text, "more") {
+		t.Errorf("as many as are shown: %.200s", text)
+	}
 	if text := (&ConfigError{Peer: "p"}).Error(); !strings.Contains(text, "same release") {
 		t.Errorf("no differences: %s", text)
 	}

@@ -33,6 +33,25 @@ func send(t *testing.T, n *Net, from, to, size int) {
 	_ = s.CloseWrite()
 }
 
+// A write is lost at most 20 times, and each time costs a round trip and 200 ms.
+func TestLossIsDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const lasts = 10*time.Millisecond + 20*(20*time.Millisecond+200*time.Millisecond)
+		n := New(2)
+		defer n.Close()
+		ends := receive(n, 1)
+		s := open(t, n, 0, 1)
+		n.SetLink(0, 1, Link{Latency: 10 * time.Millisecond, Loss: 1})
+		if _, err := s.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		_ = s.CloseWrite()
+		if took := <-ends; took != lasts {
+			t.Errorf("a write that is always lost took %v, want %v", took, lasts)
+		}
+	})
+}
+
 func TestEachDirectionHasItsOwnShape(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := New(2)
