@@ -55,7 +55,7 @@ func (c *configCheck) Run() error {
 		return json.NewEncoder(os.Stdout).Encode(n)
 	}
 	fmt.Println("The configuration is valid.")
-	printNeeds(n)
+	printNeeds(&cfg, n)
 	return nil
 }
 
@@ -80,12 +80,15 @@ func (c *configPreset) Run() error {
 	if c.JSON {
 		return json.NewEncoder(os.Stdout).Encode(n)
 	}
-	printNeeds(n)
+	printNeeds(&cfg, n)
 	fmt.Println()
 	return config.EncodePreset(os.Stdout, c.Name)
 }
 
-func printNeeds(n process.Needs) {
+func printNeeds(cfg *config.Config, n process.Needs) {
+	if cfg.Run.Time > 0 {
+		fmt.Printf("# loco run measures, and chooses the rounds that fit run.time = %s; of run.rounds = %d, which others take:\n", cfg.Run.Time, cfg.Run.Rounds)
+	}
 	fmt.Printf("# %s parameters; %s tokens in %d exchanges; %s floating-point operations\n", process.FormatCount(float64(n.Parameters)), process.FormatCount(float64(n.Tokens)), n.RoundsExchange, formatFLOPs(n.FLOPs))
 	fmt.Printf("# a worker needs %s on its device, %s on the host, %s for a checkpoint\n", process.FormatBytes(uint64(n.MemoryDevice)), process.FormatBytes(uint64(n.MemoryHost)), process.FormatBytes(uint64(n.Checkpoint)))
 	fmt.Printf("# and sends %s in a round\n", process.FormatBytes(uint64(n.BytesPerRound)))

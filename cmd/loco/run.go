@@ -54,8 +54,9 @@ type runCmd struct {
 
 func (runCmd) Help() string {
 	return `Starts run.workers worker processes, joins them over libp2p on loopback and
-trains until the configured rounds are done. Ctrl-C stops cleanly with a
-checkpoint; the same command goes on from there.
+trains until the configured rounds are done. Where run.rounds is not set, it
+measures the workers for some seconds, and chooses as many as fit run.time.
+Ctrl-C stops cleanly with a checkpoint; the same command goes on from there.
 
 Examples:
   loco run
@@ -91,7 +92,11 @@ func (r *runCmd) Run(ctx interrupt) error {
 // defaultDir is the folder of a run that was not given one: the same configuration
 // has the same folder, so the same command goes on where it stopped.
 func defaultDir(cfg *config.Config) string {
-	return filepath.Join("runs", cfg.Run.Name+"-"+cfg.RunID()[:8])
+	id := cfg.RunID()
+	if cfg.Run.Time > 0 { // no run.rounds: it is not known before the folder is
+		id = cfg.RunID("run.time=" + cfg.Run.Time.String())
+	}
+	return filepath.Join("runs", cfg.Run.Name+"-"+id[:8])
 }
 
 // localRun is a run whose workers are processes on this machine.
@@ -99,8 +104,9 @@ type localRun struct {
 	cfg       *config.Config
 	dir       string
 	stopAfter uint64
-	out       *os.File // progress
-	quiet     bool     // no sample and no hints at the end
+	out       *os.File  // progress
+	quiet     bool      // no sample and no hints at the end
+	errors    io.Writer // takes the workers' own messages, where it is set
 
 	board    *board
 	display  *display
@@ -136,6 +142,11 @@ func (l *localRun) run(ctx context.Context) (*summary, error) {
 		return nil, err
 	}
 	fmt.Fprintf(l.out, "data: %s\n", describeData(set))
+	if l.cfg.Run.Time > 0 {
+		if err := l.plan(ctx); err != nil {
+			return nil, err
+		}
+	}
 	began := time.Now()
 	if err := l.supervise(ctx); err != nil {
 		return nil, err
@@ -149,6 +160,12 @@ func (l *localRun) prepare() (*summary, error) {
 	if err := os.MkdirAll(l.dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the run's folder: %w", err)
 	}
+	if err := l.plannedBefore(); err != nil {
+		return nil, err
+	}
+	if l.cfg.Run.Time > 0 {
+		return nil, nil // claimed when its rounds are known
+	}
 	if err := process.ClaimDir(l.dir, l.cfg, true); err != nil {
 		return nil, err
 	}
@@ -159,13 +176,18 @@ func (l *localRun) prepare() (*summary, error) {
 	return s, err
 }
 
-// supervise starts the workers and follows them to their end.
-func (l *localRun) supervise(ctx context.Context) error {
+// begin makes what follows the workers.
+func (l *localRun) begin() {
 	l.board = newBoard(l.cfg)
 	l.display = newDisplay(l.board, l.out)
-	defer l.display.close()
 	l.children = map[int]*child{}
 	l.events = make(chan any, 1024)
+}
+
+// supervise starts the workers and follows them to their end.
+func (l *localRun) supervise(ctx context.Context) error {
+	l.begin()
+	defer l.display.close()
 	hard, kill := context.WithCancel(context.WithoutCancel(ctx))
 	defer kill()
 	if err := l.startWorker(hard, 0); err != nil {
@@ -289,6 +311,9 @@ func (l *localRun) joinAddrs(but int) (addrs []string) {
 
 // stderr is where the workers' own messages go.
 func (l *localRun) stderr() io.Writer {
+	if l.errors != nil {
+		return l.errors
+	}
 	if l.display.bars != nil {
 		return l.display.bars
 	}

@@ -40,6 +40,11 @@ func (w *workerCmd) Run(ctx interrupt) error {
 	if err != nil {
 		return err
 	}
+	if cfg.Run.Time > 0 { // only a supervisor plans: it sees every worker
+		if err := cfg.SetRounds(cfg.Run.Rounds); err != nil {
+			return err
+		}
+	}
 	joined := cfg // --join is for this process, and no part of the run's file
 	joined.Mesh.Join = append(slices.Clone(cfg.Mesh.Join), w.Join...)
 	if err := joined.Validate(); err != nil {

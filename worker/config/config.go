@@ -8,6 +8,12 @@
 // Layers, the later one wins: preset, file, --set. A file may start with
 // `preset = "home-60m"`; without that line it builds on [Default].
 //
+// # How long a run is
+//
+// Either run.rounds or run.time says it. A layer that sets run.rounds makes run.time 0,
+// also where it sets both. While run.time is above 0, run.rounds has the default's value
+// and is no more than a stand-in: `loco run` measures, and calls [Config.SetRounds].
+//
 // # Keys that follow the strategy
 //
 // sync.codec, sync.outer_lr, sync.outer_momentum, sync.beta and sync.gamma have
@@ -35,14 +41,15 @@ type Config struct {
 
 // Run is the table [run].
 type Run struct {
-	Name        string `toml:"name" id:"-" doc:"Name of the run in logs, charts and links: 1 to 64 letters, digits, dots, dashes or underscores."`
-	Seed        uint64 `toml:"seed" doc:"Seed of the initial weights, of the order of the data and of NoLoCo's pairs. Two runs with the same seed, group and data are equal to the bit on CPUs."`
-	Workers     int    `toml:"workers" range:"1..65536" doc:"Workers that the run is planned for. Data is split by it, and loco run starts as many. With sync.strategy = alone it is 1."`
-	Rounds      int    `toml:"rounds" range:"1..10000000" doc:"Outer steps. The run has rounds x sync.inner_steps inner steps whatever the strategy, so strategies compare at equal tokens; with sync.inner_time that is the most a worker may take."`
-	EvalEvery   int    `toml:"eval_every" id:"-" range:"0..10000000" doc:"Rounds between two evaluations on held-out data. 0 evaluates at the end only."`
-	EvalTokens  int    `toml:"eval_tokens" id:"-" range:"1..1000000000" doc:"Held-out tokens of one evaluation, the same ones each time. More costs time and lowers the noise."`
-	ReportEvery int    `toml:"report_every" id:"-" range:"1..1000000" doc:"Inner steps between two progress reports."`
-	Restarts    int    `toml:"restarts" id:"-" range:"0..1000000" doc:"Times that loco run starts a worker again after it crashed. 0 leaves it down."`
+	Name        string   `toml:"name" id:"-" doc:"Name of the run in logs, charts and links: 1 to 64 letters, digits, dots, dashes or underscores."`
+	Seed        uint64   `toml:"seed" doc:"Seed of the initial weights, of the order of the data and of NoLoCo's pairs. Two runs with the same seed, group and data are equal to the bit on CPUs."`
+	Workers     int      `toml:"workers" range:"1..65536" doc:"Workers that the run is planned for. Data is split by it, and loco run starts as many. With sync.strategy = alone it is 1."`
+	Rounds      int      `toml:"rounds" range:"1..10000000" doc:"Outer steps. Where it is set, run.time does not count. The run has rounds x sync.inner_steps inner steps whatever the strategy, so strategies compare at equal tokens; with sync.inner_time that is the most a worker may take."`
+	Time        Duration `toml:"time" id:"-" range:"0s..168h" doc:"How long loco run plans to train: it measures its workers for some seconds, chooses run.rounds, and writes that into the run's config.toml, so the same folder is the same run. 0: run.rounds decides. So it does where it is set in the same layer or a later one; the layers are preset, file and --set. loco worker and loco compare never measure: they take run.rounds, 180 where it is not set."`
+	EvalEvery   int      `toml:"eval_every" id:"-" range:"0..10000000" doc:"Rounds between two evaluations on held-out data. 0 evaluates at the end only."`
+	EvalTokens  int      `toml:"eval_tokens" id:"-" range:"1..1000000000" doc:"Held-out tokens of one evaluation, the same ones each time. More costs time and lowers the noise."`
+	ReportEvery int      `toml:"report_every" id:"-" range:"1..1000000" doc:"Inner steps between two progress reports."`
+	Restarts    int      `toml:"restarts" id:"-" range:"0..1000000" doc:"Times that loco run starts a worker again after it crashed. 0 leaves it down."`
 }
 
 // Model is the table [model].
@@ -169,6 +176,18 @@ const (
 	AnySide  = "any"
 	Majority = "majority"
 )
+
+// SetRounds ends the choice of [Run.Time]: the run has so many rounds.
+func (c *Config) SetRounds(rounds int) error {
+	c.Run.Rounds, c.Run.Time = rounds, 0
+	return c.Validate()
+}
+
+// RoundsMost is the most rounds that [Config.Validate] lets the run have.
+func (c *Config) RoundsMost() int {
+	tokens := float64(c.Run.Workers) * float64(c.Sync.InnerSteps) * float64(c.TokensPerStep())
+	return int(min(roundsMax, maxTokens/tokens))
+}
 
 // TotalSteps is the run's inner steps per worker, rounds × H, whatever the strategy.
 func (c *Config) TotalSteps() uint64 { return uint64(c.Run.Rounds) * uint64(c.Sync.InnerSteps) }

@@ -150,6 +150,72 @@ func TestLayers(t *testing.T) {
 	}
 }
 
+// run.time decides unless run.rounds is set in its layer or a later one.
+func TestRoundsOverrideTime(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		file   string
+		sets   []string
+		rounds int
+		time   time.Duration
+	}{
+		{"default", "", nil, 180, 2 * time.Minute},
+		{"another time", "", []string{"run.time=5m"}, 180, 5 * time.Minute},
+		{"no time", "", []string{"run.time=0s"}, 180, 0},
+		{"rounds", "", []string{"run.rounds=180"}, 180, 0},
+		{"rounds, in a file", "[run]\nrounds = 7", nil, 7, 0},
+		{"rounds of a preset", "preset = \"home-60m\"", nil, 45, 0},
+		{"both", "[run]\nrounds = 7\ntime = \"5m\"", nil, 7, 0},
+		{"both, in the other order", "", []string{"run.time=5m", "run.rounds=7"}, 7, 0},
+		{"rounds above a time", "[run]\ntime = \"5m\"", []string{"run.rounds=7"}, 7, 0},
+		{"a time above rounds", "[run]\nrounds = 7", []string{"run.time=5m"}, 180, 5 * time.Minute},
+		{"a time above a preset", "preset = \"home-60m\"", []string{"run.time=1h"}, 180, time.Hour},
+		{"warmup of a run without a length", "", []string{"inner.warmup=5000"}, 180, 2 * time.Minute},
+	} {
+		c, err := Parse("run.toml", []byte(tc.file), tc.sets)
+		if err != nil {
+			t.Errorf("%s: %v", tc.name, err)
+			continue
+		}
+		if c.Run.Rounds != tc.rounds || c.Run.Time.Std() != tc.time {
+			t.Errorf("%s: %d rounds, %v; want %d, %v", tc.name, c.Run.Rounds, c.Run.Time, tc.rounds, tc.time)
+		}
+		var file bytes.Buffer
+		if err := c.Encode(&file); err != nil {
+			t.Fatal(err)
+		}
+		if back, err := Parse("back.toml", file.Bytes(), nil); err != nil || !reflect.DeepEqual(c, back) {
+			t.Errorf("%s: does not round trip: %+v (%v)", tc.name, back.Run, err)
+		}
+	}
+	c, err := Parse("run.toml", nil, []string{"inner.warmup=5000"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.SetRounds(249); err == nil || !strings.Contains(err.Error(), "inner.warmup = 5000 must be at most the run's 4980 steps") {
+		t.Errorf("SetRounds(249) = %v", err)
+	}
+	if err := c.SetRounds(250); err != nil || c.Run.Rounds != 250 || c.Run.Time != 0 {
+		t.Errorf("SetRounds(250) = %v, %+v", err, c.Run)
+	}
+}
+
+// The ID of the default run, as it was when it had rounds and no time. Scripts and folders
+// rely on it.
+func TestRunIDOfExplicitRounds(t *testing.T) {
+	c, err := Load("", []string{"run.rounds=180"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.RunID()[:16]; got != "dd37f4b4c92e8b37" {
+		t.Errorf("run.rounds=180 is the run %s", got)
+	}
+	open := Default()
+	if open.RunID() != c.RunID() {
+		t.Error("a worker that takes the default's rounds is of another run")
+	}
+}
+
 func TestKeysFollowTheStrategy(t *testing.T) {
 	for _, tc := range []struct {
 		name     string

@@ -44,6 +44,9 @@ func encode(w io.Writer, c *Config, sources map[string]string, head string) erro
 			doc += " Source: " + source + "."
 		}
 		writeComment(&b, doc)
+		if k.Name == "run.rounds" && c.Run.Time > 0 { // written out it would end run.time
+			b.WriteString("# ")
+		}
 		fmt.Fprintf(&b, "%s = %s\n", strings.TrimPrefix(k.Name, k.Table+"."), k.Text(c))
 	}
 	_, err := io.WriteString(w, b.String())

@@ -56,6 +56,9 @@ func build(doc *Document, preset string, sets []string) (Config, error) {
 			l.readSet(set)
 		}
 	})
+	if l.cfg.Run.Time > 0 {
+		l.cfg.Run.Rounds = Default().Run.Rounds
+	}
 	// A value of the wrong type left its key as it was, so nothing is said about that
 	// key twice.
 	for _, f := range l.cfg.check() {
@@ -120,12 +123,15 @@ func (l *loader) presetOf(doc *Document, fallback string) string {
 	return name
 }
 
-// layer runs one layer's assignments and then lets the keys that follow the strategy
-// follow it (package comment).
+// layer runs one layer's assignments. Then run.rounds, where it was set, ends run.time, and
+// the keys that follow the strategy follow it (package comment).
 func (l *loader) layer(assign func()) {
 	before := l.cfg.Sync.Strategy
 	l.layers++
 	assign()
+	if l.origins["run.rounds"].layer == l.layers {
+		l.cfg.Run.Time = 0
+	}
 	after := l.cfg.Sync.Strategy
 	if before == after {
 		return

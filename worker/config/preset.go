@@ -31,7 +31,8 @@ func Default() Config {
 	return Config{
 		Run: Run{
 			Name: "tiny", Seed: 1, Workers: 4,
-			Rounds:      180,   // 3600 steps: two minutes on two cores with AMX, three with AVX-512
+			Rounds:      180, // 3600 steps: two minutes on two cores with AMX, three with AVX-512
+			Time:        Duration(2 * time.Minute),
 			EvalEvery:   4,     // the curve is the point
 			EvalTokens:  32768, // of which a second computes all
 			ReportEvery: 5,

@@ -16,6 +16,9 @@ import (
 // maxTokens bounds the run's tokens so that every count fits 64 bits.
 const maxTokens = 1e18
 
+// roundsMax is the upper end of run.rounds.
+const roundsMax = 10_000_000
+
 // finding is something wrong that involves these keys; the first one says where to
 // report it when none was set later than the others.
 type finding struct {
@@ -75,6 +78,14 @@ func (c *Config) check() []finding {
 	return found
 }
 
+// ScheduleSteps is the least steps that the schedule of the learning rate has room in.
+func (c *Config) ScheduleSteps() uint64 {
+	if c.Inner.Schedule == "wsd" {
+		return uint64(c.Inner.Warmup) + uint64(c.Inner.Decay)
+	}
+	return uint64(c.Inner.Warmup)
+}
+
 type rule struct {
 	keys  []string
 	check func(c *Config) string // what is wrong, "" for nothing
@@ -121,11 +132,11 @@ func runRules() []rule {
 			return unless(len(c.Inner.Devices) == 0 || c.Inner.Device == Auto, "names the devices already: inner.device must be auto, it is %s", c.Inner.Device)
 		}},
 		{[]string{"inner.warmup", "inner.decay", "run.rounds", "sync.inner_steps", "inner.schedule"}, func(c *Config) string {
-			total, needed, sum := c.TotalSteps(), uint64(c.Inner.Warmup), "inner.warmup"
+			total, needed, sum := c.TotalSteps(), c.ScheduleSteps(), "inner.warmup"
 			if c.Inner.Schedule == "wsd" {
-				needed, sum = needed+uint64(c.Inner.Decay), "inner.warmup + inner.decay"
+				sum = "inner.warmup + inner.decay"
 			}
-			return unless(needed <= total, "%s = %d must be at most the run's %d steps (run.rounds x sync.inner_steps)", sum, needed, total)
+			return unless(needed <= total || c.Run.Time > 0, "%s = %d must be at most the run's %d steps (run.rounds x sync.inner_steps)", sum, needed, total)
 		}},
 		{[]string{"run.rounds", "run.workers", "sync.inner_steps", "inner.batch", "model.context"}, func(c *Config) string {
 			total := uint64(1)

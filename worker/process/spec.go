@@ -68,6 +68,9 @@ func ClaimDir(dir string, cfg *config.Config, renew bool) error {
 		if err != nil {
 			return err
 		}
+		if there.Run.Time > 0 { // written by hand, and nobody has planned it yet
+			there.Run.Rounds = cfg.Run.Rounds
+		}
 		if a, b := config.Differences(there.Canonical(), cfg.Canonical()); len(a)+len(b) > 0 {
 			return Usage(fmt.Errorf("%s holds another run; give this one another --dir. Its configuration has\n  %s\nand the one asked for has\n  %s", dir, strings.Join(a, "\n  "), strings.Join(b, "\n  ")))
 		}

@@ -66,6 +66,11 @@ func TestLoad(t *testing.T) {
 		t.Error("noloco does not get its own momentum")
 	}
 
+	write(t, path, "[[variant]]\nname=\"a\"\n[[variant]]\nname=\"b\"\nset=[\"sync.strategy=noloco\"]")
+	if e, err = Load(path, nil); err != nil || e.Variants[0].Config.Run.Time != 0 || e.Variants[1].Config.Run.Rounds != config.Default().Run.Rounds {
+		t.Errorf("variants without rounds do not take the default's: %v", err)
+	}
+
 	write(t, filepath.Join(dir, "run.toml"), "preset = \"home-60m\"\n[run]\nworkers = 2\n")
 	write(t, path, "name = \"big\"\nbase = \"run.toml\"\nbudget = \"per-worker\"\n[[variant]]\nname=\"a\"\n[[variant]]\nname=\"b\"\nset=[\"run.workers=8\"]")
 	if e, err = Load(path, nil); err != nil || e.Variants[0].Config.Model.Width != 896 || e.Variants[1].Config.Run.Workers != 8 {
@@ -101,6 +106,8 @@ func TestExperimentErrors(t *testing.T) {
 		{"seed", two("", `"run.seed=2"`), "exp.toml:4: variant b: run.seed = 2, variant a has 1: the seed must be the same"},
 		{"data", two("", `"data.heldout=0.1"`), "exp.toml:4: variant b: [data] and run.eval_tokens must be those of variant a, or the losses are of different texts"},
 		{"inner time", two("", `"sync.inner_time=1m"`), "exp.toml:4: variant b: sync.inner_time = 1m: how many tokens it trains depends on the machine, so no budget is equal; leave it at 0s"},
+		{"time", two("", `"run.time=1m"`), "exp.toml:4: variant b: run.time = 1m: how many tokens it trains depends on the machine, so no budget is equal; set run.rounds"},
+		{"warmup", two("", `"inner.warmup=3601"`), "exp.toml:6: variant b: inner.warmup = 3601: inner.warmup = 3601 must be at most the run's 3600 steps (run.rounds x sync.inner_steps)"},
 		{"tokens", two("", `"run.rounds=999"`), fmt.Sprintf("exp.toml:4: variant b: trains %d tokens, variant a trains %d ", more(all), all) + "(budget = \"total\": workers x rounds x inner_steps x batch x context; change run.rounds or inner.batch)"},
 		{"share of a worker", two("", `"sync.strategy=alone","run.rounds=999"`), fmt.Sprintf("exp.toml:4: variant b: trains %d tokens, variant a trains %d ", more(each), all) + "(budget = \"total\": workers x rounds x inner_steps x batch x context; change run.rounds or inner.batch)"},
 		{"per worker", "budget=\"per-worker\"\n" + two("", `"inner.batch=999"`), fmt.Sprintf("exp.toml:5: variant b: trains %d tokens, variant a trains %d ", each/uint64(def.Inner.Batch)*999, each) + "(budget = \"per-worker\": workers x rounds x inner_steps x batch x context; change run.rounds or inner.batch)"},

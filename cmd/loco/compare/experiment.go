@@ -21,7 +21,8 @@
 // sync.strategy = alone may train one worker's share, because what a worker reaches by
 // itself is the line that the others must beat. Such a row is marked. Runs whose rounds
 // have a time instead of a number of steps (sync.inner_time) have no budget of tokens, and
-// are refused.
+// are refused; so are runs that have a time instead of a number of rounds (run.time). Where
+// nothing sets run.rounds, every variant takes the default's, on any machine.
 package compare
 
 import (
@@ -153,6 +154,11 @@ func (r *reader) configure(v *Variant, base, dir, where string) {
 	case err != nil:
 		r.problem("base", "%v", err)
 	}
+	if c := &v.Config; err == nil && c.Run.Time == config.Default().Run.Time {
+		if err := c.SetRounds(c.Run.Rounds); err != nil {
+			r.problems = append(r.problems, config.Problem{Where: where, Why: "variant " + v.Name + ": " + err.Error()})
+		}
+	}
 }
 
 // fair checks what the package comment promises.
@@ -181,6 +187,10 @@ func (r *reader) fair(e *Experiment) {
 		}
 		if a.Data != b.Data || a.Run.EvalTokens != b.Run.EvalTokens {
 			unfair("[data] and run.eval_tokens must be those of variant %s, or the losses are of different texts", ref.Name)
+		}
+		if a.Run.Time > 0 {
+			unfair("run.time = %s: how many tokens it trains depends on the machine, so no budget is equal; set run.rounds", a.Run.Time)
+			continue
 		}
 		if a.Sync.InnerTime > 0 {
 			unfair("sync.inner_time = %s: how many tokens it trains depends on the machine, so no budget is equal; leave it at 0s", a.Sync.InnerTime)
