@@ -64,7 +64,7 @@ func (w *workerCmd) Run(ctx interrupt) error {
 	if err != nil {
 		return err
 	}
-	o := process.Options{Number: w.Worker, Join: joined.Mesh.Join, StopAfter: w.StopAfter, Emit: printJSON}
+	o := process.Options{Number: w.Worker, Join: joined.Mesh.Join, StopAfter: w.StopAfter, Emit: printJSON, Warn: os.Stderr}
 	if !w.JSON && !w.Supervised {
 		o.Emit = newWatcher(spec, &cfg, dir).show
 	}

@@ -45,9 +45,9 @@ func (p *process) enterMesh(ctx context.Context, number int) (err error) {
 		if err != nil {
 			return err
 		}
-		log, closeLog, err := p.seat.openLog()
+		log, closeLog, err := p.seat.openLog(p.warn)
 		if err != nil {
-			return err
+			return errors.Join(err, p.seat.release())
 		}
 		p.log = log
 		p.compute.tell(log)
@@ -64,11 +64,11 @@ func (p *process) enterMesh(ctx context.Context, number int) (err error) {
 		if errors.As(err, &other) {
 			err = Usage(err)
 		}
-		if err != nil {
-			return err
+		p.closers = append(p.closers, p.seat.release, closeLog)
+		if err == nil {
+			p.closers = append(p.closers, p.mesh.Close)
 		}
-		p.closers = append(p.closers, p.seat.release, closeLog, p.mesh.Close)
-		return nil
+		return err
 	}
 }
 

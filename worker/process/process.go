@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"sync"
 	"time"
@@ -27,12 +28,17 @@ type Options struct {
 	// Emit takes every event that is for people and supervisors: the trainer's and those of
 	// events.go. It is called by one goroutine at a time.
 	Emit func(event any)
+	// Warn takes the log's warnings and errors as text, beside the log's file; nil: nobody does.
+	Warn io.Writer
 }
 
 // Run is the life of one worker of a run. stop asks for a clean end.
 func Run(stop context.Context, spec *Spec, o Options) error {
-	p := &process{spec: spec, join: o.Join, stopAfter: o.StopAfter, sink: o.Emit, newMesh: newP2P}
-	return p.run(stop, o.Number)
+	return newProcess(spec, o).run(stop, o.Number)
+}
+
+func newProcess(spec *Spec, o Options) *process {
+	return &process{spec: spec, join: o.Join, stopAfter: o.StopAfter, sink: o.Emit, warn: o.Warn, newMesh: newP2P, emitting: make(chan struct{}, 1)}
 }
 
 // process is one worker process, put together from every other package.
@@ -41,6 +47,7 @@ type process struct {
 	join      []string // addresses of members, from the file and --join
 	stopAfter uint64
 	sink      func(event any)
+	warn      io.Writer
 	newMesh   func(context.Context, p2p.Config) (meshOfRun, error)
 
 	seat     *seat
@@ -54,7 +61,9 @@ type process struct {
 	saver    *saver
 	record   *record
 	meters   *meters
-	emitMu   sync.Mutex
+	emitting chan struct{} // holds one while the sink has an event
+
+	finishSaving func() error // waits for the last checkpoint to be on disk, once
 
 	began     time.Time
 	first     uint64 // tokens when this process began to train
@@ -90,10 +99,10 @@ func (p *process) run(stop context.Context, number int) (err error) {
 	seconds := time.Since(p.began).Seconds()
 	// Saved first: a worker that leaves while others have yet to hear of the stop
 	// would let them average without it.
-	saveErr := p.finishSaving()
+	_ = p.finishSaving() // its error is close's, too
 	p.leave(stop, err == nil)
 	p.result(err == nil, seconds)
-	return errors.Join(err, saveErr)
+	return err
 }
 
 // open brings up everything that needs no other worker, and then the mesh.
@@ -141,6 +150,8 @@ func (p *process) buildWorker() error {
 	if p.saver, err = p.spec.newSaver(p.seat, p.runID, p.checkpointConfig()); err != nil {
 		return err
 	}
+	p.finishSaving = sync.OnceValue(p.closeSaver)
+	p.closers = append(p.closers, p.finishSaving)
 	cfg := p.spec.workerConfig(p.seat.number, p.stopAfter)
 	cfg.Gossip.StateDir = p.seat.dir
 	if err := p.spec.placeOuter(&cfg.Trainer, p.compute); err != nil {
@@ -243,8 +254,8 @@ func (p *process) report(event any) {
 
 // emit prints an event for whoever watches this process.
 func (p *process) emit(event any) {
-	p.emitMu.Lock()
-	defer p.emitMu.Unlock()
+	p.emitting <- struct{}{}
+	defer func() { <-p.emitting }()
 	p.sink(event)
 }
 
@@ -284,8 +295,8 @@ func (p *process) leave(stop context.Context, done bool) {
 	}
 }
 
-// finishSaving waits for the last checkpoint to be on disk.
-func (p *process) finishSaving() error {
+// closeSaver waits for the last checkpoint to be on disk.
+func (p *process) closeSaver() error {
 	ctx, cancel := context.WithTimeout(context.Background(), savingWait)
 	defer cancel()
 	return p.saver.writer.Close(ctx)

@@ -3,6 +3,7 @@ package process
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -84,14 +85,17 @@ func (s *seat) release() error { return s.lock.Close() }
 func (s *seat) path(name string) string { return filepath.Join(s.dir, name) }
 
 // openLog opens the worker's log: everything as JSON to its file, warnings and
-// errors to standard error too.
-func (s *seat) openLog() (*slog.Logger, func() error, error) {
+// errors to warn, too.
+func (s *seat) openLog(warn io.Writer) (*slog.Logger, func() error, error) {
 	f, err := os.OpenFile(s.path(LogFile), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, nil, fmt.Errorf("open the log: %w", err)
 	}
 	all := slog.NewJSONHandler(f, &slog.HandlerOptions{Level: slog.LevelInfo})
-	loud := slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn, ReplaceAttr: dropTime})
+	if warn == nil {
+		return slog.New(all), f.Close, nil
+	}
+	loud := slog.NewTextHandler(warn, &slog.HandlerOptions{Level: slog.LevelWarn, ReplaceAttr: dropTime})
 	return slog.New(slog.NewMultiHandler(all, loud)), f.Close, nil
 }
 
