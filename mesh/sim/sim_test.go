@@ -253,3 +253,92 @@ func TestViewIsOrderedByWorker(t *testing.T) {
 		}
 	})
 }
+
+// pairOf is both ends of a stream from peer 0 to peer 1.
+func pairOf(t *testing.T, n *Net) (a, b mesh.Stream) {
+	t.Helper()
+	ends := make(chan mesh.Stream)
+	n.Peer(1).Handle("/echo", func(_ mesh.ID, s mesh.Stream) { ends <- s })
+	a = open(t, n, 0, 1)
+	return a, <-ends
+}
+
+// A stream that one end has reset, or closed, takes nothing from the other end, whichever
+// of the two opened it; a reset drops what was on its way, a close does not.
+func TestNothingIsWrittenToAnEndThatIsGone(t *testing.T) {
+	for name, c := range map[string]struct {
+		end  func(mesh.Stream) error
+		last string // what the other end still reads
+		err  error
+	}{
+		"reset":  {mesh.Stream.Reset, "", errReset},
+		"closed": {mesh.Stream.Close, "last words", nil},
+	} {
+		for _, opener := range []bool{true, false} {
+			synctest.Test(t, func(t *testing.T) {
+				n := New(2)
+				defer n.Close()
+				near, far := pairOf(t, n)
+				if !opener {
+					near, far = far, near
+				}
+				if _, err := near.Write([]byte("last words")); err != nil {
+					t.Fatal(err)
+				}
+				if err := c.end(near); err != nil {
+					t.Fatal(err)
+				}
+				if got, err := io.ReadAll(far); string(got) != c.last || !errors.Is(err, c.err) {
+					t.Errorf("%s, by the opener %v: the other end reads %q, %v", name, opener, got, err)
+				}
+				if _, err := far.Write([]byte("x")); !errors.Is(err, errReset) {
+					t.Errorf("%s, by the opener %v: the other end writes: %v", name, opener, err)
+				}
+				for what, err := range map[string]error{"read": second(near.Read(make([]byte, 1))), "write": second(near.Write([]byte("x")))} {
+					if !errors.Is(err, io.ErrClosedPipe) {
+						t.Errorf("%s, by the opener %v: %s at this end: %v", name, opener, what, err)
+					}
+				}
+			})
+		}
+	}
+}
+
+func second(_ int, err error) error { return err }
+
+// A stopped process learns of a reset, and of anything else, when it goes on.
+func TestStopHoldsEveryCall(t *testing.T) {
+	for name, call := range map[string]func(n *Net, s mesh.Stream){
+		"read":     func(_ *Net, s mesh.Stream) { s.Read(make([]byte, 1)) },
+		"write":    func(_ *Net, s mesh.Stream) { s.Write([]byte("x")) },
+		"view":     func(n *Net, _ mesh.Stream) { n.Peer(1).View() },
+		"announce": func(n *Net, _ mesh.Stream) { n.Peer(1).Announce(mesh.Status{Worker: 1}) },
+		"open":     func(n *Net, _ mesh.Stream) { n.Peer(1).Open(context.Background(), "nobody", "x") },
+		"stand":    func(n *Net, _ mesh.Stream) { n.Peer(1).Stand() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := New(2)
+				defer n.Close()
+				a, b := pairOf(t, n)
+				n.Stop(1)
+				a.Reset()
+				done := make(chan struct{})
+				go func() { call(n, b); close(done) }()
+				synctest.Wait()
+				select {
+				case <-done:
+					t.Error("a stopped process goes on")
+				default:
+				}
+				n.Continue(1)
+				synctest.Wait()
+				select {
+				case <-done:
+				default:
+					t.Error("it does not go on")
+				}
+			})
+		})
+	}
+}
