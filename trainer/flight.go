@@ -14,6 +14,7 @@ import (
 type flight struct {
 	*strategy.Crossing
 	round  uint64
+	brings pending // what of this worker's steps is in it
 	cancel context.CancelFunc
 	done   chan struct{}
 	out    exchange.Outcome
@@ -53,8 +54,8 @@ func (t *Trainer) beginCrossing(ctx context.Context, c *strategy.Crossing) error
 			return err
 		}
 	}
-	if c.Under > 0 && c.Under < strategy.WholeRound {
-		t.vectors.pull()
+	if !t.strategy.EveryStep && (c.Under > 0 || t.strategy.Learnt == nil) {
+		t.vectors.pull() // else learnt has
 	}
 	began := t.hooks.Now()
 	vec, err := t.encode(c.Part, t.formats[c.Part], c.Vector(&t.vectors.Vectors))
@@ -64,7 +65,7 @@ func (t *Trainer) beginCrossing(ctx context.Context, c *strategy.Crossing) error
 	vec.Slack = t.slack(c)
 	encoded := t.hooks.Now().Sub(began).Seconds()
 	ctx, cancel := context.WithCancel(ctx)
-	f := &flight{Crossing: c, round: t.round, cancel: cancel, done: make(chan struct{})}
+	f := &flight{Crossing: c, round: t.round, brings: t.pending, cancel: cancel, done: make(chan struct{})}
 	base, weight := exchange.Base{Digest: t.stateDigest, Tokens: t.runTokens}, t.weight(c.Part)
 	go func() {
 		defer close(f.done)
@@ -100,8 +101,8 @@ func (t *Trainer) weight(part exchange.Part) float64 {
 
 // land waits for a flight, which has a deadline of its own. The state does not change meanwhile, so
 // Share may have it: a joiner need not wait for an exchange.
-func (t *Trainer) land(part exchange.Part) (exchange.Outcome, error) {
-	f := t.inFlight(part)
+func (t *Trainer) land(part exchange.Part) (f *flight, err error) {
+	f = t.inFlight(part)
 	t.unlock()
 	<-f.done
 	t.sem <- struct{}{}
@@ -110,7 +111,7 @@ func (t *Trainer) land(part exchange.Part) (exchange.Outcome, error) {
 	if t.hooks.Exchanged != nil {
 		t.hooks.Exchanged(f.round, part, f.out, f.err)
 	}
-	return f.out, f.err
+	return f, f.err
 }
 
 // dropFlights withdraws from what has not landed.

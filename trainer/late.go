@@ -67,19 +67,26 @@ func (t *Trainer) stepsIn(late time.Duration) uint64 {
 	return min(uint64(late/t.clock.step), t.cfg.InnerSteps-1)
 }
 
-// settle says what became of the steps at hand when a round is averaged: they are in the
-// mean, or carried to a later round, or lost. It returns the tokens that were lost.
-func (t *Trainer) settle(out exchange.Outcome) (lost uint64) {
-	switch p := &t.pending; {
+// settle says what became of the steps that this worker gave to a round when that is averaged: they
+// are in the mean, or carried to a later round, or lost. It returns the tokens that were lost. What
+// was trained while the exchange flew is still at hand.
+func (t *Trainer) settle(out exchange.Outcome, brought pending) (lost uint64) {
+	p := &t.pending
+	switch {
 	case !t.leftOut(out):
 	case t.carriesFrom(out):
 		p.rounds++
 		return 0
 	default:
-		lost = p.tokens
-		t.lose()
+		lost = brought.tokens
+		t.lost.steps += brought.steps
+		t.lost.tokens += brought.tokens
 	}
-	t.pending = pending{}
+	left := pending{steps: p.steps - brought.steps, tokens: p.tokens - brought.tokens}
+	if left.steps > 0 {
+		left.loss = p.loss - brought.loss
+	}
+	*p = left
 	return lost
 }
 

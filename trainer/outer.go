@@ -14,10 +14,11 @@ func (t *Trainer) landAll(out *landed) (in *strategy.Landing, err error) {
 	in = &strategy.Landing{Formats: t.formats}
 	main := t.strategy.Main()
 	if main == nil {
-		out.Outcome = exchange.Outcome{Members: []int{t.cfg.Worker}, Attempts: 1}
+		out.Outcome, out.brings = exchange.Outcome{Members: []int{t.cfg.Worker}, Attempts: 1}, t.pending
 		return in, nil
 	}
-	if out.Outcome, err = t.land(main.Part); err != nil || out.Behind {
+	f, err := t.land(main.Part)
+	if out.Outcome, out.brings = f.out, f.brings; err != nil || out.Behind {
 		return in, err
 	}
 	in.Means[main.Part] = out.Mean
@@ -31,11 +32,11 @@ func (t *Trainer) landAll(out *landed) (in *strategy.Landing, err error) {
 		if err != nil {
 			return in, err
 		}
-		in.Means[c.Part] = other.Mean
+		in.Means[c.Part] = other.out.Mean
 		out.Seconds.Wait += t.hooks.Now().Sub(began).Seconds()
-		out.BytesSent += other.BytesSent
-		out.BytesReceived += other.BytesReceived
-		apart = len(other.Members)
+		out.BytesSent += other.out.BytesSent
+		out.BytesReceived += other.out.BytesReceived
+		apart = len(other.out.Members)
 	}
 	if apart > 1 {
 		in.Spread = func(own, mean kernels.Buffer) {
@@ -65,10 +66,14 @@ func (t *Trainer) outerStep(in *strategy.Landing, out *landed) {
 	} else {
 		t.followOuter(in)
 	}
-	if carries {
+	switch {
+	case carries:
 		v.Rebase()
 		v.push()
-	} else {
+	case t.strategy.Resume != nil:
+		t.strategy.Resume(&v.Vectors)
+		v.push()
+	default:
 		v.restart()
 	}
 }

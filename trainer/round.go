@@ -16,6 +16,7 @@ import (
 // landed is what became of a round's exchanges.
 type landed struct {
 	exchange.Outcome          // of the strategy's main crossing
+	brings           pending  // what this worker gave to it
 	norm             float64  // of this worker's own Δ
 	std              *float64 // estimate of the replicas' spread
 }
@@ -34,8 +35,8 @@ func (t *Trainer) oneRound(ctx context.Context) error {
 	}
 	now := t.hooks.Now()
 	total := now.Sub(began).Seconds()
-	last, done := max(t.step, 1)-1, t.pending
-	lost := t.settle(out.Outcome)
+	last, done := max(t.step, 1)-1, out.brings
+	lost := t.settle(out.Outcome, out.brings)
 	late := t.lateness(out.Outcome)
 	t.clock.begin(now, late) // an evaluation takes from the next round's time
 	t.round++
@@ -89,7 +90,12 @@ func (t *Trainer) trainAndExchange(ctx context.Context) (out landed, err error) 
 		return out, err
 	}
 	if t.strategy.EveryStep {
-		return out, t.apply(in, grad)
+		err := t.apply(in, grad)
+		out.brings = t.pending
+		return out, err
+	}
+	if t.strategy.Resume == nil { // whatever was learnt in flight is given up for φ
+		out.brings = t.pending
 	}
 	t.outerStep(in, &out)
 	return out, nil

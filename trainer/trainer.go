@@ -102,12 +102,6 @@ type Trainer struct {
 
 // New prepares a trainer at step 0 with the learner's present parameters as φ.
 func New(cfg Config, learner Learner, hooks Hooks) (*Trainer, error) {
-	if cfg.InnerSteps == 0 || cfg.Rounds == 0 || cfg.Rounds > math.MaxUint32 || cfg.InnerSteps > math.MaxUint32 {
-		return nil, fmt.Errorf("trainer: %d rounds of %d inner steps: allowed are 1 to 2^32-1 of each", cfg.Rounds, cfg.InnerSteps)
-	}
-	if cfg.StopAfter == 0 || cfg.StopAfter > cfg.Rounds {
-		cfg.StopAfter = cfg.Rounds
-	}
 	row, err := strategy.New(cfg.Strategy, cfg.Options)
 	if err != nil {
 		return nil, fmt.Errorf("trainer: %w", err)
@@ -117,8 +111,19 @@ func New(cfg Config, learner Learner, hooks Hooks) (*Trainer, error) {
 
 // newTrainer is New with a strategy that need not be in the registry.
 func newTrainer(cfg Config, row strategy.Strategy, learner Learner, hooks Hooks) (*Trainer, error) {
+	if cfg.InnerSteps == 0 || cfg.Rounds == 0 || cfg.Rounds > math.MaxUint32 || cfg.InnerSteps > math.MaxUint32 {
+		return nil, fmt.Errorf("trainer: %d rounds of %d inner steps: allowed are 1 to 2^32-1 of each", cfg.Rounds, cfg.InnerSteps)
+	}
+	if cfg.StopAfter == 0 || cfg.StopAfter > cfg.Rounds {
+		cfg.StopAfter = cfg.Rounds
+	}
 	if cfg.InnerTime < 0 || cfg.InnerTime > 0 && row.EveryStep {
 		return nil, fmt.Errorf("trainer: inner time of %v with strategy %q: allowed is 0 or more, and 0 where a round is one step", cfg.InnerTime, cfg.Strategy)
+	}
+	for _, c := range row.Crossings {
+		if c.Part == exchange.Delta && c.Under >= cfg.InnerSteps {
+			return nil, fmt.Errorf("trainer: what is learnt flies under %d inner steps of a round's %d: allowed are fewer than those", c.Under, cfg.InnerSteps)
+		}
 	}
 	if hooks.Average == nil && len(row.Crossings) > 0 {
 		return nil, fmt.Errorf("trainer: strategy %q needs an averager", cfg.Strategy)

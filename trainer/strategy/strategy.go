@@ -44,9 +44,13 @@ type Strategy struct {
 	// Crossings are what is averaged with others in a round, at most one of each part. All land at the
 	// end of the round.
 	Crossings []Crossing
-	// Outer takes the outer step from the means and leaves φ in v.Of(Slow). θ may be overwritten. Nil:
-	// the mean of the crossing is in v.Grad, and the inner optimizer takes the step.
+	// Outer takes the outer step from the means and leaves φ in v.Of(Slow). θ may be overwritten unless
+	// there is a Resume. Nil: the mean of the crossing is in v.Grad, and the inner optimizer takes the
+	// step.
 	Outer func(v *Vectors, in *Landing)
+	// Resume makes θ from φ and from what was learnt while the exchange flew, which stays this worker's
+	// to contribute. Nil: θ becomes φ.
+	Resume func(v *Vectors)
 	Traits
 }
 
@@ -101,7 +105,8 @@ const WholeRound = ^uint64(0)
 type Crossing struct {
 	Part exchange.Part
 	With Whom
-	// Under is the number of inner steps under which it flies: 0 begins when they are done.
+	// Under is the number of inner steps under which it flies: 0 begins when they are done. What was
+	// learnt flies under fewer than a whole round: the first round would have nothing to contribute.
 	Under uint64
 	// Vector returns what crosses. It may compute it into v.Grad, which is free between two inner
 	// steps, or return a slice of a vector: what Landing's mean is applied to has the same length.
