@@ -56,8 +56,15 @@ func folderOf(t *testing.T) string {
 
 // onDisk describes a store whose checkpoints are folders in folder(). own are the other
 // names of the store's.
-func onDisk(t *testing.T, folder func() string, own ...string) storetest.Subject {
+func onDisk(t *testing.T, find func() string, own ...string) storetest.Subject {
 	t.Helper()
+	folder := func() string {
+		dir := find()
+		if !filepath.IsAbs(dir) { // or files are planted beside this one
+			t.Fatalf("the store is in %q", dir)
+		}
+		return dir
+	}
 	foreign := map[string]string{"notes.txt": "mine", "round-5": "a file", "round-00000003x/manifest.json": "a copy", "best/model.safetensors": "a copy", "Round-00000002": "", "round-00000009": "a file of that name"}
 	return storetest.Subject{
 		Change: func(round uint64, name string, change func([]byte) []byte) {

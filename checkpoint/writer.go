@@ -191,7 +191,7 @@ func (w *Writer) Close(ctx context.Context) error {
 	}
 }
 
-// broadcast wakes everybody who waits for a change. The caller holds mu.
+// broadcast wakes all that wait for a change. The caller holds mu.
 func (w *Writer) broadcast() {
 	close(w.changed)
 	w.changed = make(chan struct{})

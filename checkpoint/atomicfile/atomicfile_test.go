@@ -212,6 +212,9 @@ func TestContentFails(t *testing.T) {
 	if !errors.Is(err, errInjected) || content(t, path) != "old" || len(names(t, dir)) != 1 {
 		t.Errorf("%v, %q, %q", err, content(t, path), names(t, dir))
 	}
+	if err := writeFile((&faults{failAt: 1}).system(), path, []byte("new"), 0o600); !errors.Is(err, errInjected) {
+		t.Errorf("create fails: %v", err)
+	}
 	// The removal of the temporary file is reported as well.
 	faulty := &faults{failAt: 2, kill: true}
 	err = write(faulty.system(), path, 0o600, func(io.Writer) error { return io.ErrUnexpectedEOF })
@@ -268,14 +271,19 @@ func TestEnds(t *testing.T) {
 	if got := names(t, dir); !slices.Equal(got, []string{"b"}) || content(t, filepath.Join(dir, "b")) != "text" {
 		t.Errorf("the folder holds %q", got)
 	}
-	if f, err = Create(filepath.Join(dir, "c"), 0o600); err != nil {
+	faulty := &faults{}
+	if f, err = create(faulty.system(), filepath.Join(dir, "c"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Abort(); err != nil {
 		t.Error(err)
 	}
-	if err := f.Commit(); !errors.Is(err, fs.ErrClosed) {
-		t.Errorf("Commit after Abort: %v", err)
+	done := len(faulty.ops)
+	if err := f.Commit(); err != fs.ErrClosed || len(faulty.ops) != done {
+		t.Errorf("Commit after Abort: %v, after %q", err, faulty.ops)
+	}
+	if err := f.Abort(); err != nil || len(faulty.ops) != done {
+		t.Errorf("second Abort: %v, after %q", err, faulty.ops)
 	}
 	if got := names(t, dir); !slices.Equal(got, []string{"b"}) {
 		t.Errorf("after Abort the folder holds %q", got)
@@ -285,6 +293,20 @@ func TestEnds(t *testing.T) {
 	}
 	if err := SyncDir(filepath.Join(dir, "none")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("SyncDir without a folder: %v", err)
+	}
+}
+
+func TestSyncDirReportsTheFsync(t *testing.T) {
+	d, err := os.Open("/proc/self")
+	if err != nil {
+		t.Skip(err)
+	}
+	defer d.Close()
+	if d.Sync() == nil {
+		t.Skip("this system syncs /proc")
+	}
+	if err := SyncDir("/proc/self"); err == nil {
+		t.Error("an fsync that fails is not reported")
 	}
 }
 
