@@ -151,7 +151,7 @@ func listener(t *testing.T, say func(s network.Stream)) string {
 }
 
 // A listener that breaks the rules of a hello keeps nobody for longer than the time for
-// one, and New says what it did.
+// one, and the error says what it did.
 func TestHelloOfBadListeners(t *testing.T) {
 	answer := func(verdict func(s network.Stream)) func(network.Stream) {
 		return func(s network.Stream) {
@@ -159,42 +159,51 @@ func TestHelloOfBadListeners(t *testing.T) {
 			if _, err := readFrame(s, frameHello, maxHelloBytes); err != nil {
 				return
 			}
-			h := claim(1000, true)
-			if writeFrame(s, frameHello, AppendHello(nil, h)) == nil {
+			if writeFrame(s, frameHello, AppendHello(nil, claim(1000, true))) == nil {
 				verdict(s)
 			}
 		}
 	}
+	const soon, late = 100 * time.Millisecond, time.Hour
 	for _, c := range []struct {
-		name string
-		say  func(s network.Stream)
-		want string
+		name  string
+		time  time.Duration // for a hello
+		say   func(s network.Stream)
+		want  string
+		fatal bool
 	}{
-		{"says nothing", func(s network.Stream) { io.Copy(io.Discard, s) }, "no bootstrap address answered"},
-		{"says garbage", func(s network.Stream) { s.Write(make([]byte, 100)); s.Close() }, "not a hello"},
-		{"says nothing of the number", answer(func(s network.Stream) { io.Copy(io.Discard, s) }), "no bootstrap address answered"},
-		{"says garbage of the number", answer(func(s network.Stream) { writeFrame(s, frameVerdict, []byte{99, 0, 0, 0, 0, 0, 0, 0}) }), "code: 99"},
-		{"refuses", answer(func(s network.Stream) {
+		{"says nothing", soon, func(s network.Stream) { io.Copy(io.Discard, s) }, "p2p: hello to 12D3", false},
+		{"says garbage", late, func(s network.Stream) { s.Write(make([]byte, 100)); s.Close() }, "not a hello", false},
+		{"says nothing of the number", soon, answer(func(s network.Stream) { io.Copy(io.Discard, s) }), "p2p: hello to 12D3", false},
+		{"says garbage of the number", late, answer(func(s network.Stream) { writeFrame(s, frameVerdict, []byte{99, 0, 0, 0, 0, 0, 0, 0}) }), "code: 99", false},
+		{"refuses", late, answer(func(s network.Stream) {
 			writeFrame(s, frameVerdict, AppendVerdict(nil, Verdict{Code: verdictRefused, Reason: "it is full"}))
-		}), "it is full"},
-		{"another has the number", answer(func(s network.Stream) {
+		}), "it is full", true},
+		{"another has the number", late, answer(func(s network.Stream) {
 			writeFrame(s, frameVerdict, AppendVerdict(nil, Verdict{Code: verdictWorkerTaken, Worker: 7, By: "somebody"}))
-		}), "worker number 7 is taken by live member somebody"},
-		{"speaks another version", func(s network.Stream) {
+		}), "worker number 7 is taken by live member somebody", true},
+		{"speaks another version", late, func(s network.Stream) {
 			readFrame(s, frameHello, maxHelloBytes)
 			writeFrame(s, frameHello, []byte("loco\x09\x00"))
-		}, "speaks version 9"},
+		}, "speaks version 9", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			config := testConfig(t)
-			config.HelloTimeout, config.JoinTimeout = 200*time.Millisecond, 600*time.Millisecond
-			config.Bootstrap = []string{listener(t, c.say)}
-			m, err := New(t.Context(), config)
-			if err == nil {
-				m.Close()
+			config.HelloTimeout = c.time
+			m := mustNew(t, config)
+			info, err := peer.AddrInfoFromString(listener(t, c.say))
+			if err != nil {
+				t.Fatal(err)
 			}
-			if err == nil || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("error %v, want %q in it", err, c.want)
+			if err := m.connect(t.Context(), *info); err != nil {
+				t.Fatal(err)
+			}
+			err = m.greet(t.Context(), info.ID)
+			if err == nil || !strings.Contains(err.Error(), c.want) || isFatal(err) != c.fatal {
+				t.Errorf("error %v, want %q in it, final: %v", err, c.want, c.fatal)
+			}
+			if members, _ := m.View(); len(members) != 1 {
+				t.Errorf("the listener is in the view: %+v", members)
 			}
 		})
 	}
