@@ -20,9 +20,19 @@ func virtualConfig(t *testing.T, net *sim.Net, i int) Config {
 	return c
 }
 
-// TestConformanceInVirtualTime is the mesh's contract over links like those between homes.
-func TestConformanceInVirtualTime(t *testing.T) {
-	meshtest.RunVirtual(t, func(t *testing.T, n int) []meshtest.Peer {
+// TestConformanceInVirtualTime is the mesh's contract over links like those between homes,
+// for everybody and for the members of one lane.
+func TestConformanceInVirtualTime(t *testing.T) { meshtest.RunVirtual(t, virtualPeers(0)) }
+
+func TestLaneConformanceInVirtualTime(t *testing.T) {
+	if testing.Short() {
+		t.Skip("mesh.TestLaneContract is the same over mesh/sim")
+	}
+	meshtest.RunVirtual(t, virtualPeers(mesh.LaneMax))
+}
+
+func virtualPeers(lane int) meshtest.Start {
+	return func(t *testing.T, n int) []meshtest.Peer {
 		net := sim.NewWith(sim.Options{Peers: n, Latency: 20 * time.Millisecond, Bandwidth: 12 << 20, Jitter: 0.3, Buffer: p2ptest.Window, Detection: 1000 * time.Hour})
 		t.Cleanup(net.Close)
 		lives := make([]int, n)
@@ -33,6 +43,8 @@ func TestConformanceInVirtualTime(t *testing.T) {
 			return virtualConfig(t, net, i)
 		}, func(i int, m *Mesh) { net.Kill(i); m.Close() })
 		for i := range peers {
+			again := peers[i].Restart
+			peers[i].Mesh, peers[i].Restart = mesh.Lane(peers[i].Mesh, lane), func() mesh.Mesh { return mesh.Lane(again(), lane) }
 			peers[i].Cut = func(on bool) {
 				if on {
 					net.Partition([]int{i})
@@ -42,7 +54,7 @@ func TestConformanceInVirtualTime(t *testing.T) {
 			}
 		}
 		return peers
-	})
+	}
 }
 
 // runVirtual starts n ready members, each knowing the first.
