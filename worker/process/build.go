@@ -64,7 +64,7 @@ func (s *Spec) newLearner(replicas []trainer.Replica, peers kernels.Peers, set d
 	if err != nil {
 		return nil, err
 	}
-	sampler, err := data.NewSampler(train, data.SamplerConfig{Seed: c.Run.Seed, Worker: worker, Workers: c.Run.Workers, Batch: c.Inner.Batch, Context: c.Model.Context})
+	sampler, err := data.NewSampler(train, s.samplerConfig(worker))
 	if err != nil {
 		return nil, Usage(err)
 	}

@@ -34,6 +34,12 @@ func DataOptions(cfg *config.Config, dir string) data.Options {
 	}
 }
 
+// samplerConfig is what decides which batches a worker reads.
+func (s *Spec) samplerConfig(worker int) data.SamplerConfig {
+	c := s.cfg
+	return data.SamplerConfig{Seed: c.Run.Seed, Worker: worker, Workers: c.Run.Workers, Batch: c.Inner.Batch, Context: c.Model.Context}
+}
+
 // adamw is the keys of [inner] that the optimizer takes.
 func (s *Spec) adamw() optim.AdamW {
 	in := s.cfg.Inner
