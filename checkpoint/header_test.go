@@ -62,6 +62,14 @@ func TestRefusedTensorFiles(t *testing.T) {
 			t.Errorf("%.80q: %v, want %q", c.file, err, c.want)
 		}
 	}
+	// The limits hold whatever the size says.
+	for _, c := range []struct{ length, size uint64 }{{headerBytesMax + 1, 1 << 40}, {2, 9}, {0, 7}, {2, 0}} {
+		file := append(binary.LittleEndian.AppendUint64(nil, c.length), "{}"...)
+		want := fmt.Sprintf("header of %d bytes in a file of %d;", c.length, c.size)
+		if _, _, err := ReadTensors(bytes.NewReader(file), int64(c.size)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
 	// A file that ends before its size.
 	whole := tensorFile(one(`"shape":[1],"data_offsets":[0,4]`), 4)
 	for n, want := range map[int]string{len(whole) - 1: `data of "a": unexpected EOF`, len(whole) - 4: `data of "a": EOF`, len(whole) - 5: "header: unexpected EOF"} {
