@@ -157,11 +157,13 @@ func (ss *sessions) take(id mesh.ID, t transfer.Take) (m *transfer.Manifest, err
 	if err != nil {
 		return nil, err
 	}
-	m, err = transfer.ParseManifest(p, uint64(ss.cfg.MaxState))
-	if err == nil && (m.Kind != t.Kind || t.Exact && m.Round != t.Round || t.Kind == transfer.State && t.Exact && m.Digest != t.Digest) {
-		m, err = nil, fmt.Errorf("sends the manifest of another object: kind %d of round %d", m.Kind, m.Round)
+	if m, err = transfer.ParseManifest(p, uint64(ss.cfg.MaxState)); err != nil {
+		return nil, err
 	}
-	return m, err
+	if err = t.Check(m); err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
 // settle gives a stream back, or drops it where it is broken.

@@ -200,6 +200,14 @@ func ParseTake(p []byte) (Take, error) {
 	return t, ended("take", r)
 }
 
+// Check returns an error unless m is a manifest that answers t.
+func (t Take) Check(m *Manifest) error {
+	if m.Kind != t.Kind || t.Exact && m.Round != t.Round || t.Exact && t.Kind == State && m.Digest != t.Digest {
+		return fmt.Errorf("sends the manifest of another object: kind %d of round %d", m.Kind, m.Round)
+	}
+	return nil
+}
+
 // Append appends the payload.
 func (g Get) Append(dst []byte) []byte {
 	return binary.LittleEndian.AppendUint32(append(dst, g.ID[:]...), g.Chunk)
