@@ -7,8 +7,10 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -165,6 +167,37 @@ func checkImports(t *testing.T, dir, name string, f *ast.File) {
 			return imp == below || all && strings.HasPrefix(imp, below+"/")
 		}) {
 			t.Errorf("%s: %s may not import %s", name, dir, imp)
+		}
+	}
+}
+
+// TestReadmeTree holds the README's tree to what it says of itself: every package has a row,
+// and imports from its own row and those below it only.
+func TestReadmeTree(t *testing.T) {
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []string
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z/]+)` \\|").FindAllStringSubmatch(string(text), -1) {
+		rows = append(rows, m[1])
+	}
+	row := func(pkg string) int {
+		return slices.IndexFunc(rows, func(r string) bool { return pkg == r || strings.HasPrefix(pkg, r+"/") })
+	}
+	for pkg, imports := range allowed {
+		if row(pkg) < 0 {
+			t.Errorf("README.md: no row for %s among %v", pkg, rows)
+		}
+		for _, imp := range imports {
+			if below, ours := strings.CutPrefix(imp, "loco/"); ours && row(below) < row(pkg) {
+				t.Errorf("README.md: %s imports %s, which stands above it", pkg, below)
+			}
+		}
+	}
+	for _, m := range regexp.MustCompile("`([a-z]+/[a-z0-9/]+)`").FindAllStringSubmatch(string(text), -1) {
+		if _, err := os.Stat(m[1]); err != nil && row(m[1]) >= 0 {
+			t.Errorf("README.md: %v", err)
 		}
 	}
 }

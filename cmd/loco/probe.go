@@ -58,9 +58,11 @@ func (l *localRun) measure(ctx context.Context) (pace, error) {
 	if err != nil {
 		return pace{}, err
 	}
-	defer said.Close()
 	probe.errors = said
 	t, err := probe.watch(ctx)
+	if err := said.Close(); err != nil {
+		return pace{}, err
+	}
 	if err != nil && ctx.Err() == nil {
 		if text, err := os.ReadFile(said.Name()); err == nil {
 			os.Stderr.Write(text)
