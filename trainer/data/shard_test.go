@@ -58,6 +58,10 @@ func TestShardGivesBackItsTokens(t *testing.T) {
 			if err := s.Read(got[:3], 99_997); err != nil || !slices.Equal(got[:3], want[99_997:]) {
 				t.Errorf("vocabulary %d, limit %d: the last tokens differ, %v", vocab, limit, err)
 			}
+			one := []int32{-7}
+			if err := s.Read(one, 77); err != nil || one[0] != want[77] {
+				t.Errorf("vocabulary %d, limit %d: token 77 is %d, %v", vocab, limit, one[0], err)
+			}
 			for _, at := range []int64{-1, 99_998, 1 << 62} {
 				if err := s.Read(got[:3], at); err == nil {
 					t.Errorf("tokens from %d on were read", at)

@@ -215,6 +215,7 @@ func TestGoRoot(t *testing.T) {
 	if got, err := firstGoRoot([]string{"", "/none", folder, lies, said}); got != lies || err != nil {
 		t.Errorf("%s, %v; want the first that has a file", got, err)
 	}
+	t.Chdir(lies) // an empty name is not this folder
 	if got, err := firstGoRoot([]string{""}); err == nil || got != "" || !strings.Contains(err.Error(), "--set data.source=DIR") {
 		t.Errorf("no Go: %s, error %v", got, err)
 	}
