@@ -152,6 +152,28 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// What is not allowed reads as zero, too.
+func TestWhatIsRefusedIsZero(t *testing.T) {
+	over := []byte{255, 255, 255, 255}
+	for name, got := range map[string]int{
+		"Max32": Read(over).Max32("x", 1), "Flags": int(Read(over).Flags("x", 1)), "Text8": len(Read(over).Text8("x", 1)), "Text16": len(Read(over).Text16("x", 1)),
+		"Bytes16": len(Read(over).Bytes16("x", 1)), "Count8": Read(over).Count8("x", 1, 1), "Count16": Read(over).Count16("x", 1, 1),
+		"a list that is cut short": Read([]byte{2, 0, 0}).Count8("x", 9, 2), "text that is not UTF-8": len(Read([]byte{1, 255}).Text8("x", 1)),
+	} {
+		if got != 0 {
+			t.Errorf("%s: %d", name, got)
+		}
+	}
+}
+
+func TestAppendFlags(t *testing.T) {
+	for want, flags := range map[byte][]bool{0: {false, false}, 1: {true}, 2: {false, true}, 0x88: {false, false, false, true, false, false, false, true}} {
+		if got := AppendFlags([]byte{7}, flags...); !bytes.Equal(got, []byte{7, want}) {
+			t.Errorf("%v is written %x, want 07%02x", flags, got, want)
+		}
+	}
+}
+
 // An element's error carries its number and ends the list; the first error of all stays.
 func TestEachNamesTheElement(t *testing.T) {
 	r := Read([]byte{1, 0, 1, 2, 1})
@@ -198,8 +220,8 @@ func TestNothingIsAllocatedForWhatIsNotThere(t *testing.T) {
 		stats = max(stats, len(p))
 		return 0, io.EOF
 	}), nil, 1<<30)
-	if !errors.Is(err, io.ErrUnexpectedEOF) || stats != stepBytes {
-		t.Errorf("error %v, a buffer of %d bytes, want %d", err, stats, stepBytes)
+	if !errors.Is(err, io.ErrUnexpectedEOF) || stats != 64<<10 {
+		t.Errorf("error %v, a buffer of %d bytes, want 64 KiB", err, stats)
 	}
 }
 
