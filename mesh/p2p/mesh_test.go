@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -55,6 +56,13 @@ func TestConfigValidate(t *testing.T) {
 		"each must be longer than the one before": func(c *Config) { c.SuspectAfter = c.Heartbeat },
 		"a floor is above its cap":                func(c *Config) { c.DeadMin = c.DeadAfter + 1 },
 		"redial max of 0s: must be positive":      func(c *Config) { c.RedialMax = 0 },
+		"dial timeout of 0s: must be positive":    func(c *Config) { c.DialTimeout = 0 },
+		"join timeout of -1ns: must be positive":  func(c *Config) { c.JoinTimeout = -1 },
+		"hello timeout of 0s: must be positive":   func(c *Config) { c.HelloTimeout = 0 },
+		`0": want 16 to 128 lower-case`:           func(c *Config) { c.RunID = strings.Repeat("0", 15) },
+		`1": want 16 to 128 lower-case`:           func(c *Config) { c.RunID = strings.Repeat("1", 129) },
+		`"a\nb=1": want key=value`:                func(c *Config) { c.Canonical = []string{"a\nb=1"} },
+		"65537 bytes":                             func(c *Config) { c.Canonical = []string{"a=" + strings.Repeat("x", 64<<10-1)} },
 	} {
 		c := good
 		change(&c)
@@ -66,6 +74,44 @@ func TestConfigValidate(t *testing.T) {
 			m.Close()
 			t.Errorf("New accepts what Validate does not: %s", want)
 		}
+	}
+}
+
+func TestConfigValidateAtItsBounds(t *testing.T) {
+	for name, change := range map[string]func(*Config){
+		"the shortest run ID":       func(c *Config) { c.RunID = strings.Repeat("0", 16) },
+		"the longest run ID":        func(c *Config) { c.RunID = strings.Repeat("f", 128) },
+		"the highest worker":        func(c *Config) { c.Worker = 1<<20 - 1 },
+		"the longest configuration": func(c *Config) { c.Canonical = []string{"a=" + strings.Repeat("x", 64<<10-2)} },
+		"an empty value":            func(c *Config) { c.Canonical = []string{"a=", "b=="} },
+		"none":                      func(c *Config) { c.Canonical = nil },
+		"the shortest times":        func(c *Config) { c.DialTimeout, c.JoinTimeout, c.HelloTimeout, c.RedialMax = 1, 1, 1, 1 },
+	} {
+		c := Default()
+		c.RunID = testRun
+		change(&c)
+		if err := c.Validate(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A hello tells of the live members with their addresses, and not of this one.
+func TestKnown(t *testing.T) {
+	a, b := pair(t, func(*Config) {})
+	known := func() []Known {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return a.known()
+	}
+	list := known()
+	if len(list) != 1 || list[0].ID != b.Self() || !slices.Equal(list[0].Addrs, addrTexts(parseAddrs(b.dialable()))) {
+		t.Errorf("it tells of %+v, want %s at %v", list, b.Self(), b.dialable())
+	}
+	b.Leave(t.Context())
+	meshtest.Await(t, a, "want the other gone", func(ms []mesh.Member) bool { return meshtest.Live(ms) == 1 })
+	if list = known(); len(list) != 0 {
+		t.Errorf("it tells of %+v, which has left", list)
 	}
 }
 

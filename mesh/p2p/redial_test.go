@@ -119,6 +119,57 @@ func TestSeekSkips(t *testing.T) {
 	}
 }
 
+// A dial for a stream ends, with the reason, when its context does and when the peer is
+// no live member any more.
+func TestReachLiveEnds(t *testing.T) {
+	mute, err := net.Listen("tcp", "127.0.0.1:0") // a dial of it lasts
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	c := testConfig(t)
+	c.DialTimeout, c.Forget = time.Hour, time.Hour
+	m := mustNew(t, c)
+	other := mustID(t)
+	info := peer.AddrInfo{ID: other, Addrs: parseAddrs([]string{fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", mute.Addr().(*net.TCPAddr).Port)})}
+	id := mesh.ID(other.String())
+	admit := func(life uint64) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.members.Admit(id, Heartbeat{Status: mesh.Status{Worker: 9}, Incarnation: swim.Incarnation{Life: life}, Addrs: addrTexts(info.Addrs)}, m.now())
+	}
+	admit(1)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := m.reachLive(ctx, info); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("past its deadline: %v", err)
+	}
+	admit(2)
+	time.AfterFunc(50*time.Millisecond, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.members.Goodbye(id, 2, m.now())
+		m.note()
+	})
+	if err := m.reachLive(t.Context(), info); err == nil || !strings.Contains(err.Error(), "the member is left") {
+		t.Errorf("a member that leaves: %v", err)
+	}
+}
+
+// mustID is the ID of a new key.
+func mustID(t *testing.T) peer.ID {
+	t.Helper()
+	key, err := loadIdentity("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := peer.IDFromPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
 // A peer that no member is dialed some times, a member that left never.
 func TestLastAddrs(t *testing.T) {
 	a, b := pair(t, func(*Config) {})
