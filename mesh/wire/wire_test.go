@@ -158,6 +158,7 @@ func TestWhatIsRefusedIsZero(t *testing.T) {
 	for name, got := range map[string]int{
 		"Max32": Read(over).Max32("x", 1), "Flags": int(Read(over).Flags("x", 1)), "Text8": len(Read(over).Text8("x", 1)), "Text16": len(Read(over).Text16("x", 1)),
 		"Bytes16": len(Read(over).Bytes16("x", 1)), "Count8": Read(over).Count8("x", 1, 1), "Count16": Read(over).Count16("x", 1, 1),
+		"Uint8": int(Read(nil).Uint8("x")), "Uint16": int(Read(over[:1]).Uint16("x")), "Uint32": int(Read(over[:3]).Uint32("x")), "Uint64": int(Read(over).Uint64("x")),
 		"a list that is cut short": Read([]byte{2, 0, 0}).Count8("x", 9, 2), "text that is not UTF-8": len(Read([]byte{1, 255}).Text8("x", 1)),
 	} {
 		if got != 0 {
@@ -222,6 +223,22 @@ func TestNothingIsAllocatedForWhatIsNotThere(t *testing.T) {
 	}), nil, 1<<30)
 	if !errors.Is(err, io.ErrUnexpectedEOF) || stats != 64<<10 {
 		t.Errorf("error %v, a buffer of %d bytes, want 64 KiB", err, stats)
+	}
+}
+
+// The buffer grows with what has come: at most twice that is asked for at a time, and what
+// append has rounded up.
+func TestReadNGrowsWithWhatComes(t *testing.T) {
+	came := 0
+	got, err := ReadN(readerFunc(func(p []byte) (int, error) {
+		if total := came + len(p); total > max(64<<10, came*5/2) {
+			t.Errorf("after %d bytes it makes room for %d", came, total)
+		}
+		came += len(p)
+		return len(p), nil
+	}), nil, 1<<20)
+	if err != nil || len(got) != 1<<20 {
+		t.Errorf("%d bytes, %v", len(got), err)
 	}
 }
 
