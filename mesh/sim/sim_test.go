@@ -342,3 +342,28 @@ func TestStopHoldsEveryCall(t *testing.T) {
 		})
 	}
 }
+
+// Streams between peers that have lost each other go silent, and break when one of the
+// two is Dead to the other; streams on one side of a partition go on.
+func TestAStreamBreaksWithDetection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const detection = 10 * time.Second
+		n := NewWith(Options{Peers: 3, Detection: detection})
+		defer n.Close()
+		_, lost := pairOf(t, n)
+		echo(n, 2)
+		kept := open(t, n, 0, 2)
+		start := time.Now()
+		n.Partition([]int{0, 2})
+		if _, err := lost.Read(make([]byte, 1)); !errors.Is(err, errReset) || time.Since(start) != detection {
+			t.Errorf("across: %v after %v, want a reset after %v", err, time.Since(start), detection)
+		}
+		if _, err := kept.Write([]byte("x")); err != nil {
+			t.Errorf("within: %v", err)
+		}
+		_ = kept.CloseWrite()
+		if b, err := io.ReadAll(kept); string(b) != "x" || err != nil {
+			t.Errorf("within: %q, %v", b, err)
+		}
+	})
+}
