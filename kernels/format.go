@@ -17,7 +17,7 @@ const (
 	FormatBF16
 	FormatInt8
 	FormatInt4
-	formatCount
+	FormatCount // how many there are
 )
 
 // blockFormat defines a format by what is done to a block of n values, 1 ≤ n ≤ CodecBlock.
@@ -33,7 +33,7 @@ type blockFormat struct {
 	decodeAdd func(dst []float32, src []byte, weight float32)
 }
 
-var blockFormats = [formatCount]blockFormat{
+var blockFormats = [FormatCount]blockFormat{
 	FormatFP32: {fp32Bytes, plainFP32Encode, plainFP32Sound, plainFP32Decode, plainFP32DecodeAdd},
 	FormatBF16: {bf16Bytes, plainBF16Encode, plainBF16Sound, plainBF16Decode, plainBF16DecodeAdd},
 	FormatInt8: {int8Bytes, plainInt8Encode, plainInt8Sound, plainInt8Decode, plainInt8DecodeAdd},

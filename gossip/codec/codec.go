@@ -148,8 +148,8 @@ type Sum interface {
 	AppendResult(dst []byte) ([]byte, error)
 }
 
-// registered are the codecs that a configuration may name: one line each.
-var registered = []Codec{FP32, BF16, Int8, Int4}
+// registered are the codecs that a configuration may name: each registers itself where it is declared.
+var registered []Codec
 
 // Names lists what ByName accepts.
 func Names() []string {

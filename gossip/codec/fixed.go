@@ -17,6 +17,13 @@ type fixed struct {
 	unsound func(b, n int, block []byte) error
 }
 
+// register makes a codec that a configuration may name.
+func register(name string, layout kernels.Format, unsound func(b, n int, block []byte) error) Codec {
+	c := &fixed{name, layout, unsound}
+	registered = append(registered, c)
+	return c
+}
+
 // Name implements [Codec].
 func (f *fixed) Name() string { return f.name }
 

@@ -8,14 +8,14 @@ import (
 )
 
 // FP32 copies values as they are.
-var FP32 Codec = &fixed{"fp32", kernels.FormatFP32, func(b, n int, block []byte) error {
+var FP32 = register("fp32", kernels.FormatFP32, func(b, n int, block []byte) error {
 	return unsoundFloat("fp32", 4, b, n, block)
-}}
+})
 
 // BF16 keeps 8 bits of mantissa.
-var BF16 Codec = &fixed{"bf16", kernels.FormatBF16, func(b, n int, block []byte) error {
+var BF16 = register("bf16", kernels.FormatBF16, func(b, n int, block []byte) error {
 	return unsoundFloat("bf16", 2, b, n, block)
-}}
+})
 
 // unsoundFloat names the first value of block b that is not finite; there is one. A value
 // has width bytes, and its exponent is in the last two.

@@ -11,16 +11,16 @@ import (
 
 // Int8 is block-wise absmax quantisation to 8 bits; the package comment has its
 // layout and its arithmetic.
-var Int8 Codec = &fixed{"int8", kernels.FormatInt8, func(b, _ int, block []byte) error {
+var Int8 = register("int8", kernels.FormatInt8, func(b, _ int, block []byte) error {
 	if err := unsoundScale("int8", kernels.FormatInt8, b, block); err != nil {
 		return err
 	}
 	return fmt.Errorf("codec int8: value %d of block %d is -128, outside [-127, 127]", bytes.IndexByte(block[4:], 0x80), b)
-}}
+})
 
 // Int4 is block-wise absmax quantisation to 4 bits, two values in a byte; the package
 // comment has its layout and its arithmetic.
-var Int4 Codec = &fixed{"int4", kernels.FormatInt4, func(b, n int, block []byte) error {
+var Int4 = register("int4", kernels.FormatInt4, func(b, n int, block []byte) error {
 	if err := unsoundScale("int4", kernels.FormatInt4, b, block); err != nil {
 		return err
 	}
@@ -34,7 +34,7 @@ var Int4 Codec = &fixed{"int4", kernels.FormatInt4, func(b, n int, block []byte)
 		}
 	}
 	return fmt.Errorf("codec int4: the last nibble of block %d belongs to no value and is not 0", b)
-}}
+})
 
 // unsoundScale returns what is wrong with the scale of block b, or with values under a
 // scale of 0; nil if nothing is.

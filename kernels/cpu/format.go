@@ -2,9 +2,6 @@ package cpu
 
 import "loco/kernels"
 
-// formatCount is the number of formats.
-const formatCountX = kernels.FormatInt4 + 1
-
 // blockRuns are a path's functions for one format on any number of whole blocks. They
 // are nil in plain Go.
 type blockRuns struct {

@@ -8,14 +8,14 @@ import (
 	"loco/kernels"
 )
 
-var avx512Formats = [formatCountX]blockRuns{
+var avx512Formats = [kernels.FormatCount]blockRuns{
 	kernels.FormatFP32: {fp32EncodeAVX512, fp32SoundAVX512, fp32DecodeAVX512, fp32DecodeAddAVX512},
 	kernels.FormatBF16: {bf16EncodeAVX512, bf16SoundAVX512, bf16DecodeAVX512, bf16DecodeAddAVX512},
 	kernels.FormatInt8: {encodeInt8AVX512, int8SoundAVX512, int8DecodeAVX512, int8DecodeAddAVX512},
 	kernels.FormatInt4: {int4EncodeAVX512, int4SoundAVX512, int4DecodeAVX512, int4DecodeAddAVX512},
 }
 
-var avx2Formats = [formatCountX]blockRuns{
+var avx2Formats = [kernels.FormatCount]blockRuns{
 	kernels.FormatFP32: {fp32EncodeAVX2, fp32SoundAVX2, fp32DecodeAVX2, fp32DecodeAddAVX2},
 	kernels.FormatBF16: {bf16EncodeAVX2, bf16SoundAVX2, bf16DecodeAVX2, bf16DecodeAddAVX2},
 	kernels.FormatInt8: {encodeInt8AVX2, int8SoundAVX2, int8DecodeAVX2, int8DecodeAddAVX2},

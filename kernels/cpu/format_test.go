@@ -11,12 +11,12 @@ import (
 	"loco/kernels"
 )
 
-var formatNames = [formatCountX]string{"fp32", "bf16", "int8", "int4"}
+var formatNames = [kernels.FormatCount]string{"fp32", "bf16", "int8", "int4"}
 
 // eachFormat runs f for every format on every assembly path.
 func eachFormat(t *testing.T, f func(t *testing.T, p *path, format kernels.Format)) {
 	for _, p := range assembly(t) {
-		for format := range formatCountX {
+		for format := range kernels.FormatCount {
 			t.Run(fmt.Sprintf("%s/%s", p.name, formatNames[format]), func(t *testing.T) { f(t, p, format) })
 		}
 	}
@@ -299,7 +299,7 @@ func FuzzFormatsAgree(f *testing.F) {
 	f.Add([]byte{0, 0, 0x80, 0x3f, 127, 0, 2}, uint8(2), uint8(1))
 	f.Add(bytes.Repeat([]byte{0, 0, 0x80, 0x3f}, 300), uint8(3), uint8(0))
 	f.Fuzz(func(t *testing.T, raw []byte, which, shift uint8) {
-		format := kernels.Format(which % uint8(formatCountX))
+		format := kernels.Format(which % uint8(kernels.FormatCount))
 		raw = raw[:min(len(raw), 1<<13)]
 		x := make([]float32, len(raw)/4)
 		for i := range x {
@@ -332,7 +332,7 @@ func valuesIn(f kernels.Format, length int) int {
 // TestFormatsAllocateNothing also on a length that is no multiple of a block.
 func TestFormatsAllocateNothing(t *testing.T) {
 	x := codecValues(rand.New(rand.NewPCG(3, 3)), 1000, 0)
-	for f := range formatCountX {
+	for f := range kernels.FormatCount {
 		dst := make([]byte, f.EncodedLen(len(x)))
 		if got := testing.AllocsPerRun(10, func() {
 			f.Encode(dst, x)

@@ -1,5 +1,7 @@
 package cpu
 
+import "loco/kernels"
+
 //go:generate go -C _asm run . -out ../vector_amd64.s -stubs ../vector_amd64.go -pkg cpu
 //go:generate go -C _asm run ./neon -out ../neon_arm64.s -stubs ../neon_arm64.go
 
@@ -65,7 +67,7 @@ type path struct {
 
 	// formats are the codecs for the wire. The streams touch the memory that int8's
 	// encode and decodeAdd touch, and do nothing else: what those are measured against.
-	formats          [formatCountX]blockRuns
+	formats          [kernels.FormatCount]blockRuns
 	streamEncode     func(dst []byte, src []float32)
 	streamEncodePast func(dst []byte, src []float32)
 	streamAdd        func(dst []float32, src []byte)
