@@ -64,7 +64,7 @@ var allowed = map[string][]string{
 	"checkpoint":            {"loco/checkpoint/atomicfile"},
 	"checkpoint/storetest":  {"loco/checkpoint"},
 	"checkpoint/atomicfile": {}, // a leaf that everybody may use
-	"worker/config":         {"loco/optim", "loco/gossip/codec", "loco/trainer/data", "loco/trainer/strategy", "github.com/pelletier/go-toml/v2/..."},
+	"worker/config":         {"loco/gossip", "loco/mesh/swim", "loco/optim", "loco/gossip/codec", "loco/trainer/data", "loco/trainer/strategy", "github.com/pelletier/go-toml/v2/..."},
 	"cmd/loco/compare":      {"loco/checkpoint/atomicfile", "loco/worker/config", "github.com/pelletier/go-toml/v2/...", "gonum.org/v1/plot/..."},
 	"tools/mutants":         {}, // for developers: nothing imports it
 

@@ -60,7 +60,7 @@ func newCluster(t *testing.T, opts sim.Options, codecName string, edit func(i in
 }
 
 func (c *cluster) make(i int) *AllReduce {
-	cfg := Config{Mesh: c.net.Peer(i), Worker: i, Deadline: testDeadline, Grace: testGrace}
+	cfg := Config{Mesh: c.net.Peer(i), Worker: i, Waits: Waits{Deadline: testDeadline, Grace: testGrace}}
 	c.edit(i, &cfg)
 	a, err := NewAllReduce(cfg)
 	if err != nil {
@@ -277,7 +277,7 @@ func BenchmarkAllReduce(b *testing.B) {
 						<-changed
 					}
 				}
-				a, err := NewAllReduce(Config{Mesh: net.Peer(i), Worker: i, Codec: mustCodec(b, name), Deadline: time.Minute, Grace: 10 * time.Second})
+				a, err := NewAllReduce(Config{Mesh: net.Peer(i), Worker: i, Codec: mustCodec(b, name), Waits: Waits{Deadline: time.Minute, Grace: 10 * time.Second}})
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -12,25 +12,45 @@ import (
 	"loco/mesh"
 )
 
+// Waits are the keys of the table [sync] that say how long an exchange waits for others. Every duration
+// is of this machine's clock. The tags are the configuration's: name, bounds, documentation.
+type Waits struct {
+	// Deadline bounds one Average from call to return, or from the end of its slack. An all-reduce that
+	// has not averaged by then is an error, a pair exchange goes on alone.
+	Deadline time.Duration `toml:"deadline" id:"-" range:"100ms..168h" doc:"Longest that one exchange may take. Past it noloco goes on alone; an all-reduce that waits for most of the others says so and waits again, 20 times at most."`
+	// Grace is how long the ready wait for the slow, and how long a peer may send nothing while something
+	// is expected of it. One chunk must cross a link in it.
+	Grace time.Duration `toml:"grace" id:"-" range:"1ms..168h" doc:"Longest that those who are ready wait for a slower worker, once half of the live are ready, before the group goes on without it. At most deadline."`
+	// GraceMin is how long the ready of an all-reduce wait at least for a worker of which they do not know
+	// that it is late in most rounds; 0: Grace.
+	GraceMin time.Duration `toml:"grace_min" id:"-" range:"0s..168h" doc:"How long they wait at least for a worker that is in time in most rounds. In between they wait until it is expected, from its last 8 rounds: median + 4 deviations. For one whose median lateness is above this and above 1/(n-1) of a round, which is what its share is worth, they do not wait; it is named, and waited for as long as this in every 16th round. 0, or no less than grace: always grace, nothing is learnt. Not for noloco."`
+	// MaxLag is how many rounds a pair's partners may be apart.
+	MaxLag int `toml:"max_lag" range:"0..1000" doc:"NoLoCo: rounds that a partner may be ahead or behind."`
+}
+
+// Serving are the keys of the table [mesh] that bound what joiners are given.
+type Serving struct {
+	// StateUpload bounds the bytes a second that all joiners together are given, answers and manifests
+	// included; 0: no bound. A joiner that gets nothing for Grace leaves its source, so Grace should be
+	// enough for 16 KiB on each of their streams, some two a joiner.
+	StateUpload int64 `toml:"state_upload" id:"-" range:"0..1000000000000" doc:"Bytes a second that this worker gives to all joiners together. 0: as many as the network takes."`
+	// ReplayRounds and ReplayBytes bound the results of past rounds that are kept for joiners, and the
+	// bytes of those that a joiner gathers. 0 rounds: none are kept. 0 bytes: 1 GiB.
+	ReplayRounds int   `toml:"replay_rounds" id:"-" range:"0..100000" doc:"Results of past rounds that this worker keeps in memory, so that who was away or is still fetching a state is brought up to date. 0: none, and a joiner must fetch the whole state within a round. Not for noloco."`
+	ReplayBytes  int64 `toml:"replay_bytes" id:"-" range:"1..1000000000000000" doc:"Most bytes of those results, and of the ones that a joiner gathers while it fetches."`
+}
+
 // Config is what an averager needs. Every duration is of this machine's clock.
 type Config struct {
 	Mesh   mesh.Mesh
 	Worker int // this worker's number, 0 … 65535, unique among live members
 	// Codec carries part Delta, StateCodec part Slow of a pair (nil: Codec).
 	Codec, StateCodec codec.Codec
-	// Deadline bounds one Average from call to return. An all-reduce that has not
-	// averaged by then is an error, a pair exchange goes on alone.
-	Deadline time.Duration
+	Waits
+	Serving
 	// Deadlines is how many of them an all-reduce waits while most of the others are alive and
 	// not ready; 0: one.
 	Deadlines int
-	// Grace is how long the ready wait for the slow, and how long a peer may send
-	// nothing while something is expected of it. One chunk must cross a link in it.
-	Grace time.Duration
-	// GraceMin is how long the ready of an all-reduce wait at least for a worker of which
-	// they do not know that it is late in most rounds. Between it and Grace they wait as
-	// long as that worker's last rounds say; 0: Grace.
-	GraceMin time.Duration
 	// SlowCycle is how many rounds a worker that is late in most of them trains for one
 	// contribution, the same on every worker; 0 and 1: it has to be in time for each.
 	SlowCycle int
@@ -45,8 +65,6 @@ type Config struct {
 	// which must be in a group of an all-reduce; 0: whoever is there goes on.
 	Quorum int
 	Seed   uint64 // of the matching of pairs; the same on every worker
-	// MaxLag is how many rounds a pair's partners may be apart.
-	MaxLag int
 	// MaxState bounds the bytes of a state that FetchState accepts; 0: 64 GiB.
 	MaxState int64
 	// State returns what a joiner needs, a copy; nil when this worker serves none. Moments
@@ -58,21 +76,13 @@ type Config struct {
 	// StateRoot is the digest of a state of these SHA-256 of its vectors, by name; nil: a
 	// joiner believes its sources.
 	StateRoot func(round uint64, sums map[string][32]byte) [32]byte
-	// StateUpload bounds the bytes a second that all joiners together are given, answers and
-	// manifests included; 0: no bound. A joiner that gets nothing for Grace leaves its source, so
-	// Grace should be enough for 16 KiB on each of their streams, some two a joiner.
-	StateUpload int64
-	StateSent   func(bytes int) // counts those of chunks; nil: nobody does
+	StateSent func(bytes int) // counts those of chunks; nil: nobody does
 	// StateHold bounds how long one copy of a state is served; 0: an hour. It is given back
 	// earlier when nobody asks for it during Deadline.
 	StateHold time.Duration
 	// StateDir keeps what an interrupted fetch has got; "": it begins anew.
 	StateDir string
-	// ReplayRounds and ReplayBytes bound the results of past rounds that are kept for
-	// joiners, and the bytes of those that a joiner gathers. 0 rounds: none are kept. 0 bytes: 1 GiB.
-	ReplayRounds int
-	ReplayBytes  int64
-	Logger       *slog.Logger // nil: no log
+	Logger   *slog.Logger // nil: no log
 }
 
 // The bounds where the configuration has 0.

@@ -32,7 +32,7 @@ func newPairCluster(t *testing.T, opts sim.Options, edit func(i int, c *Config))
 	}
 	<-time.After(opts.Latency + time.Millisecond)
 	for i := range opts.Peers {
-		cfg := Config{Mesh: c.net.Peer(i), Worker: i, Deadline: testDeadline, Grace: testGrace, Seed: 11, MaxLag: 1,
+		cfg := Config{Mesh: c.net.Peer(i), Worker: i, Waits: Waits{Deadline: testDeadline, Grace: testGrace, MaxLag: 1}, Seed: 11,
 			Codec: mustCodec(t, "int8"), StateCodec: mustCodec(t, "bf16")}
 		if edit != nil {
 			edit(i, &cfg)

@@ -556,8 +556,8 @@ func TestJoinerOfPairsTakesOneReplica(t *testing.T) {
 			y.ready = i < 3
 			all = append(all, y)
 			net.Peer(i).Announce(mesh.Status{Worker: i, Ready: i < 3, Round: y.round})
-			cfg := Config{Mesh: net.Peer(i), Worker: i, Codec: mustCodec(t, "int8"), Deadline: testDeadline, Grace: testGrace,
-				State: y.state, Head: y.head, StateRoot: toyRoot, StateUpload: 1 << 20, StateSent: func(n int) { sent[i].Add(int64(n)) }}
+			cfg := Config{Mesh: net.Peer(i), Worker: i, Codec: mustCodec(t, "int8"), Waits: Waits{Deadline: testDeadline, Grace: testGrace},
+				State: y.state, Head: y.head, StateRoot: toyRoot, Serving: Serving{StateUpload: 1 << 20}, StateSent: func(n int) { sent[i].Add(int64(n)) }}
 			if i == 3 {
 				cfg.StateDir = dir
 			}

@@ -12,7 +12,7 @@ import (
 func TestConfigIsChecked(t *testing.T) {
 	net := sim.New(1)
 	defer net.Close()
-	good := Config{Mesh: net.Peer(0), Codec: mustCodec(t, "fp32"), Deadline: time.Second, Grace: time.Second}
+	good := Config{Mesh: net.Peer(0), Codec: mustCodec(t, "fp32"), Waits: Waits{Deadline: time.Second, Grace: time.Second}}
 	for name, spoil := range map[string]func(*Config){
 		"Mesh": func(c *Config) { c.Mesh = nil }, "Worker": func(c *Config) { c.Worker = 70000 }, "Codec": func(c *Config) { c.Codec = nil },
 		"Deadline": func(c *Config) { c.Deadline = 0 }, "MaxLag": func(c *Config) { c.MaxLag = -1 },

@@ -50,7 +50,7 @@ func newRogue(t *testing.T, toml string, addrs []string) *rogue {
 	c := p2p.Default()
 	c.Worker, c.Bootstrap = 2, addrs
 	c.RunID, c.Canonical = spec.RunID(set), spec.Canonical(set)
-	c.Heartbeat = cfg.Mesh.Heartbeat.Std()
+	c.Heartbeat = cfg.Mesh.Heartbeat
 	m, err := p2p.New(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
@@ -108,7 +108,7 @@ func header(kind byte, length uint32) []byte {
 // numbers.
 func (r *rogue) average(t *testing.T) {
 	t.Helper()
-	a, err := gossip.NewAllReduce(gossip.Config{Mesh: r.mesh, Worker: 2, Codec: codec.FP32, Deadline: 10 * time.Second, Grace: time.Second})
+	a, err := gossip.NewAllReduce(gossip.Config{Mesh: r.mesh, Worker: 2, Codec: codec.FP32, Waits: gossip.Waits{Deadline: 10 * time.Second, Grace: time.Second}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -183,8 +183,8 @@ func (w *world) workerConfig(number int) worker.Config {
 		Number: number, Workers: p.workers, FetchMoments: p.moments, Heartbeat: time.Second, JoinTimeout: p.join,
 		Trainer: trainer.Config{Format: w.codec().Format(), StateFormat: w.codec().Format(), Strategy: p.strategy, Rounds: 1 << 20, InnerSteps: p.inner,
 			InnerTime: p.innerTime, Options: strategy.Options{OuterLR: 0.7, OuterMomentum: 0.4, Beta: 0.7, Gamma: 0.9, SlowCycle: p.cycle}, SaveEvery: p.saveEvery, EvalEvery: 1 << 20},
-		Gossip: gossip.Config{Codec: w.codec(), Deadline: p.deadline, Grace: p.grace, GraceMin: p.graceMin, SlowCycle: p.cycle, Detection: w.net.detection(), Quorum: p.quorum, Seed: 7,
-			MaxLag: p.maxLag, ReplayRounds: 8, ReplayBytes: 1 << 20, StateUpload: p.upload},
+		Gossip: gossip.Config{Codec: w.codec(), Waits: gossip.Waits{MaxLag: p.maxLag, Deadline: p.deadline, Grace: p.grace, GraceMin: p.graceMin}, SlowCycle: p.cycle, Detection: w.net.detection(), Quorum: p.quorum, Seed: 7,
+			Serving: gossip.Serving{ReplayRounds: 8, ReplayBytes: 1 << 20, StateUpload: p.upload}},
 	}
 }
 

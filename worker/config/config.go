@@ -25,7 +25,11 @@
 // makes run.workers 1.
 package config
 
-import "loco/trainer/strategy"
+import (
+	"loco/gossip"
+	"loco/mesh/swim"
+	"loco/trainer/strategy"
+)
 
 // Config is a whole run. The zero value is not valid: start from [Default].
 type Config struct {
@@ -104,34 +108,22 @@ type Sync struct {
 	InnerSteps int      `toml:"inner_steps" range:"1..1000000" doc:"H, inner steps in a round, and a round's width in the schedule of the learning rate. More of them: fewer bytes, and replicas that drift further apart. ddp exchanges at every step and counts rounds all the same. With inner_time it is the most that a worker takes in a round: more than the fastest manages, and little more, because steps that nobody takes are skipped in the schedule too."`
 	InnerTime  Duration `toml:"inner_time" range:"0s..168h" doc:"Time of a round's inner steps, for workers of unequal speed: each takes as many steps as fit, to the nearest whole one and at least one, until this long after its last round; then all are ready together, and each weighs what it trained. 0: every worker takes inner_steps. grace_min should be no less than half of the slowest step. Not for ddp, whose round is one step. The same bits cannot come twice, but from workers that took as many steps."`
 	strategy.Options
-	Deadline    Duration `toml:"deadline" id:"-" range:"100ms..168h" doc:"Longest that one exchange may take. Past it noloco goes on alone; an all-reduce that waits for most of the others says so and waits again, 20 times at most."`
-	Grace       Duration `toml:"grace" id:"-" range:"1ms..168h" doc:"Longest that those who are ready wait for a slower worker, once half of the live are ready, before the group goes on without it. At most deadline."`
-	GraceMin    Duration `toml:"grace_min" id:"-" range:"0s..168h" doc:"How long they wait at least for a worker that is in time in most rounds. In between they wait until it is expected, from its last 8 rounds: median + 4 deviations. For one whose median lateness is above this and above 1/(n-1) of a round, which is what its share is worth, they do not wait; it is named, and waited for as long as this in every 16th round. 0, or no less than grace: always grace, nothing is learnt. Not for noloco."`
-	Quorum      string   `toml:"quorum" oneof:"any|majority" doc:"Who may go on when the network splits. any: every side, and the side that trained fewer tokens takes over the other's state when they meet again. majority: only more than half of run.workers; others wait. Workers that were started anew count once a round has taken them in, or when all are there. Not for noloco."`
-	MaxLag      int      `toml:"max_lag" range:"0..1000" doc:"NoLoCo: rounds that a partner may be ahead or behind."`
-	JoinMoments string   `toml:"join_moments" id:"-" oneof:"fresh|fetch" doc:"AdamW's moments of a worker that joins a run under way and has none of its own. fresh: zero, and the rate rises again over join_warmup steps. fetch: those of another worker, which is as many bytes as the state. ddp always fetches them. A worker's own choice."`
-	JoinWarmup  int      `toml:"join_warmup" id:"-" range:"0..1000000" doc:"Inner steps in which the learning rate of a worker with fresh moments rises to that of the others. 0: at once. A worker's own choice."`
+	gossip.Waits
+	Quorum      string `toml:"quorum" oneof:"any|majority" doc:"Who may go on when the network splits. any: every side, and the side that trained fewer tokens takes over the other's state when they meet again. majority: only more than half of run.workers; others wait. Workers that were started anew count once a round has taken them in, or when all are there. Not for noloco."`
+	JoinMoments string `toml:"join_moments" id:"-" oneof:"fresh|fetch" doc:"AdamW's moments of a worker that joins a run under way and has none of its own. fresh: zero, and the rate rises again over join_warmup steps. fetch: those of another worker, which is as many bytes as the state. ddp always fetches them. A worker's own choice."`
+	JoinWarmup  int    `toml:"join_warmup" id:"-" range:"0..1000000" doc:"Inner steps in which the learning rate of a worker with fresh moments rises to that of the others. 0: at once. A worker's own choice."`
 }
 
 // Mesh is the table [mesh].
 type Mesh struct {
-	Listen       []string `toml:"listen" id:"-" doc:"Multiaddresses to listen on. Port 0 takes a free one. loco run keeps its workers on loopback."`
-	Join         []string `toml:"join" id:"-" doc:"Multiaddresses, with /p2p/ID, of members to join the run through. Empty: this worker waits to be joined, or mdns finds the others."`
-	MDNS         bool     `toml:"mdns" id:"-" doc:"Whether to look for the run's members on the local network."`
-	Heartbeat    Duration `toml:"heartbeat" id:"-" range:"50ms..1h" doc:"Time between two status messages of a member; each makes every member send about 2 KB."`
-	ProbeEvery   Duration `toml:"probe_every" id:"-" range:"50ms..1h" doc:"Time between two probes. A member asks another, in turn, whether it is there, and others in its place if no answer comes within a tenth to half of this, as its answers were before. About 200 bytes each."`
-	SuspectMin   Duration `toml:"suspect_min" id:"-" range:"0s..24h" doc:"Floor of the silence after which a member is suspect. 0: two probes."`
-	SuspectAfter Duration `toml:"suspect_after" id:"-" range:"100ms..24h" doc:"Cap of that silence; between the two it is the median + 4 deviations of the times between a member's heartbeats. A suspect is still counted, but not waited for beyond sync.grace."`
-	DeadMin      Duration `toml:"dead_min" id:"-" range:"0s..168h" doc:"Floor of the time that a member is suspect, with no sign of life to anybody, before it is dead. 0: a third of dead_after."`
-	DeadAfter    Duration `toml:"dead_after" id:"-" range:"200ms..168h" doc:"Cap of that time, and of any silence: groups form without a member that is dead. It comes back by itself."`
-	DeadRefused  Duration `toml:"dead_after_refused" id:"-" range:"10ms..1h" doc:"How long the addresses of a member may refuse connections before it is dead: its process is gone, or a router on its way restarts."`
-	Forget       Duration `toml:"forget" id:"-" range:"1s..8760h" doc:"How long a member that is dead is dialed, and shown. After that it has to join anew."`
-	DialTimeout  Duration `toml:"dial_timeout" id:"-" range:"100ms..10m" doc:"Longest that one attempt to reach a member takes."`
-	RedialMax    Duration `toml:"redial_max" id:"-" range:"50ms..1h" doc:"Longest time between two attempts to reach a lost member."`
-	JoinTimeout  Duration `toml:"join_timeout" id:"-" range:"1s..168h" doc:"Longest that a worker tries to reach the run and to fetch its state, and that others serve one copy of theirs."`
-	StateUpload  int64    `toml:"state_upload" id:"-" range:"0..1000000000000" doc:"Bytes a second that this worker gives to all joiners together. 0: as many as the network takes."`
-	ReplayRounds int      `toml:"replay_rounds" id:"-" range:"0..100000" doc:"Results of past rounds that this worker keeps in memory, so that who was away or is still fetching a state is brought up to date. 0: none, and a joiner must fetch the whole state within a round. Not for noloco."`
-	ReplayBytes  int64    `toml:"replay_bytes" id:"-" range:"1..1000000000000000" doc:"Most bytes of those results, and of the ones that a joiner gathers while it fetches."`
+	Listen []string `toml:"listen" id:"-" doc:"Multiaddresses to listen on. Port 0 takes a free one. loco run keeps its workers on loopback."`
+	Join   []string `toml:"join" id:"-" doc:"Multiaddresses, with /p2p/ID, of members to join the run through. Empty: this worker waits to be joined, or mdns finds the others."`
+	MDNS   bool     `toml:"mdns" id:"-" doc:"Whether to look for the run's members on the local network."`
+	swim.Config
+	DialTimeout Duration `toml:"dial_timeout" id:"-" range:"100ms..10m" doc:"Longest that one attempt to reach a member takes."`
+	RedialMax   Duration `toml:"redial_max" id:"-" range:"50ms..1h" doc:"Longest time between two attempts to reach a lost member."`
+	JoinTimeout Duration `toml:"join_timeout" id:"-" range:"1s..168h" doc:"Longest that a worker tries to reach the run and to fetch its state, and that others serve one copy of theirs."`
+	gossip.Serving
 }
 
 // Checkpoint is the table [checkpoint].

@@ -136,7 +136,7 @@ func TestLayers(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c.Model.Width != 896 || c.Inner.Warmup != 10 || c.Inner.Batch != 128 || c.Run.Name != "my-run" || c.Inner.LR != 2e-4 ||
-		len(c.Mesh.Join) != 2 || c.Model.Tied || c.Mesh.Heartbeat.Std() != 2*time.Second {
+		len(c.Mesh.Join) != 2 || c.Model.Tied || c.Mesh.Heartbeat != 2*time.Second {
 		t.Errorf("%+v", c)
 	}
 	if c, err = Load("", []string{`mesh.join=["/ip4/192.0.2.1/tcp/1/p2p/A"]`}); err != nil || len(c.Mesh.Join) != 1 {

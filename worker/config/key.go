@@ -102,7 +102,7 @@ func Keys() []Key {
 
 func kindOf(t reflect.Type) string {
 	switch {
-	case t == reflect.TypeFor[Duration]():
+	case t == reflect.TypeFor[Duration](), t == reflect.TypeFor[time.Duration]():
 		return "duration"
 	case t == reflect.TypeFor[[]int]():
 		return "list of numbers"
@@ -129,6 +129,8 @@ func (k Key) Text(c *Config) string {
 	switch x := v.Interface().(type) {
 	case Duration:
 		return quote(x.String())
+	case time.Duration:
+		return quote(Duration(x).String())
 	case string:
 		return quote(x)
 	case float64:
@@ -284,6 +286,8 @@ func (k Key) check(c *Config) string {
 	case []int:
 		return checkNumbers(x)
 	case Duration:
+		return k.bounds.check(float64(x))
+	case time.Duration:
 		return k.bounds.check(float64(x))
 	case float64:
 		return k.bounds.check(x)

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 
+	"loco/gossip"
+	"loco/mesh/swim"
 	"loco/trainer/strategy"
 )
 
@@ -57,20 +59,24 @@ func Default() Config {
 			Strategy: DiLoCo, Codec: "int8", StateCodec: "fp32", InnerSteps: 20,
 			// Of so few rounds the paper's memory of ten is too long (docs/log.md); NoLoCo's authors
 			// lowered it for their DiLoCo baseline too.
-			Options:  strategy.Options{OuterLR: 0.7, OuterMomentum: 0.6, Beta: 0.7, Gamma: 0.7, SlowCycle: 1}, // see strategy.Defaults
-			Deadline: Duration(time.Minute), Grace: Duration(15 * time.Second), GraceMin: Duration(5 * time.Second), Quorum: AnySide, MaxLag: 2,
+			Options:     strategy.Options{OuterLR: 0.7, OuterMomentum: 0.6, Beta: 0.7, Gamma: 0.7, SlowCycle: 1}, // see strategy.Defaults
+			Waits:       gossip.Waits{Deadline: time.Minute, Grace: 15 * time.Second, GraceMin: 5 * time.Second, MaxLag: 2},
+			Quorum:      AnySide,
 			JoinMoments: "fresh", JoinWarmup: 10, // docs/results.md: fetched moments gain 0.0006 nats for twice the bytes
 		},
 		Mesh: Mesh{
-			Listen:    []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"}, // nobody else's business
-			Heartbeat: Duration(time.Second), ProbeEvery: Duration(time.Second), SuspectAfter: Duration(5 * time.Second),
-			DeadAfter:   Duration(15 * time.Second),
-			DeadRefused: Duration(time.Second), // a closed port of this machine means that the process is gone
-			Forget:      Duration(10 * time.Minute),
+			Listen: []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"}, // nobody else's business
+			Config: swim.Config{
+				Heartbeat: time.Second, ProbeEvery: time.Second, SuspectAfter: 5 * time.Second, DeadAfter: 15 * time.Second,
+				DeadAfterRefused: time.Second, // a closed port of this machine means that the process is gone
+				Forget:           10 * time.Minute,
+			},
 			DialTimeout: Duration(5 * time.Second), RedialMax: Duration(5 * time.Second), JoinTimeout: Duration(time.Minute),
-			StateUpload: 50 << 20, // on loopback; the inner steps need the cores more
-			// Of its 0.33 MB rounds two hundred. A worker that was away for mesh.dead_after misses ten.
-			ReplayRounds: 256, ReplayBytes: 64 << 20,
+			Serving: gossip.Serving{
+				StateUpload: 50 << 20, // on loopback; the inner steps need the cores more
+				// Of its 0.33 MB rounds two hundred. A worker that was away for mesh.dead_after misses ten.
+				ReplayRounds: 256, ReplayBytes: 64 << 20,
+			},
 		},
 		Checkpoint: Checkpoint{Every: 5, Keep: 2, Tmpfs: "/dev/shm"},
 		Metrics:    Metrics{Listen: "127.0.0.1:0"},

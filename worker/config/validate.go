@@ -158,7 +158,7 @@ func syncRules() []rule {
 			return unless(c.Sync.Strategy != Alone || c.Run.Workers == 1, "sync.strategy = alone trains one worker: run.workers must be 1, it is %d", c.Run.Workers)
 		}},
 		{[]string{"sync.grace", "sync.deadline"}, func(c *Config) string {
-			return unless(c.Sync.Grace <= c.Sync.Deadline, "sync.grace = %s must be at most sync.deadline = %s", c.Sync.Grace, c.Sync.Deadline)
+			return unless(c.Sync.Grace <= c.Sync.Deadline, "sync.grace = %s must be at most sync.deadline = %s", Duration(c.Sync.Grace), Duration(c.Sync.Deadline))
 		}},
 		{[]string{"sync.inner_time", "sync.strategy"}, func(c *Config) string {
 			return unless(c.Sync.InnerTime == 0 || c.Sync.Strategy != DDP, "sync.inner_time = %s has no meaning for ddp, which exchanges at every step: leave it at 0s", c.Sync.InnerTime)
@@ -170,16 +170,16 @@ func syncRules() []rule {
 			return unless(c.Sync.Quorum != Majority || c.equalReplicas(), "sync.quorum = majority is for strategies whose replicas are equal, not for %s", c.Sync.Strategy)
 		}},
 		{[]string{"mesh.suspect_after", "mesh.heartbeat"}, func(c *Config) string {
-			return unless(c.Mesh.SuspectAfter > c.Mesh.Heartbeat, "mesh.suspect_after = %s must be longer than mesh.heartbeat = %s, or every member is suspect", c.Mesh.SuspectAfter, c.Mesh.Heartbeat)
+			return unless(c.Mesh.SuspectAfter > c.Mesh.Heartbeat, "mesh.suspect_after = %s must be longer than mesh.heartbeat = %s, or every member is suspect", Duration(c.Mesh.SuspectAfter), Duration(c.Mesh.Heartbeat))
 		}},
 		{[]string{"mesh.dead_after", "mesh.suspect_after"}, func(c *Config) string {
-			return unless(c.Mesh.DeadAfter > c.Mesh.SuspectAfter, "mesh.dead_after = %s must be longer than mesh.suspect_after = %s", c.Mesh.DeadAfter, c.Mesh.SuspectAfter)
+			return unless(c.Mesh.DeadAfter > c.Mesh.SuspectAfter, "mesh.dead_after = %s must be longer than mesh.suspect_after = %s", Duration(c.Mesh.DeadAfter), Duration(c.Mesh.SuspectAfter))
 		}},
 		{[]string{"mesh.suspect_min", "mesh.suspect_after"}, func(c *Config) string {
-			return unless(c.Mesh.SuspectMin <= c.Mesh.SuspectAfter, "mesh.suspect_min = %s must be at most mesh.suspect_after = %s", c.Mesh.SuspectMin, c.Mesh.SuspectAfter)
+			return unless(c.Mesh.SuspectMin <= c.Mesh.SuspectAfter, "mesh.suspect_min = %s must be at most mesh.suspect_after = %s", Duration(c.Mesh.SuspectMin), Duration(c.Mesh.SuspectAfter))
 		}},
 		{[]string{"mesh.dead_min", "mesh.dead_after"}, func(c *Config) string {
-			return unless(c.Mesh.DeadMin <= c.Mesh.DeadAfter, "mesh.dead_min = %s must be at most mesh.dead_after = %s", c.Mesh.DeadMin, c.Mesh.DeadAfter)
+			return unless(c.Mesh.DeadMin <= c.Mesh.DeadAfter, "mesh.dead_min = %s must be at most mesh.dead_after = %s", Duration(c.Mesh.DeadMin), Duration(c.Mesh.DeadAfter))
 		}},
 	}
 }

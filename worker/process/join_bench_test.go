@@ -65,7 +65,7 @@ func newServed(b *testing.B, sources int, upload int64) *served {
 			v.serve(b, s, m, i, learnerOf(b, s, set, i))
 		}
 	}
-	v.fetch, err = gossip.NewAllReduce(gossip.Config{Mesh: v.peers[sources], Worker: sources, Codec: codec.Int8, Deadline: time.Minute, Grace: 10 * time.Second})
+	v.fetch, err = gossip.NewAllReduce(gossip.Config{Mesh: v.peers[sources], Worker: sources, Codec: codec.Int8, Waits: gossip.Waits{Deadline: time.Minute, Grace: 10 * time.Second}})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -75,7 +75,7 @@ func (p *process) enterMesh(ctx context.Context, number int) (err error) {
 // openMesh enters the mesh. A number that was given may still be that of a former process,
 // whose end the others have not noticed: it is tried until they have.
 func (p *process) openMesh(ctx context.Context, given bool) (meshOfRun, error) {
-	patience := p.spec.cfg.Mesh.DeadAfter.Std()
+	patience := p.spec.cfg.Mesh.DeadAfter
 	until := time.Now().Add(patience)
 	for first := true; ; first = false {
 		m, err := p.newMesh(ctx, p.meshConfig())

@@ -89,7 +89,7 @@ func entering(t *testing.T, newMesh func(c p2p.Config) (meshOfRun, error)) (p *p
 	t.Helper()
 	s, taken := testSpec(t), new(int)
 	p = newProcess(s, Options{Join: []string{"/ip4/192.0.2.7/tcp/1/p2p/X"}, Emit: func(event any) {
-		if e, ok := event.(*TakenEvent); ok && e.By == "another" && e.Patience == s.cfg.Mesh.DeadAfter.Std() {
+		if e, ok := event.(*TakenEvent); ok && e.By == "another" && e.Patience == s.cfg.Mesh.DeadAfter {
 			*taken++
 		}
 	}})
@@ -153,7 +153,7 @@ func TestAGivenNumberIsTriedAgain(t *testing.T) {
 		})
 		began = time.Now()
 		err := p.enterMesh(t.Context(), 5)
-		if took, most := time.Since(began), p.spec.cfg.Mesh.DeadAfter.Std(); !errors.As(err, &taken) || took < most || took > most+2*takenPause {
+		if took, most := time.Since(began), p.spec.cfg.Mesh.DeadAfter; !errors.As(err, &taken) || took < most || took > most+2*takenPause {
 			t.Errorf("given up after %v of %v: %v", took, most, err)
 		}
 		if err := p.close(); err != nil || Occupied(p.seat.dir) {

@@ -66,7 +66,7 @@ func (s *Spec) workerConfig(number int, stopAfter uint64) worker.Config {
 	c := s.cfg
 	return worker.Config{
 		Number: number, Workers: c.Run.Workers, Trainer: s.trainerConfig(stopAfter), Gossip: s.gossipConfig(),
-		FetchMoments: c.Sync.JoinMoments == config.FetchMoments, Heartbeat: c.Mesh.Heartbeat.Std(), JoinTimeout: c.Mesh.JoinTimeout.Std(),
+		FetchMoments: c.Sync.JoinMoments == config.FetchMoments, Heartbeat: c.Mesh.Heartbeat, JoinTimeout: c.Mesh.JoinTimeout.Std(),
 	}
 }
 
@@ -88,9 +88,8 @@ func (s *Spec) gossipConfig() gossip.Config {
 	c := s.cfg
 	g := gossip.Config{
 		Codec: s.codec, StateCodec: s.stateCodec,
-		Deadline: c.Sync.Deadline.Std(), Deadlines: deadlinesMax, Grace: c.Sync.Grace.Std(), GraceMin: c.Sync.GraceMin.Std(), SlowCycle: c.Sync.SlowCycle,
-		Detection: meshTimes(c.Mesh).Detection(), Seed: c.Run.Seed, MaxLag: c.Sync.MaxLag,
-		StateUpload: c.Mesh.StateUpload, StateHold: c.Mesh.JoinTimeout.Std(), ReplayRounds: c.Mesh.ReplayRounds, ReplayBytes: c.Mesh.ReplayBytes,
+		Waits: c.Sync.Waits, Deadlines: deadlinesMax, SlowCycle: c.Sync.SlowCycle, Detection: meshTimes(c.Mesh).Detection(), Seed: c.Run.Seed,
+		Serving: c.Mesh.Serving, StateHold: c.Mesh.JoinTimeout.Std(),
 	}
 	if c.Sync.Quorum == config.Majority {
 		g.Quorum = c.Run.Workers
@@ -101,10 +100,7 @@ func (s *Spec) gossipConfig() gossip.Config {
 // meshTimes is the times of [mesh].
 func meshTimes(m config.Mesh) p2p.Config {
 	c := p2p.Default()
-	c.Heartbeat, c.ProbeEvery = m.Heartbeat.Std(), m.ProbeEvery.Std()
-	c.SuspectMin, c.SuspectAfter = m.SuspectMin.Std(), m.SuspectAfter.Std()
-	c.DeadMin, c.DeadAfter, c.DeadAfterRefused = m.DeadMin.Std(), m.DeadAfter.Std(), m.DeadRefused.Std()
-	c.Forget, c.DialTimeout, c.RedialMax, c.JoinTimeout = m.Forget.Std(), m.DialTimeout.Std(), m.RedialMax.Std(), m.JoinTimeout.Std()
+	c.Config, c.DialTimeout, c.RedialMax, c.JoinTimeout = m.Config, m.DialTimeout.Std(), m.RedialMax.Std(), m.JoinTimeout.Std()
 	return c
 }
 
