@@ -1,0 +1,167 @@
+package trainer
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"loco/gossip/exchange"
+	"loco/kernels"
+	"loco/trainer/strategy"
+)
+
+// Each part crosses in its own format.
+func TestPartsCrossInTheirFormats(t *testing.T) {
+	const n = 300
+	var mu sync.Mutex
+	got := map[exchange.Part]int{}
+	av := averagerOf(func(_ context.Context, _ uint64, part exchange.Part, v exchange.Vector) (exchange.Outcome, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		got[part] = len(v.Bytes)
+		return exchange.Outcome{Members: []int{0}, Attempts: 1}, nil
+	})
+	cfg := Config{Strategy: "noloco", Rounds: 1, InnerSteps: 2, Format: kernels.FormatInt8, StateFormat: kernels.FormatBF16,
+		Options: strategy.Options{OuterMomentum: 0.5, Beta: 0.7, Gamma: 0.6}}
+	run(t, start(t, cfg, newQuadratic(n, drift(0)), Hooks{Average: av}))
+	if got[exchange.Delta] != kernels.FormatInt8.EncodedLen(n) || got[exchange.Slow] != kernels.FormatBF16.EncodedLen(n) {
+		t.Errorf("bytes by part: %v", got)
+	}
+}
+
+// In ddp rounds are steps: evaluations, checkpoints and stops count the configured rounds all the same.
+func TestRoundsOfDDPAreCountedInSteps(t *testing.T) {
+	var saves, evals []uint64
+	cfg := Config{Strategy: "ddp", Rounds: 6, InnerSteps: 4, SaveEvery: 2, EvalEvery: 3, StopAfter: 5}
+	var tr *Trainer
+	tr = start(t, cfg, newQuadratic(5, drift(0)), Hooks{Average: newExact(1).worker(0),
+		Save: func(context.Context, func(*Snapshot) error) error { saves = append(saves, tr.round); return nil },
+		Report: func(e any) {
+			if e, ok := e.(*EvalEvent); ok {
+				evals = append(evals, e.Round)
+			}
+		}})
+	if err := tr.Run(t.Context(), nil); !errors.Is(err, ErrStopped) {
+		t.Fatal(err)
+	}
+	if len(saves) != 3 || saves[0] != 8 || saves[1] != 16 || saves[2] != 20 || len(evals) != 1 || evals[0] != 12 || tr.Rounds() != 24 || tr.Steps() != 24 {
+		t.Errorf("saved at %v, evaluated at %v of %d rounds", saves, evals, tr.Rounds())
+	}
+}
+
+// Equal replicas evaluate in turns; a worker that adopted a result has no turn, and replicas that differ
+// each have a loss of their own.
+func TestWhoseTurnItIsToEvaluate(t *testing.T) {
+	cfg := diloco(4, 100)
+	cfg.EvalEvery, cfg.Worker = 2, 5
+	tr := start(t, cfg, newQuadratic(5, drift(0)), Hooks{Average: newExact(1).worker(0)})
+	for _, c := range []struct {
+		round   uint64
+		members []int
+		want    bool
+	}{
+		{2, nil, false}, {2, []int{5}, true}, {2, []int{3, 5}, true}, {4, []int{3, 5}, false}, {6, []int{3, 5}, true}, {4, []int{1, 3, 5}, true}, {6, []int{1, 3, 5}, false},
+	} {
+		tr.round = c.round
+		if got := tr.evaluates(c.members); got != c.want {
+			t.Errorf("round %d, members %v: %v", c.round, c.members, got)
+		}
+	}
+	pairs := start(t, Config{Strategy: "noloco", Rounds: 1, InnerSteps: 1, Options: strategy.Options{Gamma: 0.5}}, newQuadratic(5, drift(0)), Hooks{Average: newExact(1).worker(0)})
+	if !pairs.evaluates(nil) || !pairs.evaluates([]int{1, 2}) {
+		t.Error("a replica of its own is not evaluated")
+	}
+}
+
+// A late worker leaves out the steps that the others are ahead, but for one, and none where a time ends
+// its round or the run does.
+func TestStepsThatALateWorkerLeavesOut(t *testing.T) {
+	tr := start(t, diloco(10, 100), newQuadratic(5, drift(0)), Hooks{Average: newExact(1).worker(0)})
+	tr.clock.step = time.Second
+	for _, c := range []struct {
+		late, inner time.Duration
+		step        time.Duration
+		round, want uint64
+	}{
+		{0, 0, time.Second, 1, 0}, {3500 * time.Millisecond, 0, time.Second, 1, 3}, {time.Hour, 0, time.Second, 1, 9},
+		{3 * time.Second, time.Minute, time.Second, 1, 0}, {3 * time.Second, 0, 0, 1, 0}, {3 * time.Second, 0, time.Second, 100, 0},
+	} {
+		tr.cfg.InnerTime, tr.clock.step, tr.round = c.inner, c.step, c.round
+		if got := tr.stepsIn(c.late); got != c.want {
+			t.Errorf("%+v: %d steps", c, got)
+		}
+	}
+}
+
+// How long nobody waits for an exchange is what is left of the inner steps that it flies under, by the
+// last step's time, and no more than is left of the round's time.
+func TestSlack(t *testing.T) {
+	tr := start(t, diloco(10, 100), newQuadratic(5, drift(0)), Hooks{Average: newExact(1).worker(0)})
+	clock := newFakeClock()
+	tr.hooks.Now = clock.now
+	tr.clock.run(clock.now())
+	for _, c := range []struct {
+		round, step uint64
+		under       uint64
+		took        time.Duration // a step
+		inner       time.Duration
+		want        time.Duration
+	}{
+		{3, 34, 0, time.Second, 0, 0}, {3, 34, 4, time.Second, 0, 4 * time.Second}, {3, 34, strategy.WholeRound, time.Second, 0, 6 * time.Second},
+		{3, 30, strategy.WholeRound, 2 * time.Second, 0, 20 * time.Second}, {3, 40, strategy.WholeRound, time.Second, 0, 0}, {3, 45, 3, time.Second, 0, 0},
+		{3, 34, strategy.WholeRound, 0, 0, 0}, {3, 34, strategy.WholeRound, time.Second, 2500 * time.Millisecond, 2500 * time.Millisecond},
+	} {
+		tr.round, tr.step, tr.clock.step, tr.cfg.InnerTime = c.round, c.step, c.took, c.inner
+		if got := tr.slack(&strategy.Crossing{Under: c.under}); got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
+
+// A worker that is behind asks seven times in 31.5 s, and four times where nobody is there to ask.
+func TestHowLongABehindWorkerAsks(t *testing.T) {
+	for _, c := range []struct {
+		err   error
+		tries int
+		took  time.Duration
+	}{{errors.New("reset"), 7, 31500 * time.Millisecond}, {exchange.ErrNobody, 4, 3500 * time.Millisecond}} {
+		synctest.Test(t, func(t *testing.T) {
+			asked := 0
+			tr := start(t, diloco(4, 3), newQuadratic(5, drift(0)), Hooks{Average: newExact(1).worker(0), Fetch: func(context.Context) (*exchange.Fetched, error) {
+				asked++
+				return nil, c.err
+			}})
+			began := time.Now()
+			_, err := tr.fetch(lockedContext(t, tr))
+			if !errors.Is(err, c.err) || asked != c.tries || time.Since(began) != c.took {
+				t.Errorf("%v: asked %d times in %v, %v", c.err, asked, time.Since(began), err)
+			}
+		})
+	}
+}
+
+// What the host has of a lost device is saved in silence, and a failure to save it is said.
+func TestSalvageSaysOnlyFailures(t *testing.T) {
+	for _, fails := range []bool{false, true} {
+		q := newQuadratic(5, drift(0))
+		q.onStep = func(step uint64) {
+			if step == 6 {
+				q.lose()
+			}
+		}
+		tr := start(t, diloco(4, 5), q, Hooks{Average: newExact(1).worker(0), Save: func(_ context.Context, capture func(*Snapshot) error) error {
+			if fails {
+				return errors.New("the disk is full")
+			}
+			return capture(new(Snapshot))
+		}})
+		err := tr.Run(t.Context(), nil)
+		if !errors.Is(err, ErrDevice) || strings.Contains(err.Error(), "save what the host has of round 1: the disk is full") != fails || strings.Contains(err.Error(), "save what the host") != fails {
+			t.Errorf("fails %v: %v", fails, err)
+		}
+	}
+}
