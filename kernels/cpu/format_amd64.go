@@ -35,11 +35,19 @@ const (
 	pastCachesMin = 16 << 20
 )
 
-// encodeInt8 encodes whole blocks. Many of them go by way of a stage: blocks do not begin
-// at lines, and a line that is stored past the caches must be stored at once.
+// encodeInt8 encodes whole blocks, many of them past the caches.
 func encodeInt8(wide bool, dst []byte, src []float32) int {
+	if len(dst) < pastCachesMin {
+		return int8EncodeOn(wide, dst, src)
+	}
+	return encodeInt8Past(wide, dst, src)
+}
+
+// encodeInt8Past encodes whole blocks by way of a stage: blocks do not begin at lines, and
+// a line that is stored past the caches must be stored at once.
+func encodeInt8Past(wide bool, dst []byte, src []float32) int {
 	misplaced := int(uintptr(unsafe.Pointer(unsafe.SliceData(dst))) % 64)
-	if len(dst) < pastCachesMin || misplaced%4 != 0 {
+	if misplaced%4 != 0 { // no block begins at a line
 		return int8EncodeOn(wide, dst, src)
 	}
 	// A block has 4 bytes more than whole lines.

@@ -69,6 +69,61 @@ func TestReferenceCrossEntropyByHand(t *testing.T) {
 	near(t, "gradient", refVals(d, logits), []float64{0.125, -0.125, 0, 0}, 1e-15)
 }
 
+// The target of the first class is one, and only a negative one is none.
+func TestReferenceCrossEntropyOfTheFirstClass(t *testing.T) {
+	d := New()
+	losses, logits := refBuf(t, d, 9), refBuf(t, d, 0, math.Log(3))
+	targets, err := d.AllocTokens(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.CrossEntropy(losses, logits, targets, 0, 1, 2, 1) // new tokens are 0
+	near(t, "losses", refVals(d, losses), []float64{math.Log(4)}, 1e-15)
+	near(t, "gradient", refVals(d, logits), []float64{-0.75, 0.75}, 1e-15)
+}
+
+func TestReferenceEmbeddingByHand(t *testing.T) {
+	d := New()
+	tokens, err := d.AllocTokens(4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.UploadTokens(tokens, []int32{2, 0, 2, 1})
+	out, table := refBuf(t, d, make([]float64, 8)...), refBuf(t, d, 1, 2, 3, 4, 5, 6)
+	d.Embedding(out, table, tokens, 3, 2)
+	near(t, "rows", refVals(d, out), []float64{5, 6, 1, 2, 5, 6, 3, 4}, 0)
+	d.EmbeddingBackward(table, out, tokens, 3, 2)
+	near(t, "table", refVals(d, table), []float64{1 + 1, 2 + 2, 3 + 3, 4 + 4, 5 + 5 + 5, 6 + 6 + 6}, 0)
+}
+
+// Reference: Loshchilov & Hutter, arXiv 1711.05101, Algorithm 2, in the order of device.go.
+func TestReferenceAdamWByHand(t *testing.T) {
+	d := New()
+	p, g, m, v := refBuf(t, d, 2, -1), refBuf(t, d, 3, 0.5), refBuf(t, d, 0.25, 0), refBuf(t, d, 0.5, 4)
+	step := kernels.AdamWStep{LR: 0.5, Beta1: 0.75, Beta2: 0.5, Eps: 0.125, WeightDecay: 0.25, Correction1: 0.5, Correction2: 0.75, GradScale: 2}
+	d.AdamW(p, g, m, v, step)
+	near(t, "m", refVals(d, m), []float64{0.75*0.25 + 0.25*6, 0.25}, 1e-15)
+	near(t, "v", refVals(d, v), []float64{0.25 + 18, 2 + 0.5}, 1e-15)
+	near(t, "p", refVals(d, p), []float64{
+		2 - 0.25 - 0.5*(1.6875/0.5)/(math.Sqrt(18.25/0.75)+0.125),
+		-1 + 0.125 - 0.5*(0.25/0.5)/(math.Sqrt(2.5/0.75)+0.125),
+	}, 1e-15)
+}
+
+// Sums take whole chunks and what is left.
+func TestReferenceSums(t *testing.T) {
+	d := New()
+	for _, n := range []int{0, 1, 31, 33, kernels.SumChunk, kernels.SumChunk + 5, 3 * kernels.SumChunk} {
+		x, sum, squares := make([]float64, n), 0.0, 0.0
+		for i := range x {
+			x[i] = float64(i%7 - 2)
+			sum, squares = sum+x[i], squares+x[i]*x[i]
+		}
+		b := refBuf(t, d, x...)
+		near(t, "sums", []float64{d.Sum(b), d.SquaredNorm(b)}, []float64{sum, squares}, 0)
+	}
+}
+
 // difference is the central difference of f at x[i].
 func difference(x []float64, i int, f func() float64) float64 {
 	const h = 1e-5
