@@ -121,12 +121,8 @@ func (b *bench) try(ctx context.Context, m *mutant) (verdict, string, error) {
 func writeOverlay(dir, overlay string, m *mutant) error {
 	replace := map[string]string{}
 	if m != nil {
-		src, err := os.ReadFile(m.path)
-		if err != nil {
-			return err
-		}
 		changed := filepath.Join(dir, "mutant.go")
-		text := slices.Concat(src[:m.start], []byte(m.text), src[m.end:])
+		text := slices.Concat(m.src[:m.start], []byte(m.text), m.src[m.end:])
 		if err := os.WriteFile(changed, text, 0o600); err != nil {
 			return err
 		}

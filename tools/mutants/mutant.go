@@ -14,6 +14,7 @@ import (
 type mutant struct {
 	file       string // as given by the go command, below the module
 	path       string // of the file on this machine
+	src        []byte // the file as it was read: it may be edited meanwhile
 	function   string // Type.Method, or the name of a function, constant or variable; "package" for a type
 	kind       string
 	line       int
@@ -80,7 +81,7 @@ type finder struct {
 
 // findMutants lists every mutant of a file; none of a generated one.
 func findMutants(file, path string, src []byte) ([]mutant, error) {
-	f := finder{fset: token.NewFileSet(), src: src, proto: mutant{file: file, path: path}, headers: map[ast.Stmt]bool{}}
+	f := finder{fset: token.NewFileSet(), src: src, proto: mutant{file: file, path: path, src: src}, headers: map[ast.Stmt]bool{}}
 	tree, err := parser.ParseFile(f.fset, path, src, parser.ParseComments|parser.SkipObjectResolution)
 	if err != nil || ast.IsGenerated(tree) {
 		return nil, err

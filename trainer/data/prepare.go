@@ -36,7 +36,8 @@ type Options struct {
 	MaxBytes int64
 	// Tokenizer names what turns text into tokens, one of TokenizerNames.
 	Tokenizer string
-	// Progress, where it is set, hears how many of how many bytes have been read.
+	// Progress, where it is set, is called with the bytes that have been read and with
+	// those of the whole source.
 	Progress func(read, total int64)
 }
 

@@ -321,7 +321,7 @@ func TestUnreadableFileIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	tr.bound(0)
-	// A file that goes away after the walk cannot be opened, whoever runs the test.
+	// A file that goes away after the walk cannot be opened, also by root.
 	if err := os.Remove(filepath.Join(root, "p1", "f01.go")); err != nil {
 		t.Fatal(err)
 	}

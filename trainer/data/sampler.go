@@ -24,8 +24,8 @@ type SamplerConfig struct {
 }
 
 // Sampler cuts training batches from tokens. Batch is a pure function of (seed,
-// worker, step): resuming at a step costs nothing, and no worker needs to hear of
-// another's progress.
+// worker, step): resuming at a step costs nothing, and no worker depends on the
+// progress of another.
 //
 // An epoch divides the tokens into windows of Context, after an offset of its own so
 // that windows are cut elsewhere in every epoch, and visits them in a permutation of

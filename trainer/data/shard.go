@@ -63,8 +63,8 @@ func open(path string, loadMax int64) (*Shard, error) {
 	return s, nil
 }
 
-// readHeader also holds the file's length to the header, so that nothing is
-// allocated for tokens that are not there.
+// readHeader also compares the file's length with the header: nothing is allocated for
+// tokens that are not there.
 func (s *Shard) readHeader() error {
 	info, err := s.file.Stat()
 	if err != nil {

@@ -290,3 +290,53 @@ func TestShardWriterReportsErrors(t *testing.T) {
 		t.Errorf("left in the folder: %v, %v", left, err)
 	}
 }
+
+// Of any file Open gives an error or tokens of its vocabulary, as many as the file has.
+func FuzzOpen(f *testing.F) {
+	for _, width := range []int{1, 2, 4} {
+		tokens := make([]byte, 12*width)
+		putTokens(tokens, ramp(12, 200), width)
+		text, err := os.ReadFile(raw(f, Header{TokenBytes: width, Vocab: 200}, tokens))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+	}
+	path := filepath.Join(f.TempDir(), "any.shard")
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if len(text) >= headerBytes { // with right checksums, to see what is behind them
+			if tokens := text[headerBytes:]; len(tokens)%2 == 0 {
+				binary.LittleEndian.PutUint32(text[32:], crc32.Checksum(tokens, castagnoli))
+				binary.LittleEndian.PutUint32(text[36:], crc32.Checksum(text[:36], castagnoli))
+			}
+		}
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, limit := range []int64{0, loadMax} {
+			s, err := open(path, limit)
+			if err != nil {
+				if !strings.Contains(err.Error(), path) {
+					t.Errorf("error %v does not name the file", err)
+				}
+				continue
+			}
+			defer s.Close()
+			if s.Len()*int64(s.TokenBytes) != int64(len(text)-headerBytes) {
+				t.Fatalf("%d tokens of %d bytes in a file of %d", s.Len(), s.TokenBytes, len(text))
+			}
+			if s.Verify() != nil {
+				continue
+			}
+			tokens := make([]int32, s.Len())
+			if err := s.Read(tokens, 0); err != nil {
+				t.Fatal(err)
+			}
+			for i, x := range tokens {
+				if x < 0 || int(x) >= s.Vocab {
+					t.Fatalf("token %d is %d, the vocabulary has %d", i, x, s.Vocab)
+				}
+			}
+		}
+	})
+}
