@@ -55,7 +55,7 @@ func testConfig(number int) Config {
 	return Config{
 		Number: number, Workers: 2, Heartbeat: time.Second, JoinTimeout: 30 * time.Second,
 		Trainer: trainer.Config{Strategy: "diloco", Rounds: 5, InnerSteps: 40, Options: strategy.Options{OuterLR: 0.7, OuterMomentum: 0.5, Beta: 0.7, Gamma: 0.7}, Format: format, StateFormat: format},
-		Gossip:  gossip.Config{Codec: codec.FP32, Deadline: 20 * time.Second, Grace: 5 * time.Second},
+		Gossip:  gossip.Config{Codec: codec.FP32, Waits: gossip.Waits{Deadline: 20 * time.Second, Grace: 5 * time.Second}},
 	}
 }
 

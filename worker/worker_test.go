@@ -254,6 +254,7 @@ func TestTwoWorkers(t *testing.T) {
 					t.Errorf("%s: worker %d averaged %s times, want %s; its clock was asked %d times", name, k, got, want, clocks[k])
 				}
 			}
+			time.Sleep(time.Second) // virtual: both have heard the last word
 			if members, _ := net.Peer(0).View(); len(members) != 2 || !members[0].Done || !members[1].Done || members[1].State != mesh.Alive {
 				t.Errorf("%s: %+v", name, members)
 			}
