@@ -48,21 +48,12 @@ func (m *Rounds) freeUntil(in []announced) time.Time {
 }
 
 // waits says that a worker that is not ready is still waited for, half of the live being so since
-// halfAt: as long as that is free, and then for GraceMin, where that is below Grace, and not at all
-// else. As few as might decide the round twice wait as ever, and so do all without a slack.
+// halfAt: as long as without a slack, and as long as that is free, and GraceMin longer where that is
+// configured to be below Grace. A slack only ever adds to the waiting: a worker that has just come to
+// a round that the others have decided needs the time to hear of it.
 func (m *Rounds) waits(now, free time.Time, id mesh.ID) bool {
-	long, since := m.patience(id), m.halfAt
-	switch {
-	case now.Before(free):
-		return true
-	case free.IsZero() || !m.most:
-	case m.GraceMin >= m.Grace:
-		return false
-	default:
-		long = min(long, m.GraceMin)
-		if since.Before(free) {
-			since = free
-		}
+	if m.GraceMin < m.Grace && !free.IsZero() {
+		free = free.Add(m.GraceMin)
 	}
-	return now.Sub(since) < long
+	return now.Before(free) || now.Sub(m.halfAt) < m.patience(id)
 }

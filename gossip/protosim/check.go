@@ -12,6 +12,9 @@ import (
 // turnsWithin is after how many rounds everybody has been in a group, who is waited for in turns.
 const turnsWithin = 16
 
+// flownWithin is after how many rounds everybody has been in a group whose exchanges are in flight.
+const flownWithin = 6
+
 // checker holds a world to the invariants of the protocol.
 type checker struct {
 	w             *world
@@ -23,6 +26,11 @@ type checker struct {
 	deadline      time.Duration         // of the run, once the faults have ended
 	turns         bool                  // everybody is in a group at least once from goal to end
 	in            map[int]bool          // who was
+
+	committed map[uint64]bool       // flights: contributions in a committed mean
+	furthest  uint64                // the round after the newest that was committed
+	bearers   map[uint64][]uint64   // contributions that have an inner step or a residual
+	landed    map[uint64][]*decided // by round
 }
 
 // decided is a commit of one process.
@@ -39,7 +47,8 @@ type decided struct {
 }
 
 func newChecker(w *world) *checker {
-	return &checker{w: w, contributions: map[uint64]*contribution{}, commits: map[uint64][]*decided{}, in: map[int]bool{}}
+	return &checker{w: w, contributions: map[uint64]*contribution{}, commits: map[uint64][]*decided{}, in: map[int]bool{},
+		committed: map[uint64]bool{}, bearers: map[uint64][]uint64{}, landed: map[uint64][]*decided{}}
 }
 
 func (c *checker) fail(format string, args ...any) {
@@ -74,9 +83,18 @@ func (c *checker) commit(p *roundProc, r *protocol.Result) bool {
 			return false
 		}
 	}
-	p.own.seen = p.own.seen || slices.Contains(r.Workers, p.v.index)
+	known := slices.Contains(r.Workers, p.v.index) && !(p.flights != nil && r.Former) // of a resumed flight it cannot be
+	p.own.seen = p.own.seen || known
 	next := p.state.apply(h.result, r.Tokens)
-	c.agree(&decided{p, p.v.index, c.w.now, p.started, p.state.id, r.Hash, next.id, r.Round, r.Workers})
+	d := &decided{p, p.v.index, c.w.now, p.started, p.state.id, r.Hash, next.id, r.Round, r.Workers}
+	if p.flights != nil {
+		c.furthest = max(c.furthest, r.Round+1)
+		c.once(p, h.result[0].from)
+	}
+	if c.w.params.differ {
+		d.base, d.next = [32]byte{}, r.Hash // whatever they apply the mean to
+	}
+	c.agree(d)
 	if (c.goal > 0 && r.Round >= c.goal || c.w.params.calm) && c.err == nil && c.w.unequal == nil {
 		c.together(p, r)
 	}
@@ -93,7 +111,7 @@ func (c *checker) mean(p *roundProc, r *protocol.Result, b int, x *piece) bool {
 	sum, total := 0.0, 0.0
 	for _, id := range x.from {
 		k := c.contributions[id]
-		if k.round != r.Round || k.base != p.state.id {
+		if k.round != r.Round || k.base != p.state.id && !c.w.params.differ {
 			c.fail("w%d commits round %d with a contribution of w%d to round %d from another state", p.v.index, r.Round, k.node, k.round)
 			return false
 		}
@@ -142,11 +160,15 @@ func (c *checker) agree(d *decided) {
 // counts says that a decision has not vanished with the process that made it: it lives, or
 // somebody holds, or would come back with, a state that descends from it.
 func (c *checker) counts(d *decided) bool {
+	lives := func(s *state) bool { return s.descends(d.round+1, d.next) }
+	if c.w.params.differ {
+		lives = func(s *state) bool { return s.took(d.round+1, d.hash) }
+	}
 	return slices.ContainsFunc(c.w.nodes, func(v *node) bool {
-		if v.proc != nil && (v.proc == d.p || v.proc.holds().descends(d.round+1, d.next)) {
+		if v.proc != nil && (v.proc == d.p || lives(v.proc.holds())) {
 			return true
 		}
-		return v.disk.descends(d.round+1, d.next)
+		return lives(v.disk)
 	})
 }
 
@@ -211,6 +233,10 @@ func (c *checker) memory(p *roundProc) {
 // rounds and its own tokens since the newest state that both had. It is not held to what one of
 // the two does not remember, for its process has begun later, nor to damage, which is no round.
 func (c *checker) lost(p *roundProc, s *state, rounds uint64, tokens float64) {
+	if c.w.params.differ { // it takes one member's state, and none is lighter
+		c.w.report.Resyncs++
+		return
+	}
 	if s.tokens < p.state.tokens {
 		c.fail("w%d gives up %v for the lighter %v", p.v.index, p.state, s)
 	}
@@ -251,6 +277,13 @@ func (c *checker) settled() {
 		c.turns, c.end = true, c.goal+turnsWithin
 		lasts += turnsWithin * 2 * (p.inner + p.grace)
 	}
+	if p := c.w.params; p.steps > 0 {
+		// Without a barrier the workers drift apart until one is late by more than the slack. It is
+		// left out then, and in time for the next round, if it fetches a result in less than what is
+		// left of the inner steps when a flight is due.
+		c.turns, c.end = !p.long, c.goal+flownWithin
+		lasts += flownWithin * 2 * (p.inner + p.innerMin)
+	}
 	c.deadline = c.w.now + lasts
 	c.w.tracef("check", "from round %d on every round has everybody", c.goal)
 	c.w.at(c.deadline, func() {
@@ -271,11 +304,11 @@ func (c *checker) together(p *roundProc, r *protocol.Result) {
 		c.in[i] = c.in[i] || r.Round >= c.goal && c.goal > 0
 	}
 	params := c.w.params
-	if n := p.m.Tries(); n > 1 && params.graceMin == 0 {
+	if n := p.m.Tries(); n > 1 && params.graceMin == 0 && params.steps == 0 {
 		c.fail("w%d commits round %d in attempt %d and blames %q, where nothing is wrong any more", p.v.index, r.Round, n, p.m.Rejected())
 		return
 	}
-	if (params.graceMin > 0 || params.slack) && 2*len(r.Workers) >= len(live) {
+	if (params.graceMin > 0 || params.slack || params.steps > 0) && 2*len(r.Workers) >= len(live) {
 		return
 	}
 	if !slices.Equal(live, r.Workers) {
@@ -295,7 +328,7 @@ func (c *checker) atEnd() {
 	byRound := map[uint64][32]byte{}
 	for _, v := range c.w.live() {
 		if c.turns && !c.in[v.index] {
-			c.fail("w%d was in no group for %d rounds, and has had its turn", v.index, turnsWithin)
+			c.fail("w%d was in no group for %d rounds, and has had its turn", v.index, c.end-c.goal)
 			return
 		}
 		s := v.proc.holds()
@@ -303,7 +336,7 @@ func (c *checker) atEnd() {
 			c.fail("w%d has no state at the end", v.index)
 			return
 		}
-		if id, ok := byRound[s.round]; ok && id != s.id {
+		if id, ok := byRound[s.round]; ok && id != s.id && !c.w.params.differ {
 			c.fail("w%d ends round %d in another state than the others", v.index, s.round)
 			return
 		}

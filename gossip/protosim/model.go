@@ -17,6 +17,7 @@ type state struct {
 	id     [32]byte
 	parent *state   // that a round was applied to
 	from   []uint64 // the contributions of that round
+	mean   [32]byte // the hash of what was applied
 }
 
 func genesis(blocks int) *state {
@@ -59,6 +60,19 @@ func (s *state) apply(result []*piece, tokens float64) *state {
 	}
 	n.seal()
 	return n
+}
+
+// mix is the outer step of a strategy whose replicas differ.
+func (s *state) mix(result []*piece, tokens float64) *state {
+	n := s.apply(result, tokens)
+	n.mean = hashOf(result)
+	return n
+}
+
+// took says that s is a state of a round, or follows from one, to which a mean was applied.
+func (s *state) took(round uint64, mean [32]byte) bool {
+	from := s.at(round)
+	return from != nil && from.round == round && from.mean == mean
 }
 
 // at is the state of a round that s descends from, s itself included; nil: none.
@@ -136,6 +150,9 @@ type contribution struct {
 	part   protocol.Part // of a pair's round
 	weight float64
 	vec    []*piece
+
+	steps    []uint64 // of a flight: the inner steps in it
+	residual uint64   // and the contribution whose rounding error it carries
 }
 
 // contribute makes a worker's vector for its round, and registers it.

@@ -17,7 +17,8 @@ func TestMutantsAreFound(t *testing.T) { planted.Find(t, mutants, 2000) }
 
 func TestHunt(t *testing.T) {
 	planted.Hunt(t, map[string]func(*testing.T, uint64) error{
-		"rounds": func(_ *testing.T, seed uint64) error { return Run(Options{Seed: seed}).Err },
-		"pairs":  func(_ *testing.T, seed uint64) error { return Run(Options{Seed: seed, Pairs: true}).Err },
+		"rounds":  func(_ *testing.T, seed uint64) error { return Run(Options{Seed: seed}).Err },
+		"pairs":   func(_ *testing.T, seed uint64) error { return Run(Options{Seed: seed, Pairs: true}).Err },
+		"flights": func(_ *testing.T, seed uint64) error { return Run(Options{Seed: seed, Flights: true}).Err },
 	})
 }

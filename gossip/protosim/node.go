@@ -38,7 +38,8 @@ type node struct {
 	pausedAt    time.Duration
 	queued      []func() // that the process will do once it runs again
 	disk        *state
-	flip        bool // the next result that it receives is damaged
+	flight      *savedFlight // beside it; nil: none
+	flip        bool         // the next result that it receives is damaged
 
 	seen  []mesh.Member // its view, in the order of the contract
 	reach []bool        // the nodes that reach it now

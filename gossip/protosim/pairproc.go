@@ -45,6 +45,8 @@ func (p *pairProc) precedes(s, own *state) bool { return s.round >= own.round }
 
 func (p *pairProc) prefers() int { return -1 }
 
+func (p *pairProc) restore() {}
+
 func (p *pairProc) expect(int, *state) {} // nobody waits for a joiner
 
 func (p *pairProc) corrupt() {} // replicas differ anyway

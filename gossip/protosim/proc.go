@@ -33,6 +33,7 @@ type worker interface {
 	train(left time.Duration)                                                // runs the inner steps; left is what remains of them, 0: all
 	precedes(s, own *state) bool                                             // it takes over s, and has own
 	prefers() int                                                            // whom it asks for a state first; -1: nobody
+	restore()                                                                // a joiner goes on with what its disk has beside the state
 	expect(to int, s *state)                                                 // a joiner goes on with s
 	receive(from int, f frame)                                               // a control message
 	plane(from int, h protocol.Header) (accept func(frame) error, soon bool) // that a data frame is for; nil: none, or soon
@@ -92,6 +93,7 @@ func (p *proc) join(own *state, patience time.Duration) {
 			return
 		}
 		w.tracef(string(p.v.id), "joins with %v", p.state)
+		p.self.restore()
 		p.v.announce(true, p.state.round)
 		p.self.train(place)
 	})

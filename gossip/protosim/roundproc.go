@@ -23,6 +23,7 @@ type roundProc struct {
 	have     *kept
 	kept     *kept
 	unequal  *unequal
+	flights  *flights // nil: it averages between its inner phases
 }
 
 // kept is a complete result.
@@ -40,6 +41,9 @@ func newRoundProc(v *node, s *state, fresh bool) *roundProc {
 	if w.unequal != nil {
 		p.unequal = &unequal{Unequal: w.unequal}
 	}
+	if w.opts.Flights {
+		p.flights = &flights{}
+	}
 	p.m.View(v.clock(), v.members())
 	if p.enter(s, fresh); fresh {
 		p.train(0)
@@ -47,8 +51,13 @@ func newRoundProc(v *node, s *state, fresh bool) *roundProc {
 	return p
 }
 
-// precedes is by what the lineages weigh.
-func (p *roundProc) precedes(s, own *state) bool { return s.tokens >= own.tokens }
+// precedes is by what the lineages weigh, or where replicas differ by the round.
+func (p *roundProc) precedes(s, own *state) bool {
+	if p.v.w.params.differ {
+		return s.round > own.round
+	}
+	return s.tokens >= own.tokens
+}
 
 // prefers is the one that said that this worker is behind, or was asked last.
 func (p *roundProc) prefers() int { return p.source }
@@ -65,6 +74,10 @@ func (p *roundProc) corrupt() {
 }
 
 func (p *roundProc) train(left time.Duration) {
+	if p.flights != nil {
+		p.fly(left)
+		return
+	}
 	if p.unequal != nil {
 		p.trainSteps()
 		return
@@ -128,8 +141,16 @@ func (p *roundProc) tick() {
 		}
 	})
 	if p.calling {
-		p.v.w.check.waited(p.v.index, p.state.round, p.started, p.paused)
+		p.v.w.check.waited(p.v.index, p.state.round, p.due(), p.paused)
 	}
+}
+
+// due is since when the caller waits.
+func (p *roundProc) due() time.Duration {
+	if p.flights != nil {
+		return p.started + p.flights.slack
+	}
+	return p.started
 }
 
 // step moves the machine and does what it says.
@@ -140,6 +161,10 @@ func (p *roundProc) step(f func(now time.Time)) {
 	}
 	p.v.w.check.memory(p)
 	p.retry()
+	if p.flights != nil {
+		p.hurry()
+		return
+	}
 	if !p.calling && p.state != nil && p.v.ready && p.inner > p.v.w.now && p.m.Over(p.state.round, p.state.tokens) {
 		p.inner = p.v.w.now
 		p.v.w.tracef(string(p.v.id), "hears that round %d is over", p.state.round)
@@ -194,11 +219,15 @@ func (p *roundProc) finish(f protocol.Finish) {
 	w := p.v.w
 	p.stop()
 	p.calling = false
-	w.check.waited(p.v.index, p.state.round, p.started, p.paused)
+	w.check.waited(p.v.index, p.state.round, p.due(), p.paused)
 	switch {
 	case f.Result != nil:
 		w.tracef(string(p.v.id), "commits round %d: %v of attempt %d, hash %x", f.Result.Round, f.Result.Workers, f.Result.Attempt, f.Result.Hash[:3])
 		if !w.check.commit(p, f.Result) {
+			return
+		}
+		if p.flights != nil {
+			p.arrived(f.Result)
 			return
 		}
 		own, late := p.own.weight, time.Duration(0)
@@ -217,6 +246,7 @@ func (p *roundProc) finish(f protocol.Finish) {
 	case f.Behind != "":
 		w.tracef(string(p.v.id), "is behind: %s; source %s", f.Behind, f.Source)
 		p.source = w.node(f.Source)
+		w.check.behind(p)
 		p.resync()
 	default:
 		w.tracef(string(p.v.id), "ends round %d: %v", p.state.round, f.Err)
@@ -234,6 +264,15 @@ func (p *roundProc) stop() {
 
 // rest calls again after a pause.
 func (p *roundProc) rest(d time.Duration) {
+	if p.flights != nil {
+		own := p.own
+		p.v.later(d, func() {
+			if p.own == own && own != nil && !p.calling && p.flights.result == nil {
+				p.takeOff()
+			}
+		})
+		return
+	}
 	p.trains++
 	p.averageAfter(d, p.trains)
 }
@@ -241,7 +280,9 @@ func (p *roundProc) rest(d time.Duration) {
 // resync takes over the others' state, if it is not a lighter one.
 func (p *roundProc) resync() {
 	p.fetch(func(s *state, place time.Duration) {
-		if s == nil || s.tokens < p.state.tokens {
+		// A source whose flight is still out has the state that this worker has: it keeps its contribution,
+		// for the machine may hold a result that has it.
+		if s == nil || !p.precedes(s, p.state) || p.flights != nil && s.id == p.state.id {
 			p.rest(100 * time.Millisecond)
 			return
 		}
@@ -249,6 +290,9 @@ func (p *roundProc) resync() {
 		rounds, tokens := p.state.round-fork.round, p.given-fork.tokens
 		p.v.w.check.lost(p, s, rounds, tokens)
 		p.follow(fork, s, p.theirs)
+		if p.flights != nil {
+			p.fall()
+		}
 		if p.unequal != nil {
 			p.settle(int(s.round-p.state.round), nil)
 		}

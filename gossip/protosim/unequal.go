@@ -151,5 +151,5 @@ func (p *roundProc) bring() *contribution {
 func (v *node) roundsConfig() protocol.RoundsConfig {
 	p := v.w.params
 	return protocol.RoundsConfig{Self: v.id, Worker: v.index, Deadline: p.deadline, Grace: p.grace, Detection: p.detection, GraceMin: p.graceMin, SlowCycle: p.cycle,
-		Quorum: p.quorum, Nonce: v.w.rng.Uint32()}
+		Quorum: p.quorum, Unequal: p.differ, Nonce: v.w.rng.Uint32()}
 }

@@ -13,9 +13,10 @@ import (
 
 // Options describes one run.
 type Options struct {
-	Seed  uint64
-	Trace io.Writer // one line an event; nil: none
-	Pairs bool      // the pair exchange instead of the all-reduce
+	Seed    uint64
+	Trace   io.Writer // one line an event; nil: none
+	Pairs   bool      // the pair exchange instead of the all-reduce
+	Flights bool      // an all-reduce that is in flight over several inner steps
 
 	scale *scale // a world of many, to measure; nil: one to look for mistakes in
 }
@@ -32,6 +33,9 @@ type Report struct {
 	Adopted  int    // results of earlier attempts that members took over
 	Resyncs  int    // states that were taken over
 	Lost     uint64 // rounds that those gave up who took over another's state
+	Landings int    // of flights
+	LeftOut  int    // landings without the own contribution
+	Resumed  int    // flights that a process went on with from its disk
 	Long     bool   // transfers took several times grace
 	Virtual  time.Duration
 	Tokens   float64 // of the state of worker 0 at the end of an unequal run
@@ -90,6 +94,9 @@ type params struct {
 	flips     bool          // only bits flip
 	lag       uint64        // pairs: that partners may be apart
 	fast      bool          // pairs: one part a round
+	steps     int           // flights: H inner steps from one to the next
+	flight    int           // and from its beginning until it is due
+	differ    bool          // and replicas differ
 }
 
 // Run runs one schedule to its end.
@@ -214,6 +221,9 @@ func (w *world) draw() {
 	}
 	if w.opts.Pairs {
 		p = drawPairs(r, p)
+	}
+	if w.opts.Flights {
+		p = drawFlights(r, p)
 	}
 	if r.IntN(3) > 0 {
 		p.spread = math.Pow(20, r.Float64())
