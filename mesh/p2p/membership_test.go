@@ -34,9 +34,8 @@ func inState(t *testing.T, id mesh.ID, want ...mesh.State) func([]mesh.Member) b
 	}
 }
 
-// A process that stands still is suspect and dead although its connection stands. It
-// comes back by itself, over the same connection, and does not hold its pause against the
-// others.
+// A paused process is suspect and dead although its connection stands. It comes back by
+// itself, over the same connection, and does not count its pause as silence of the others.
 func TestPausedComesBack(t *testing.T) {
 	a, b := pair(t, hasty)
 	b.Announce(mesh.Status{Ready: true})

@@ -76,7 +76,7 @@ func allRefuse(t *testing.T) {
 	}
 }
 
-// Who is dialed in the background: members, and strangers with an address, up to a number.
+// Members are dialed in the background, and strangers with an address, up to a number.
 func TestSeekSkips(t *testing.T) {
 	c := testConfig(t)
 	c.DialTimeout = time.Hour

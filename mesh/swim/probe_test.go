@@ -70,7 +70,7 @@ func TestProbeThroughOthers(t *testing.T) {
 	for _, vouched := range []bool{true, false} {
 		m := probing(func(c *Config) { c.SuspectMin = s })
 		now := 3 * s
-		m.Tick(now) // stood still: all were heard now
+		m.Tick(now) // after a pause: all count as heard now
 		m.Take()
 		now += s
 		ping := sent(t, m, Ping, &now)[0]

@@ -34,7 +34,7 @@ func randomPlan(seed uint64) plan {
 	long := func() time.Duration { return 5*time.Second + time.Duration(rng.Int64N(int64(40*time.Second))) }
 	who := rng.Perm(n)
 	next := func() int { i := who[0]; who = who[1:]; return i }
-	stays := next() // bootstrap of those who join
+	stays := next() // bootstrap of the joiners
 	if seed%4 == 1 {
 		p.noGossip = true // probes and rumors are all there is
 		p.cfg.DeadAfter = 200 * time.Second

@@ -285,7 +285,7 @@ func (n *node) resume() {
 	n.heartbeat(n.beat)
 }
 
-// take runs what arrives, or keeps it for a process that stands still.
+// take runs what arrives, or keeps it for a process that is paused.
 func (n *node) take(do func()) {
 	switch {
 	case !n.up:
@@ -416,7 +416,7 @@ func (n *node) attempt(to int, wait time.Duration, tries int) {
 	w.in(wait/2+time.Duration(w.rng.Int64N(int64(wait)))+time.Second/2, func() { n.attempt(to, min(2*wait, 30*time.Second), tries+1) })
 }
 
-// hello makes both members of each other. Who is new learns of the others.
+// hello makes both members of each other. A new one learns of the others.
 func (n *node) hello(o *node) {
 	w := n.w
 	if !n.up || !o.up || n.paused || o.paused {
