@@ -9,10 +9,8 @@
 // outer momentum, H inner steps per round. A round is numbered by how many were
 // completed when it is done: the first is round 1.
 //
-//   - "diloco": Douillard et al., arXiv 2311.08105, Algorithm 1.
-//   - "noloco": Kolehmainen et al., arXiv 2506.10911, section 3.
-//   - "ddp": the mean of gradients at every inner step, in fp32.
-//   - "alone": inner steps only.
+// What is learnt, what crosses the network and which outer step follows is a row of package
+// [loco/trainer/strategy]; the loop is the same for all rows.
 //
 // # Differences from the papers
 //

@@ -15,6 +15,7 @@ import (
 	"loco/mesh/p2p"
 	"loco/mesh/sim"
 	"loco/trainer"
+	"loco/trainer/strategy"
 	"loco/worker/config"
 )
 
@@ -170,16 +171,23 @@ func inBubble(t *testing.T, f func(t *testing.T)) {
 // Workers of an all-reduce end with equal bits, those of pairs with finite losses, and all say
 // what they did.
 func TestProcessesTrain(t *testing.T) {
-	for strategy, workers := range map[string]int{"diloco": 2, "noloco": 3, "ddp": 2, "alone": 1} {
-		t.Run(strategy, func(t *testing.T) {
+	for _, name := range strategy.Names() {
+		row, _ := strategy.New(name, strategy.Options{})
+		workers := 2
+		if with, any := row.With(); !any {
+			workers = 1
+		} else if with == strategy.Pair {
+			workers = 3
+		}
+		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
-				r := newTestRun(t, workers, t.TempDir(), "sync.strategy="+strategy, fmt.Sprint("run.workers=", workers))
+				r := newTestRun(t, workers, t.TempDir(), "sync.strategy="+name, fmt.Sprint("run.workers=", workers))
 				lives := r.all(workers, 0, nil)
 				r.ok(lives...)
 				for _, l := range lives {
-					checkTrained(t, r, l, strategy)
+					checkTrained(t, r, l, row)
 				}
-				if a, b := bits(lives[0]), bits(lives[len(lives)-1]); strategy == "diloco" || strategy == "ddp" {
+				if a, b := bits(lives[0]), bits(lives[len(lives)-1]); row.Equal {
 					for i := range a {
 						if da, db := of[*trainer.RoundEvent](lives[0])[i].Digest, of[*trainer.RoundEvent](lives[1])[i].Digest; da != db {
 							t.Errorf("after round %d:\n%s\n%s", i+1, a[i], b[i])
@@ -192,7 +200,7 @@ func TestProcessesTrain(t *testing.T) {
 }
 
 // checkTrained checks what a worker said of a run that it finished.
-func checkTrained(t *testing.T, r *testRun, l *life, strategy string) {
+func checkTrained(t *testing.T, r *testRun, l *life, row strategy.Strategy) {
 	t.Helper()
 	rounds := int(r.cfg.Exchanges())
 	events := of[*trainer.RoundEvent](l)
@@ -201,7 +209,7 @@ func checkTrained(t *testing.T, r *testRun, l *life, strategy string) {
 	}
 	group := r.cfg.Run.Workers
 	for i, e := range events {
-		if strategy == "noloco" {
+		if with, _ := row.With(); with == strategy.Pair {
 			group = e.Group // of three one is alone
 		}
 		if e.Worker != l.seat.number || int(e.Round) != i+1 || e.Group != group || !(e.TrainLoss > 1 && e.TrainLoss < 8) || !(e.GradNorm > 0 && e.GradNorm < 100) {
@@ -225,7 +233,7 @@ func checkTrained(t *testing.T, r *testRun, l *life, strategy string) {
 		want.BytesSent += r.BytesSent
 		want.BytesReceived += r.BytesReceived
 	}
-	if *e != want || (want.BytesSent == 0) != (strategy == "alone") || !(e.InnerSeconds <= e.Seconds) {
+	if *e != want || (want.BytesSent == 0) != (len(row.Crossings) == 0) || !(e.InnerSeconds <= e.Seconds) {
 		t.Errorf("the result is\n%+v, want\n%+v", *e, want)
 	}
 	if _, err := os.Stat(e.Checkpoint); err != nil || filepath.Base(e.Checkpoint) != fmt.Sprintf("round-%08d", rounds) {
