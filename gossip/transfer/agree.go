@@ -26,10 +26,10 @@ func (v *Voice) at(round uint64) ([32]byte, bool) {
 	return v.Marks[i].Digest, true
 }
 
-// Agree returns the members of the lineage that a joiner belongs into, those furthest on
-// first. Two members are of one lineage where they know the same digest of the older's
-// state. Of two lineages the one of more tokens wins; of equal ones the one of more
-// members in it, then that of the lowest worker: the order of docs/protocol.md, "States".
+// Agree returns the members of the lineage that a joiner belongs to, the most advanced
+// first. Two members are of one lineage if they know the same digest of the older's state.
+// Of two lineages the one of more tokens wins. Of equal tokens the one of more members
+// wins, then that of the lowest worker: the order of docs/protocol.md, "States".
 func Agree(voices []Voice) []Voice {
 	voices = slices.DeleteFunc(slices.Clone(voices), func(v Voice) bool { return !v.Ready })
 	slices.SortFunc(voices, func(a, b Voice) int {
@@ -56,9 +56,10 @@ func Agree(voices []Voice) []Voice {
 	})
 }
 
-// Agreed returns the digest of the state that round starts from, when more than half of
-// those members of a lineage say it who are in that round or past it. Who is behind has no
-// word: of a round that the others have lost, the one who finished it may be the last.
+// Agreed returns the digest of the state that round starts from, if more than half of the
+// voters say it. Voters are the members of a lineage that are in that round or past it. A
+// member that is behind has no vote, because the one that finished a round may be the only
+// one left that knows its state.
 func Agreed(lineage []Voice, round uint64) (digest [32]byte, ok bool) {
 	votes, voters := map[[32]byte]int{}, 0
 	for i := range lineage {

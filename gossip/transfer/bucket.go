@@ -2,8 +2,8 @@ package transfer
 
 import "time"
 
-// Bucket is a token bucket: what all joiners together are given. Those who take wait in
-// the order in which they took.
+// Bucket is a token bucket: the rate that all joiners together are given. Callers of Take
+// wait in the order of their calls.
 //
 // Invariant: over any time t at most burst + rate·t bytes are released.
 type Bucket struct {

@@ -11,7 +11,7 @@ import (
 
 // Plan says which chunk of an object is asked of which source. Sources ask for work when
 // they have room, so a fast one serves more; what is left at the end is asked of a second
-// source, so a slow one keeps nobody waiting.
+// source, so that a slow source delays nothing.
 //
 // Invariant: a chunk that is missing is asked of at most two sources, beside those that
 // have given a chunk already: two that fall silent hold nothing up. A source has at most
@@ -59,7 +59,7 @@ func (p *Plan) Missing() int { return p.missing }
 // Sources is the number of sources that are not dropped.
 func (p *Plan) Sources() int { return len(p.sources) }
 
-// Blame says who was dropped, and why.
+// Blame names the sources that were dropped, each with the reason.
 func (p *Plan) Blame() []string { return p.blame }
 
 // Next returns the chunk to ask of a source now. Without one ok is false: the source has
@@ -88,7 +88,7 @@ func (p *Plan) Next(now time.Time, id mesh.ID) (chunk int, ok bool) {
 	return chunk, true
 }
 
-// fresh returns a chunk that is asked of nobody, or −1.
+// fresh returns a chunk that no source is asked for, or −1.
 func (p *Plan) fresh() int {
 	for len(p.back) > 0 {
 		c := p.back[0]

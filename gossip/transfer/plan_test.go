@@ -167,7 +167,7 @@ func TestWhatWasNotAskedIsBlamed(t *testing.T) {
 }
 
 // Random suppliers with deaths, silence and corruption: while one honest source is left
-// every chunk comes once, and only who is at fault is named.
+// every chunk comes once, and only sources at fault are named.
 func TestRandomSuppliers(t *testing.T) {
 	for seed := range uint64(2000) {
 		r := rand.New(rand.NewPCG(seed, 5))
