@@ -47,6 +47,9 @@ var builtLoco = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
+	if script := os.Getenv(scriptVariable); script != "" && len(os.Args) > 1 && os.Args[1] == "worker" {
+		os.Exit(playWorker(script, os.Args[1:]))
+	}
 	flag.Parse()
 	code := m.Run()
 	if *endToEnd {

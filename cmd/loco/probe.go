@@ -45,7 +45,10 @@ func (l *localRun) measure(ctx context.Context) (pace, error) {
 		return pace{}, err
 	}
 	defer null.Close()
-	probe := localRun{cfg: &cfg, dir: dir, out: null}
+	probe := localRun{cfg: &cfg, dir: dir, out: null, now: l.now}
+	if probe.now == nil {
+		probe.now = time.Now
+	}
 	if err := os.RemoveAll(dir); err != nil {
 		return pace{}, fmt.Errorf("clear the folder of a measurement: %w", err)
 	}
@@ -100,7 +103,7 @@ func (l *localRun) watch(ctx context.Context) (*timings, error) {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case e := <-l.events:
-			t.add(e, time.Now())
+			t.add(e, l.now())
 			if err := l.handle(hard, e); err != nil {
 				return nil, err
 			}

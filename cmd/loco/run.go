@@ -104,9 +104,10 @@ type localRun struct {
 	cfg       *config.Config
 	dir       string
 	stopAfter uint64
-	out       *os.File  // progress
-	quiet     bool      // no sample and no hints at the end
-	errors    io.Writer // takes the workers' own messages, where it is set
+	out       *os.File         // progress
+	quiet     bool             // no sample and no hints at the end
+	errors    io.Writer        // takes the workers' own messages, where it is set
+	now       func() time.Time // of a measurement, where it is not the time
 
 	board    *board
 	display  *display
