@@ -146,7 +146,7 @@ func (b *bench) test(ctx context.Context, binary, dir string) (verdict, string) 
 	limited, cancel := context.WithTimeout(ctx, limit+grace)
 	defer cancel()
 	cmd := exec.CommandContext(limited, "sh", "-c", `ulimit -v "$0" && exec nice "$@"`, strconv.Itoa(b.o.memoryMiB<<10),
-		binary, "-test.short", "-test.timeout="+limit.String())
+		binary, "-test.short", "-test.failfast", "-test.timeout="+limit.String())
 	cmd.Dir, cmd.WaitDelay = dir, grace
 	cmd.Env = append(os.Environ(), "TMPDIR="+filepath.Dir(binary)) // what a killed test leaves goes with it
 	out, err := cmd.CombinedOutput()

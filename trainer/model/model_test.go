@@ -184,19 +184,19 @@ func TestMicroBatchesAddUpToTheBatch(t *testing.T) {
 // A chunk of the head that does not divide the rows gives what one chunk gives.
 func TestHeadWorksInChunks(t *testing.T) {
 	cfg := small(true)
-	cfg.Context = 1400 // chunks of 2048 and 752 rows
+	cfg.Context = 140 // 20 sequences are chunks of 2048 and 752 rows, 10 are one of 1400
 	cfg.Layers, cfg.Width, cfg.Heads, cfg.KVHeads = 1, 2, 1, 1
 	dev := reference.New()
 	params := cfg.Init(1)
-	inputs, targets := batchOf(cfg, 2, 2)
-	m := newTrained(t, dev, cfg, 2, params)
+	inputs, targets := batchOf(cfg, 20, 2)
+	m := newTrained(t, dev, cfg, 20, params)
 	if n := len(m.head.chunks); n != 2 {
 		t.Fatalf("%d chunks, want 2", n)
 	}
 	m.ZeroGrad()
 	loss := m.Accumulate(inputs, targets, 1)
 
-	one := newTrained(t, dev, cfg, 1, params)
+	one := newTrained(t, dev, cfg, 10, params)
 	one.ZeroGrad()
 	want := one.Accumulate(inputs[:1400], targets[:1400], 1) + one.Accumulate(inputs[1400:], targets[1400:], 1)
 	if !within(loss, want, 1e-9*want) {
