@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -197,11 +198,11 @@ func TestNewRefuses(t *testing.T) {
 // counted counts what passes.
 type counted struct {
 	trainer.Averager
-	n int
+	n atomic.Int64 // two parts of a round cross at once
 }
 
 func (c *counted) Average(ctx context.Context, round uint64, part exchange.Part, vec exchange.Vector, weight float64, from exchange.Base) (exchange.Outcome, error) {
-	c.n++
+	c.n.Add(1)
 	return c.Averager.Average(ctx, round, part, vec, weight, from)
 }
 
@@ -248,7 +249,7 @@ func TestTwoWorkers(t *testing.T) {
 			for k, c := range wraps {
 				got := "none"
 				if c != nil {
-					got = fmt.Sprint(c.n)
+					got = fmt.Sprint(c.n.Load())
 				}
 				if got != want || clocks[k] == 0 {
 					t.Errorf("%s: worker %d averaged %s times, want %s; its clock was asked %d times", name, k, got, want, clocks[k])
