@@ -21,7 +21,7 @@ const (
 	tempPrefix       = atomicfile.TempPrefix // of every name that is not a finished checkpoint
 	goneInfix        = "gone-"               // of one that is being removed
 	replacedInfix    = "replaced-"           // of one whose place another is about to take
-	writeBufferBytes = 1 << 20
+	writeBufferBytes = 256 << 10
 )
 
 // Disk is a [Store] in a folder, which one worker writes. Each checkpoint is a folder in
