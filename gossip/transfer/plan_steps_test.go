@@ -139,6 +139,10 @@ func TestPlanStealsFromTheSourceOfMost(t *testing.T) {
 	p.Drop("e", "gone")
 	p.Add("f")
 	p.ask("f", 5)
+	p.Add("g")
+	p.ask("g", 4)
+	p.Add("h")
+	p.ask("h") // two are asked for each of 1, 4 and 5
 	if p.Missing() != 3 {
 		t.Errorf("%d missing", p.Missing())
 	}
