@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -41,6 +43,9 @@ Example:
 
 func (c *compareCmd) Run(ctx interrupt) error {
 	exp, err := compare.Load(c.File, c.Set)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = process.Usage(err)
+	}
 	if err != nil {
 		return err
 	}

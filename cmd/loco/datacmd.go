@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,6 +28,9 @@ func (c *dataInspect) shards(ctx context.Context) (paths []string, tokenizer str
 		file, dir = filepath.Join(c.Path, process.ConfigFile), filepath.Join(c.Path, "data")
 	}
 	cfg, err := config.Load(file, c.Set)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = process.Usage(err)
+	}
 	if err != nil {
 		return nil, "", nil, err
 	}
