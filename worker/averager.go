@@ -17,12 +17,11 @@ type averager interface {
 	Close() error
 }
 
-// openExchange makes the averager of the run's strategy.
-func (w *Worker) openExchange() (err error) {
+// exchangeConfig is the exchange's configuration, with what only a worker knows.
+func (w *Worker) exchangeConfig() gossip.Config {
 	g := w.cfg.Gossip
 	// Lane 0 is everybody: a stage of a pipeline averages in a lane of its own.
 	g.Mesh, g.Worker, g.Logger = mesh.Lane(w.mesh, 0), w.cfg.Number, w.hooks.Log
-	w.sharer.wait = g.Deadline
 	g.Part, g.Unequal = w.strategy.Main().Part, !w.strategy.Equal
 	g.State, g.Head, g.StateRoot, g.StateSent = w.sharer.share, w.sharer.head, w.strategy.Root, w.hooks.Sent
 	if !w.strategy.Moments { // else they are part of the state
@@ -31,6 +30,13 @@ func (w *Worker) openExchange() (err error) {
 	if g.MaxState == 0 {
 		g.MaxState = 64 + 4*int64(2+max(2, len(w.strategy.Vectors)))*int64(w.length) + 1<<16 // and their names
 	}
+	return g
+}
+
+// openExchange makes the averager of the run's strategy.
+func (w *Worker) openExchange() (err error) {
+	g := w.exchangeConfig()
+	w.sharer.wait = g.Deadline
 	w.late = lateWatch{worker: w.cfg.Number, log: w.hooks.Log, report: w.hooks.Report}
 	if with, _ := w.strategy.With(); with == strategy.Pair {
 		w.averager, err = gossip.NewPairs(g)

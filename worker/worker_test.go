@@ -89,7 +89,8 @@ func TestLog(t *testing.T) {
 	w.exchanged(6, exchange.Delta, exchange.Outcome{Members: []int{0}, Torn: true, Rejected: []string{"a", "b"}, Late: slow}, nil)
 	count("nobody else was in the mean of this round\" round=7", 1)
 	count("went on alone in doubt", 1)
-	count("left out of a round", 2)
+	count("left out of a round\" round=7", 2)
+	count("partner may have averaged\" round=7", 1)
 	if len(late) != 1 || late[0].Round != 7 || late[0].Who != 2 || exchanges != 1 {
 		t.Errorf("late %+v, %d exchanges", late, exchanges)
 	}
@@ -139,7 +140,7 @@ func TestFetch(t *testing.T) {
 		f := &fetched{state: exchange.Fetched{Bytes: 9, Blame: []string{"a liar"}}}
 		w.averager = f
 		st, err := w.fetch(t.Context())
-		if err != nil || st.Bytes != 9 || len(seen) != 1 || seen[0].State.Bytes != 9 || seen[0].Err != nil || !strings.Contains(text.String(), "a liar") {
+		if err != nil || st.Bytes != 9 || len(seen) != 1 || seen[0].State.Bytes != 9 || seen[0].Err != nil || !strings.Contains(text.String(), "a liar") || !strings.Contains(text.String(), "fetched the run's state\" round=0 results=0 group_round=0 bytes=9") {
 			t.Errorf("%+v, %v, reported %+v: %s", st, err, seen, text.String())
 		}
 		if f.want.Moments != c.want || f.want.Length != 300 || f.want.Own.Digest == [32]byte{} {
@@ -261,4 +262,77 @@ func TestTwoWorkers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The exchange is given what only a worker knows.
+func TestExchangeConfig(t *testing.T) {
+	for name, c := range map[string]struct {
+		vectors int64 // that a joiner may fetch
+		moments bool  // are served beside the state
+		unequal bool
+	}{"diloco": {4, true, false}, "ddp": {4, false, false}, "noloco": {5, true, true}, "globalm1": {4, true, true}} {
+		cfg := testConfig(7)
+		cfg.Trainer.Strategy = name
+		sent := 0
+		w := newTestWorker(t, cfg, newStage(), Hooks{Sent: func(n int) { sent += n }})
+		g := w.exchangeConfig()
+		g.StateSent(5)
+		if least := 4 * c.vectors * 300; g.Worker != 7 || g.Unequal != c.unequal || (g.Moments != nil) != c.moments || g.MaxState < least || g.MaxState >= least+1<<17 || sent != 5 || g.StateRoot == nil || w.sharer.wait != cfg.Gossip.Deadline {
+			t.Errorf("%s: %+v", name, g)
+		}
+		cfg.Gossip.MaxState = 9999
+		if g := newTestWorker(t, cfg, newStage(), Hooks{}).exchangeConfig(); g.MaxState != 9999 {
+			t.Errorf("%s: the bound that was given becomes %d", name, g.MaxState)
+		}
+	}
+}
+
+// A worker that comes into a run under way takes over its state, says so, and ends with it.
+func TestAWorkerJoins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := sim.NewWith(sim.Options{Peers: 2, Latency: time.Millisecond})
+		defer net.Close()
+		join := make(chan struct{})
+		var resync *trainer.ResyncEvent
+		begun := uint64(0)
+		var digests [2]string
+		ended := make(chan error, 2)
+		live := func(k int, report func(any), begin func(uint64) error) {
+			cfg := testConfig(k)
+			cfg.Trainer.InnerSteps, cfg.JoinTimeout = 4, 2*time.Second
+			w, err := New(cfg, net.Peer(k), newToy(k), Hooks{Begin: begin, Report: func(event any) {
+				if _, ok := event.(*trainer.StepEvent); ok {
+					time.Sleep(time.Second) // virtual
+				}
+				report(event)
+			}})
+			if err == nil {
+				err = w.Enter(t.Context())
+			}
+			if err == nil {
+				err = w.Train(t.Context(), nil)
+				w.Depart(t.Context(), err == nil)
+				digests[k] = w.Trainer().SlowDigest()
+				err = errors.Join(err, w.Close())
+			}
+			ended <- err
+		}
+		go live(0, func(event any) {
+			if e, ok := event.(*trainer.RoundEvent); ok && e.Round == 2 {
+				close(join)
+			}
+		}, nil)
+		<-join
+		go live(1, func(event any) {
+			if e, ok := event.(*trainer.ResyncEvent); ok && resync == nil {
+				resync = e
+			}
+		}, func(round uint64) error { begun = round; return nil })
+		if err := errors.Join(<-ended, <-ended); err != nil {
+			t.Fatal(err)
+		}
+		if resync == nil || resync.Why != Joining || resync.Round != begun || begun < 1 || digests[0] != digests[1] {
+			t.Errorf("%+v, begun in round %d; digests %q", resync, begun, digests)
+		}
+	})
 }
