@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	departWait = 15 * time.Second // for others who are in their last round
+	departWait = 15 * time.Second // for workers that are in their last round
 	fetchPause = time.Second
 )
 
@@ -26,7 +26,7 @@ func (w *Worker) Enter(ctx context.Context) error {
 	var joined *trainer.ResyncEvent
 	var err error
 	w.at()
-	// Nobody of those who start together has begun before all of them are ready.
+	// Of the workers that start together none has begun before all of them are ready.
 	underWay := w.underWay()
 	if w.averager != nil {
 		if ahead := w.ahead(); ahead != nil {
@@ -108,7 +108,7 @@ func (w *Worker) takeOver(ctx context.Context) (*trainer.ResyncEvent, error) {
 }
 
 // gather waits until the planned workers are ready to start together, so that the
-// first rounds have everybody. It goes on after JoinTimeout with those who are there.
+// first rounds have everybody. After JoinTimeout it goes on with the workers that are there.
 func (w *Worker) gather(ctx context.Context) {
 	deadline := time.NewTimer(w.cfg.JoinTimeout)
 	defer deadline.Stop()

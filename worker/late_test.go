@@ -10,7 +10,7 @@ import (
 	"loco/gossip/exchange"
 )
 
-// A late worker is named once, in the log and to whoever watches, until it is in time again.
+// A late worker is named once, in the log and in the events, until it is in time again.
 func TestLateWorkersAreNamedOnce(t *testing.T) {
 	var text bytes.Buffer
 	var events []*LateEvent

@@ -85,6 +85,9 @@ func TestLog(t *testing.T) {
 	w.report(&trainer.RoundEvent{Round: 6, Digest: "0123456789abcdefXYZ"})
 	count("digest=0123456789abcdef\n", 1)
 
+	w.report(&trainer.ResyncEvent{Round: 6, Why: "because", LostSteps: 3})
+	count("took over the others' state\" round=6 why=because lost_steps=3", 1)
+
 	slow := []exchange.Late{{Worker: 2}}
 	w.exchanged(6, exchange.Delta, exchange.Outcome{Members: []int{0}, Torn: true, Rejected: []string{"a", "b"}, Late: slow}, nil)
 	count("nobody else was in the mean of this round\" round=7", 1)

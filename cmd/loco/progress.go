@@ -143,7 +143,7 @@ func (d *display) status() string {
 			group = max(group, w.round.Group)
 		}
 	}
-	if d.board.only { // the others are processes of somebody else
+	if d.board.only { // the other workers belong to other supervisors
 		live = group
 	}
 	tokens, sent, _ := d.board.totals()

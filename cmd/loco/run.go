@@ -254,7 +254,7 @@ func (l *localRun) ended(ctx context.Context, e *exitEvent) error {
 		failure = process.Usage(failure)
 	}
 	if e.child.number == 0 && l.addrs == nil {
-		l.stopAll() // the first worker never came up: nobody to join
+		l.stopAll() // the first worker never came up: there is none to join
 	}
 	if l.stopping {
 		return failure
@@ -281,7 +281,7 @@ func (l *localRun) startWorker(ctx context.Context, number int) error {
 	if l.cfg.Inner.Threads == 0 {
 		args = append(args, "--set", fmt.Sprintf("inner.threads=%d", shareOfCores(l.cfg.Run.Workers)))
 	}
-	// Workers of one machine are nobody else's business, and cannot share a port.
+	// Workers of one machine listen on loopback only, and cannot share a port.
 	args = append(args, "--set", "mesh.listen=/ip4/127.0.0.1/tcp/0,/ip4/127.0.0.1/udp/0/quic-v1")
 	if host, _, err := net.SplitHostPort(l.cfg.Metrics.Listen); err == nil && number > 0 {
 		args = append(args, "--set", "metrics.listen="+net.JoinHostPort(host, "0"))
@@ -343,7 +343,7 @@ func (l *localRun) finish(ctx context.Context, spec *process.Spec, seconds float
 		return nil, fmt.Errorf("no worker reached a checkpoint; see the logs in %s", filepath.Join(l.dir, "worker-*", "log.jsonl"))
 	}
 	if _, evaluated := l.board.heldout(); s.Complete && evaluated != s.Rounds {
-		s.HeldoutLoss = nil // whoever had the last evaluation was lost
+		s.HeldoutLoss = nil // the worker that had the last evaluation was lost
 	}
 	if err := l.complete(ctx, spec, &s); err != nil {
 		return nil, err

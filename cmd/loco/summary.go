@@ -105,7 +105,7 @@ func (b *board) add(event any) {
 		w.bytesReceived += e.BytesReceived
 		w.lossSum, w.lossN = 0, 0
 		w.lost += e.LostTokens
-		if w.ended { // another process, which has to see for itself who is late
+		if w.ended { // a new process, which learns anew which workers are late
 			w.ended, w.late = false, nil
 		}
 	case *trainer.ResyncEvent:

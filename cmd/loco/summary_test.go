@@ -14,7 +14,7 @@ import (
 	"loco/worker/process"
 )
 
-// The summary names who is late in most rounds when it is written, and nobody else.
+// The summary names the workers that are late in most rounds when it is written, and no others.
 func TestSummaryNamesLateWorkers(t *testing.T) {
 	cfg := config.Default()
 	b := newBoard(&cfg)
@@ -30,8 +30,8 @@ func TestSummaryNamesLateWorkers(t *testing.T) {
 	}
 }
 
-// The summary counts lost tokens over rounds, resyncs and sessions, and who is late in the
-// last session only.
+// The summary counts lost tokens over rounds, resyncs and sessions, and names the
+// workers that are late in the last session only.
 func TestSummaryCountsWhatWasTooLate(t *testing.T) {
 	cfg := config.Default()
 	path := filepath.Join(t.TempDir(), process.RecordFile)

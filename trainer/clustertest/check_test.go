@@ -240,7 +240,7 @@ func (c *checker) mean(p *process, at place, vec []float32, out exchange.Outcome
 		l.base, l.result, l.picked = at.base, d.result, picked
 	}
 	least := c.w.params.workers
-	if c.w.params.graceMin > 0 { // they do not wait for who is late, or has been so far
+	if c.w.params.graceMin > 0 { // they do not wait for a worker that is late, or has been so far
 		least = (least + 1) / 2
 	}
 	if (c.goal > 0 && at.round >= c.goal || c.w.params.faults == 0 && !c.settled) && len(out.Members) < least {
@@ -392,7 +392,7 @@ func (c *checker) done() bool {
 	if len(c.final) < c.w.params.workers {
 		return false
 	}
-	c.goal = 0 // those who leave are missed by those who leave last
+	c.goal = 0 // workers that have left are missing in the rounds of the last
 	c.useful()
 	for i, d := range c.final {
 		if d != c.final[0] && c.w.params.strategy != "noloco" {

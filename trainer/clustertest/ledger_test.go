@@ -8,8 +8,8 @@ import (
 	"loco/worker"
 )
 
-// ledger is what the checker knows of the states that the workers went through, whoever did
-// what: it comes from results and their contributions alone, not from the trainers' counts.
+// ledger is what the checker knows of the states that the workers went through. It comes from
+// results and their contributions alone, not from the trainers' counts.
 type ledger struct {
 	parent map[[32]byte][32]byte // the state that each state's round started from
 	counts map[uint64][][32]byte // the states in whose rounds each inner step was counted

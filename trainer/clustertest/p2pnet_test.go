@@ -20,14 +20,14 @@ type p2pNet struct {
 	dir string // of the workers' identities
 
 	mu    sync.Mutex
-	addrs []string              // of those who have been up
+	addrs []string              // of the workers that have been up
 	first chan struct{}         // closed when there is somebody to join
 	still map[int]chan struct{} // of workers that stand still, closed when they go on
 }
 
 func newP2PNet(seed uint64, p params, dir string) *p2pNet {
 	n := sim.NewWith(sim.Options{Peers: p.workers, Latency: p.link.Latency, Bandwidth: p.link.Bandwidth, Jitter: p.link.Jitter, Loss: p.link.Loss,
-		Detection: 1 << 60, Buffer: p2ptest.Window, Seed: seed}) // who is alive is libp2p's to find out
+		Detection: 1 << 60, Buffer: p2ptest.Window, Seed: seed}) // libp2p finds out by itself which workers are alive
 	return &p2pNet{simNet: simNet{n, p}, dir: dir, addrs: make([]string, p.workers), first: make(chan struct{}), still: map[int]chan struct{}{}}
 }
 

@@ -242,8 +242,8 @@ func (w *world) live(faults func()) {
 	}
 }
 
-// settle waits until who was started again has joined, and what was wrong has been seen to
-// be right. From two rounds later on all are together.
+// settle waits until every worker that was started again has joined, and until the others have
+// seen that what was wrong has ended. From two rounds later on all are together.
 func (w *world) settle(ctx context.Context) {
 	begun := func() bool {
 		for i := range w.slots {

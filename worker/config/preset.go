@@ -65,7 +65,7 @@ func Default() Config {
 			JoinMoments: "fresh", JoinWarmup: 10, // docs/results.md: fetched moments gain 0.0006 nats for twice the bytes
 		},
 		Mesh: Mesh{
-			Listen: []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"}, // nobody else's business
+			Listen: []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"}, // of this machine alone
 			Config: swim.Config{
 				Heartbeat: time.Second, ProbeEvery: time.Second, SuspectAfter: 5 * time.Second, DeadAfter: 15 * time.Second,
 				DeadAfterRefused: time.Second, // a closed port of this machine means that the process is gone

@@ -51,7 +51,7 @@ func openCompute(in config.Inner, number int) (*compute, error) {
 		return openGPUs(in, list, in.Devices)
 	}
 	if errors.Is(err, driver.ErrWithout) {
-		return openCPU(in, "") // nobody who built without CUDA waits for a GPU
+		return openCPU(in, "") // a binary without CUDA needs no reason for the CPU
 	}
 	if err != nil {
 		return openCPU(in, err.Error())
@@ -178,7 +178,7 @@ func ShowDevices(w io.Writer) error {
 // peakRate measures the devices' matrix-multiply rate, in operations per second: the
 // best of a few products, on a CPU of matrices that fit the cache. A GPU's are larger,
 // for as long as they take less than a millisecond and the model has as many parameters:
-// they multiply those, into a gradient that nobody has begun.
+// they multiply those, into a gradient that is not in use yet.
 func (c *compute) peakRate(m *model.Model) (rate float64) {
 	dev := c.devices[0]
 	for n := 256; n <= 4096; n *= 2 {

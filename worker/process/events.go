@@ -9,7 +9,7 @@ import (
 	"loco/worker"
 )
 
-// Events that a worker prints beside the trainer's, for whoever supervises it.
+// Events that a worker prints beside the trainer's, for its supervisor.
 
 // AddressEvent says where a worker can be reached.
 type AddressEvent struct {

@@ -121,7 +121,7 @@ func (p *process) knownAddrs() (addrs []string) {
 	return addrs
 }
 
-// tellAddress leaves this worker's address for those who come later.
+// tellAddress leaves this worker's address for the workers of this folder that start later.
 func (p *process) tellAddress(metrics string) {
 	addrs := p.mesh.Addrs()
 	if err := WriteWhole(p.seat.path(addressFile), []byte(strings.Join(addrs, "\n")+"\n")); err != nil {

@@ -28,7 +28,7 @@ type Options struct {
 	// Emit takes every event that is for people and supervisors: the trainer's and those of
 	// events.go. It is called by one goroutine at a time.
 	Emit func(event any)
-	// Warn takes the log's warnings and errors as text, beside the log's file; nil: nobody does.
+	// Warn takes the log's warnings and errors as text, beside the log's file; nil: they are in the file alone.
 	Warn io.Writer
 }
 
@@ -252,7 +252,7 @@ func (p *process) report(event any) {
 	p.emit(event)
 }
 
-// emit prints an event for whoever watches this process.
+// emit gives an event to the sink, one at a time.
 func (p *process) emit(event any) {
 	p.emitting <- struct{}{}
 	defer func() { <-p.emitting }()

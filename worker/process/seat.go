@@ -40,7 +40,7 @@ func (s *Spec) takeSeat(number int) (*seat, error) {
 		return nil, fmt.Errorf("lock the worker's folder: %w", err)
 	}
 	err = tryLock(f)
-	for range lockTries { // somebody may be looking whether it is held
+	for range lockTries { // another process may be looking whether it is held
 		if err == nil {
 			break
 		}

@@ -64,7 +64,7 @@ func TestAFolderIsHeldOnce(t *testing.T) {
 	})
 }
 
-// A folder that somebody looks at for a moment is taken all the same.
+// A folder whose lock another process probes for a moment is taken all the same.
 func TestAFolderIsTriedAgain(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		s := testSpec(t)
@@ -173,7 +173,7 @@ func TestAGivenNumberIsTriedAgain(t *testing.T) {
 	})
 }
 
-// Who runs another configuration has to correct it.
+// A worker that runs another configuration than the members has a user who must correct it.
 func TestAnotherConfigurationIsTheUsersToCorrect(t *testing.T) {
 	p, _ := entering(t, func(p2p.Config) (meshOfRun, error) { return nil, &p2p.ConfigError{Peer: "other"} })
 	var usage *UsageError
