@@ -3,6 +3,7 @@ package trainer
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"loco/gossip/exchange"
@@ -112,6 +113,16 @@ func (t *Trainer) land(part exchange.Part) (f *flight, err error) {
 		t.hooks.Exchanged(f.round, part, f.out, f.err)
 	}
 	return f, f.err
+}
+
+// missed says that the exchange has ended without this worker's part in a mean.
+func (f *flight) missed(worker int) bool {
+	select {
+	case <-f.done:
+		return f.err != nil || f.out.Behind || !slices.Contains(f.out.Members, worker)
+	default:
+		return false
+	}
 }
 
 // dropFlights withdraws from what has not landed.

@@ -179,11 +179,15 @@ func (t *Trainer) innerSteps(ctx context.Context) error {
 }
 
 // hurried says that no more of this worker's steps will count in the round, or that the others wait
-// for what it carries. With its own part in flight it trains on: the mean comes to it.
+// for what it carries. With its own part in flight it trains on, because the mean comes to it, unless
+// the others have gone on without that part: else it would be a round late for ever.
 func (t *Trainer) hurried() bool {
 	main := t.strategy.Main()
-	if main == nil || t.inFlight(main.Part) != nil {
+	if main == nil {
 		return false
+	}
+	if f := t.inFlight(main.Part); f != nil {
+		return f.missed(t.cfg.Worker)
 	}
 	return t.hooks.Average.Over(t.round, t.runTokens) || t.pending.rounds > 0 && t.hooks.Average.Awaited(t.round)
 }

@@ -12,6 +12,7 @@ import (
 
 	"loco/gossip/exchange"
 	"loco/trainer"
+	"loco/trainer/strategy"
 )
 
 // checker holds a world to the invariants of docs/protocol.md, as far as they can be
@@ -173,7 +174,7 @@ func (c *checker) contributes(p *process, round uint64, part exchange.Part, own 
 		}
 	}
 	c.given[at][p.index] = append(c.given[at][p.index], contribution{bits(c.w.mean(encoded, nil)), encoded, weight, steps})
-	if l != nil && part == exchange.Delta && c.w.params.strategy == "diloco" && l.base == from.Digest && l.result != ([32]byte{}) {
+	if l != nil && part == exchange.Delta && c.w.row().Equal && c.w.params.strategy != "ddp" && l.base == from.Digest && l.result != ([32]byte{}) {
 		c.failed("%s begins round %d from the state that it has applied a result to", p.name(), round)
 	}
 	// What lies far back is not looked at again: worlds live long.
@@ -190,7 +191,7 @@ func (c *checker) contributes(p *process, round uint64, part exchange.Part, own 
 }
 
 func (c *checker) place(round uint64, part exchange.Part, from exchange.Base) place {
-	if c.w.params.strategy == "noloco" {
+	if !c.w.row().Equal {
 		from.Digest = [32]byte{} // partners hold different states
 	}
 	return place{part, round, from.Digest}
@@ -201,7 +202,7 @@ func (c *checker) commits(p *process, round uint64, part exchange.Part, vec []fl
 	c.mu.Lock()
 	c.tally.results++
 	at := c.place(round, part, from)
-	if c.w.params.strategy == "noloco" {
+	if with, _ := c.w.row().With(); with == strategy.Pair {
 		c.pair(p, at, vec, out)
 	} else {
 		c.mean(p, at, vec, out)
@@ -323,7 +324,7 @@ func (c *checker) completes(p *process, e *trainer.RoundEvent) {
 	l.round = e.Round
 	c.credits(p, l, e)
 	c.states[e.Round] = e.Digest
-	if c.w.params.strategy != "noloco" {
+	if c.w.row().Equal {
 		key := sha256.Sum256(append(l.base[:], l.result[:]...))
 		if was, ok := c.slow[key]; ok && was != e.Digest {
 			c.failed("%s has another φ than others after round %d, from the same state and result", p.name(), e.Round)
@@ -395,7 +396,7 @@ func (c *checker) done() bool {
 	c.goal = 0 // workers that have left are missing in the rounds of the last
 	c.useful()
 	for i, d := range c.final {
-		if d != c.final[0] && c.w.params.strategy != "noloco" {
+		if d != c.final[0] && c.w.row().Equal {
 			c.failed("w%d ends in another state than w0", i)
 		}
 	}
@@ -408,7 +409,7 @@ func (c *checker) useful() {
 	mean := make([]float32, c.w.params.parameters)
 	for i, phi := range c.learnt {
 		most := 0.05
-		if c.w.params.strategy == "noloco" {
+		if !c.w.row().Equal {
 			most = 0.6
 		}
 		if d := away(phi, c.w.params.workers); !(d < most) {

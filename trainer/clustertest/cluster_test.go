@@ -39,6 +39,26 @@ func pairs(seed uint64) params {
 	return p.joins(r)
 }
 
+// TestRandomSchedulesOfGASLoC is the same for the other strategy of pairs.
+func TestRandomSchedulesOfGASLoC(t *testing.T) {
+	random(t, 8, 2, func(seed uint64) params {
+		p := pairs(seed)
+		p.strategy = "gasloc"
+		return p
+	})
+}
+
+// TestRandomSchedulesOfGlobalM1 is the same where everybody averages replicas that differ, under the
+// inner steps.
+func TestRandomSchedulesOfGlobalM1(t *testing.T) {
+	random(t, 16, 4, func(seed uint64) params {
+		p := plain(seed)
+		p.strategy, p.quorum, p.cycle, p.codec = "globalm1", 0, 1, "fp32"
+		p.rate, p.tail = 0.03, 25
+		return p.joins(rand.New(rand.NewPCG(seed, 0xc3)))
+	})
+}
+
 // TestRandomSchedulesOverLibp2p is some of the first over libp2p.
 func TestRandomSchedulesOverLibp2p(t *testing.T) { overLibp2p(t, 2, 1, draw) }
 

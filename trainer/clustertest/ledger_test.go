@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 
+	"loco/gossip/exchange"
 	"loco/trainer"
 	"loco/worker"
 )
@@ -114,7 +115,7 @@ func (c *checker) credits(p *process, l *progress, e *trainer.RoundEvent) {
 	tokens := uint64(len(l.pending)) * stepTokens
 	from := l.state
 	l.state = p.head()
-	if c.w.params.strategy != "noloco" {
+	if c.w.row().Equal {
 		c.counted(p, l.state, from, l.picked)
 	}
 	lost, carried := uint64(0), uint64(0)
@@ -122,11 +123,12 @@ func (c *checker) credits(p *process, l *progress, e *trainer.RoundEvent) {
 	case e.LostTokens > 0 && l.ofFormer(e):
 		lost = tokens
 	case slices.Contains(e.Members, p.index):
-		if c.w.params.strategy != "noloco" {
+		if c.w.row().Equal {
 			l.brought[l.state] = tokens
 		}
 	case e.CarriedTokens > 0:
 		carried = tokens
+	case c.w.row().Main().Part == exchange.Slow: // the steps are in its own state, whoever is in the mean
 	default:
 		lost = tokens
 	}
@@ -153,7 +155,7 @@ func (c *checker) gives(p *process, l *progress, e *trainer.ResyncEvent) {
 	}
 	l.pending = nil
 	rounds, known := uint64(0), true
-	if c.w.params.strategy != "noloco" {
+	if c.w.row().Equal {
 		now := l.state
 		l.state = was
 		var more uint64

@@ -79,6 +79,19 @@ type world struct {
 	trace []string
 }
 
+// row is the world's strategy.
+func (w *world) row() *strategy.Strategy {
+	row, err := strategy.New(w.params.strategy, w.options())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return &row
+}
+
+func (w *world) options() strategy.Options {
+	return strategy.Options{OuterLR: 0.7, OuterMomentum: 0.4, Beta: 0.7, Gamma: 0.9, SlowCycle: w.params.cycle}
+}
+
 // slot is a worker's machine.
 type slot struct {
 	now   *process // nil while there is none
@@ -182,7 +195,7 @@ func (w *world) workerConfig(number int) worker.Config {
 	return worker.Config{
 		Number: number, Workers: p.workers, FetchMoments: p.moments, Heartbeat: time.Second, JoinTimeout: p.join,
 		Trainer: trainer.Config{Format: w.codec().Format(), StateFormat: w.codec().Format(), Strategy: p.strategy, Rounds: 1 << 20, InnerSteps: p.inner,
-			InnerTime: p.innerTime, Options: strategy.Options{OuterLR: 0.7, OuterMomentum: 0.4, Beta: 0.7, Gamma: 0.9, SlowCycle: p.cycle}, SaveEvery: p.saveEvery, EvalEvery: 1 << 20},
+			InnerTime: p.innerTime, Options: w.options(), SaveEvery: p.saveEvery, EvalEvery: 1 << 20},
 		Gossip: gossip.Config{Codec: w.codec(), Waits: gossip.Waits{MaxLag: p.maxLag, Deadline: p.deadline, Grace: p.grace, GraceMin: p.graceMin}, SlowCycle: p.cycle, Detection: w.net.detection(), Quorum: p.quorum, Seed: 7,
 			Serving: gossip.Serving{ReplayRounds: 8, ReplayBytes: 1 << 20, StateUpload: p.upload}},
 	}
