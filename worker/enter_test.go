@@ -1,8 +1,11 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -78,6 +81,10 @@ func TestEnter(t *testing.T) {
 		"one that fetches itself":       {[]mesh.Member{other(mesh.Joining, mesh.Status{Begun: true, Round: 1, Step: 40})}, nil, false, begins},
 		"a time for a round":            {[]mesh.Member{other(mesh.Alive, run(0, 3))}, func(c *Config) { c.Trainer.InnerTime = time.Minute }, false, fetches},
 		"a time for a round, and close": {[]mesh.Member{other(mesh.Alive, run(0, 2))}, func(c *Config) { c.Trainer.InnerTime = time.Minute }, false, begins},
+		"one of three in this round":    {[]mesh.Member{other(mesh.Alive, run(0, 0))}, func(c *Config) { c.Workers = 3 }, false, begins},
+		"a suspect of three in it":      {[]mesh.Member{other(mesh.Suspect, run(0, 0))}, func(c *Config) { c.Workers = 3 }, false, begins},
+		"a dead one of three in it":     {[]mesh.Member{other(mesh.Dead, run(0, 0))}, func(c *Config) { c.Workers = 3 }, false, gathers},
+		"one of three that gathers":     {[]mesh.Member{other(mesh.Alive, mesh.Status{Ready: true})}, func(c *Config) { c.Workers = 3 }, false, gathers},
 		"short rounds":                  {[]mesh.Member{other(mesh.Alive, run(0, 2))}, func(c *Config) { c.Trainer.InnerSteps = 4 }, false, begins},
 		"alone":                         {[]mesh.Member{other(mesh.Alive, run(3, 120))}, func(c *Config) { c.Trainer.Strategy = "alone" }, false, begins},
 	} {
@@ -90,7 +97,9 @@ func TestEnter(t *testing.T) {
 				m := newStage(c.others...)
 				begun := -1
 				var peers []*PeersEvent
+				var text bytes.Buffer
 				w := newTestWorker(t, cfg, m, Hooks{
+					Log:   slog.New(slog.NewTextHandler(&text, nil)),
 					Begin: func(round uint64) error { begun = int(round); return nil },
 					Report: func(event any) {
 						if e, ok := event.(*PeersEvent); ok {
@@ -110,6 +119,9 @@ func TestEnter(t *testing.T) {
 					if err == nil || !strings.Contains(err.Error(), "join the run, which is in round") || took < cfg.JoinTimeout || took > cfg.JoinTimeout+time.Minute || begun >= 0 || len(m.said) > 0 {
 						t.Errorf("%v after %v; begun in %d, %d announcements", err, took, begun, len(m.said))
 					}
+					if again := strings.Count(text.String(), "fetching the run's state again"); !strings.Contains(text.String(), "the run is under way; fetching its state\" round="+fmt.Sprint(c.others[0].Round)+" own_round=0") || again < 20 {
+						t.Errorf("fetched again %d times:\n%s", again, text.String())
+					}
 					return
 				}
 				if err != nil || begun != 0 {
@@ -118,7 +130,10 @@ func TestEnter(t *testing.T) {
 				if want := map[string]time.Duration{gathers: cfg.JoinTimeout, begins: 0}[c.want]; took != want {
 					t.Errorf("it took %v, want %v", took, want)
 				}
-				if (c.want == gathers) != (len(peers) > 0 && peers[len(peers)-1].Ready < 2) {
+				if late := strings.Contains(text.String(), "not all workers came; going on with those who are here"); late != (c.want == gathers) {
+					t.Errorf("the log is\n%s", text.String())
+				}
+				if (c.want == gathers) != (len(peers) > 0 && peers[len(peers)-1].Ready < cfg.Workers) {
 					t.Errorf("peers %+v", peers)
 				}
 				if n := len(m.said); n != 2 || !m.said[0].Ready || m.said[0].Begun || !m.said[1].Ready || !m.said[1].Begun || m.said[1].Done {

@@ -184,7 +184,7 @@ func TestNewRefuses(t *testing.T) {
 		change func(*Config)
 		want   string
 	}{
-		"a strategy":   {func(c *Config) { c.Trainer.Strategy = "none" }, "none"},
+		"a strategy":   {func(c *Config) { c.Trainer.Strategy = "none" }, "worker: "},
 		"a grace":      {func(c *Config) { c.Gossip.Grace = 0 }, "Grace"},
 		"no rounds":    {func(c *Config) { c.Trainer.Rounds = 0 }, "rounds"},
 		"no codec":     {func(c *Config) { c.Gossip.Codec = nil }, "Codec"},
