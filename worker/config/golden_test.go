@@ -77,7 +77,7 @@ func TestLists(t *testing.T) {
 		"[inner]\ndevices = [0, \"1\"]\n":         "run.toml:2",
 		"[inner]\ndevices = [0, 1.5]\n":           "item 2 has type",
 		"[mesh]\nlisten = [1]\n":                  "item 1 has type",
-		"[[run]]\nseed = 1\n":                     "run.toml:1",
+		"[[run]]\nseed = 1\n":                     "write [run]",
 		"\n\n[run]\nseed = 1\n\n[nothing]\nx = 1": "run.toml:6",
 	} {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
