@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"math"
+	"slices"
 	"testing"
 
 	"loco/kernels/splitmix"
@@ -93,4 +94,17 @@ func checksum(x []float32) uint32 {
 		sum.Write(b[:])
 	}
 	return sum.Sum32()
+}
+
+// A tensor of an odd number of values has those of one value more, less the last.
+func TestNormalValuesComeInPairs(t *testing.T) {
+	even := make([]float32, 8)
+	fillNormal(even, 0.5, stream(3, "x"))
+	for n := range len(even) {
+		got := make([]float32, n)
+		fillNormal(got, 0.5, stream(3, "x"))
+		if !slices.Equal(got, even[:n]) {
+			t.Errorf("%d values are %v, want %v", n, got, even[:n])
+		}
+	}
 }
