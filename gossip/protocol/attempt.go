@@ -156,7 +156,7 @@ func (m *Rounds) report(now time.Time, hash [32]byte) {
 }
 
 // checkDone commits when all members hold the same result. Only here is a round
-// decided; whoever hears of it follows.
+// decided; a worker that hears of it follows.
 func (m *Rounds) checkDone(now time.Time) {
 	if now.Before(m.hold) {
 		return // a Done may be older than what its sender has decided since: see notice
@@ -200,7 +200,7 @@ func (m *Rounds) commitLocally(c committed) {
 	m.kept, m.have = c, held{}
 	m.place = place{known: true, round: c.round + 1, tokens: m.after(c)}
 	for _, id := range sortedKeys(m.readys) {
-		// Who came too late for the group hears of it from everybody: its coordinator may be
+		// A worker that came too late for the group hears of it from everybody: its coordinator may be
 		// lost.
 		if r := m.readys[id]; r.round == c.round && r.digest == c.digest && !slices.Contains(c.workers, r.worker) && !m.gone(id) {
 			m.sendKept(id)
@@ -296,7 +296,7 @@ func (m *Rounds) sourceOf(c committed) mesh.ID {
 	return ""
 }
 
-// fetch downloads a committed result of this round from whoever has it: those first who
+// fetch downloads a committed result of this round from a peer that has it: from those first that
 // have not failed to send it, whose turn it is before the others, the rest after a pause.
 func (m *Rounds) fetch(now time.Time) {
 	best, bad := mesh.ID(""), true

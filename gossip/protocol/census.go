@@ -8,7 +8,7 @@ import (
 	"loco/mesh"
 )
 
-// patienceMin divides Grace to what a peer is waited for at least, who is live and has
+// patienceMin divides Grace to what a peer is waited for at least that is live and has
 // said nothing round after round.
 const patienceMin = 8
 
@@ -21,8 +21,8 @@ func waitedFor(p mesh.Member) bool {
 	return (p.State == mesh.Alive || p.State == mesh.Suspect) && p.Ready && !p.Done
 }
 
-// census returns who is ready for this round with this worker's state, itself included,
-// ascending by worker; who is with another state of the same weight; and who is waited
+// census returns the workers that are ready for this round with this worker's state, itself included,
+// ascending by worker; those with another state of the same weight; and those that are waited
 // for.
 func (m *Rounds) census() (in, others []announced, missing []mesh.ID) {
 	in = append(in, m.own)
@@ -106,12 +106,12 @@ func (m *Rounds) patient(now time.Time, in, others []announced, missing []mesh.I
 }
 
 // quorate says that the group may decide a round: it has more than half of the planned
-// workers, who remember all that they have promised, or all of the planned.
+// workers, and these remember all that they have promised, or all of the planned.
 func (m *Rounds) quorate(voters, all int) bool {
 	return m.Quorum == 0 || 2*voters > m.Quorum || all >= m.Quorum
 }
 
-// few says that a group of n is no more than half of the live while somebody who is left out
+// few says that a group of n is no more than half of the live while a peer that is left out
 // of the round is there to be asked again, or has not had the time to answer: both might
 // decide the round, each without the other, though they reach each other.
 func (m *Rounds) few(now time.Time, n int) bool {

@@ -17,7 +17,7 @@ func (m *Rounds) tryClose(now time.Time) {
 		return
 	}
 	if m.active && m.attempt == nil && m.decided() {
-		m.fetch(now) // the round is over: a group of those who are left would fork the run
+		m.fetch(now) // the round is over: a group of the rest would fork the run
 		return
 	}
 	for m.active && m.attempt == nil && !now.Before(m.hold) {
@@ -73,7 +73,7 @@ func (m *Rounds) tryClose(now time.Time) {
 	}
 }
 
-// forgive takes those back who were left out of the round, for without them there are not
+// forgive takes the peers back that were left out of the round, because without them there are not
 // enough, and gives whatever parted them half of Grace to pass. It returns whether it did.
 func (m *Rounds) forgive(now time.Time) bool {
 	if now.Sub(m.abandonedAt) < m.Grace/2 || len(m.observed)+len(m.reported) == 0 {
@@ -99,7 +99,7 @@ func (m *Rounds) stale(p announced) bool {
 	return p.id != m.Self && p.last < m.own.last && slices.Contains(m.lastMembers, p.id)
 }
 
-// close forms the group of those who start from this worker's state and begins it.
+// close forms the group of the workers that start from this worker's state and begins it.
 func (m *Rounds) close(now time.Time, in, others []announced) {
 	for _, p := range others {
 		why := fmt.Sprintf("%d of %d workers start round %d from another state", len(in), len(in)+len(others), m.own.round)
@@ -152,7 +152,7 @@ func (m *Rounds) void(in []announced) {
 	}
 }
 
-// noteLate remembers who is live, had not said that it is ready, and was not waited
+// noteLate remembers the peers that are live, had not said that they are ready, and were not waited
 // for any longer.
 func (m *Rounds) noteLate(a *attempt) {
 	m.late = map[mesh.ID]bool{}

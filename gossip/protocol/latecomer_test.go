@@ -16,7 +16,7 @@ func (k *clocked) others() group {
 
 // A worker that comes when the others have long been ready does not break up the attempt that
 // they may be in, though it would be their coordinator. It waits as long as it hears of that.
-func TestWhoComesLateWaitsForTheOthersAttempt(t *testing.T) {
+func TestLateWorkerWaitsForTheOthersAttempt(t *testing.T) {
 	const grace = 30 * time.Second
 	for _, c := range []struct {
 		name    string
@@ -61,7 +61,7 @@ func TestWhoComesLateWaitsForTheOthersAttempt(t *testing.T) {
 }
 
 // A coordinator tells who waits of the attempt that it is not in.
-func TestCoordinatorTellsWhoIsLate(t *testing.T) {
+func TestCoordinatorTellsTheLate(t *testing.T) {
 	k := newClocked(t, 4, RoundsConfig{})
 	k.m.Start(k.now, 7, Start{Tokens: 1, Weight: 1, Length: 256})
 	say := func(worker int) (told bool) {

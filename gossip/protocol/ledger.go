@@ -19,7 +19,7 @@ type Plan struct {
 	Total   float64 // the divisor: Σ of the members' weights
 }
 
-// Ledger keeps account of the chunks of one attempt: who has contributed to each chunk of
+// Ledger keeps account of the chunks of one attempt: which members have contributed to each chunk of
 // the own shard, and which chunks of the result are here. The bytes are the shell's.
 //
 // Each member owns a shard, sends every other owner that owner's shard of its vector, and

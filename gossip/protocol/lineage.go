@@ -8,7 +8,7 @@ import (
 )
 
 // place is where a worker stands: the state that its round starts from. The states of a
-// run form a lineage, for each follows from the one before and the bytes of a round; a
+// run form a lineage, because each follows from the one before and the bytes of a round; a
 // partition may fork it. Of two states the one that more tokens were trained for wins.
 type place struct {
 	known  bool
@@ -36,7 +36,7 @@ func (m *Rounds) after(c committed) float64 {
 }
 
 // outweighed returns a peer whose state wins over this worker's though it is in no later
-// round: its lineage is another. Who is in a later round says so itself, and may have the
+// round: its lineage is another. A peer in a later round says so itself, and may have the
 // bytes that this worker lacks.
 func (m *Rounds) outweighed() (mesh.ID, string) {
 	for _, id := range sortedKeys(m.readys) {

@@ -27,7 +27,7 @@ func (m *Rounds) remind() {
 	case a.complete:
 		m.send(a.coordinator, a.number, done{m.have.hash})
 	default:
-		// The coordinator may have gone on without this worker, if that stood still.
+		// The coordinator may have gone on without this worker, if its process was paused.
 		m.send(a.coordinator, a.number, want{})
 	}
 }

@@ -90,7 +90,7 @@ func TestLongAttemptsBlameNobodyAtWork(t *testing.T) {
 }
 
 // A coordinator answers a Done that is said again: who says it sees that the attempt is under way.
-func TestCoordinatorAnswersWhoAsks(t *testing.T) {
+func TestCoordinatorAnswersARepeatedDone(t *testing.T) {
 	k := newClocked(t, 3, RoundsConfig{})
 	number := k.begins(0)
 	for said := range 3 {
@@ -166,7 +166,7 @@ func TestDeadlinesComeTogether(t *testing.T) {
 }
 
 // The error at the deadline calls those who are missing by their numbers, as all messages do.
-func TestDeadlineNamesWhoIsMissing(t *testing.T) {
+func TestDeadlineNamesTheMissing(t *testing.T) {
 	k := newClocked(t, 3, RoundsConfig{})
 	k.m.Start(k.now, 7, Start{Tokens: 1, Weight: 1, Length: 256})
 	if got, want := k.m.waitingFor(), "1 workers are ready, missing are worker 1 (w1), worker 2 (w2)"; !strings.HasPrefix(got, want) {

@@ -56,7 +56,7 @@ type GroupMember struct {
 }
 
 // group closes a group. With adopt.attempt set, the member source sends that result
-// to those who lack it, and nothing is averaged. Results of the attempts in drop are void.
+// to the members that lack it, and nothing is averaged. Results of the attempts in drop are void.
 type group struct {
 	members []GroupMember // ascending by worker
 	digest  [32]byte      // of the state that all of them start from

@@ -75,7 +75,7 @@ func (m *Rounds) slow(id mesh.ID) bool {
 	return p != nil && p.slow
 }
 
-// most says that those who are in are more than those who are missing, or as many and the
+// most says that the workers that are in are more than those that are missing, or as many and the
 // lowest worker is among them. Only they may go on without waiting for Grace: if two
 // sides could, each without the other, both would decide the round.
 func most(in []announced, missing []mesh.ID, members map[mesh.ID]mesh.Member) bool {
@@ -165,7 +165,7 @@ func (m *Rounds) observes(worker int) bool {
 	return m.tries == 1 && (m.cycle() == 1 || !m.turns(worker))
 }
 
-// noteMembers observes those who are in the first group of the round.
+// noteMembers observes the workers that are in the first group of the round.
 func (m *Rounds) noteMembers(a *attempt) {
 	for _, g := range a.group.members {
 		if g.ID == m.Self || !m.observes(g.Worker) {
@@ -179,8 +179,8 @@ func (m *Rounds) noteMembers(a *attempt) {
 	}
 }
 
-// noteAbsent observes those who were not in the group, when the round is over: who came
-// while it exchanged, and who did not. Then it judges everybody.
+// noteAbsent observes the workers that were not in the group, when the round is over: those that came
+// while it exchanged, and those that did not. Then it judges everybody.
 func (m *Rounds) noteAbsent() {
 	for id := range m.late {
 		p, ok := m.members[id]
@@ -214,7 +214,7 @@ func (m *Rounds) pace(id mesh.ID) *pace {
 func (m *Rounds) turnOver(round uint64) {
 	if m.kept.attempt != 0 && round == m.kept.round+1 && m.own.round == m.kept.round {
 		if !slices.Contains(m.kept.workers, m.Worker) {
-			clear(m.paces) // who is late itself sees nobody else come
+			clear(m.paces) // a late worker sees nobody else come
 		} else if !m.half.IsZero() {
 			m.noteAbsent()
 		}

@@ -282,7 +282,7 @@ func TestOnlyMostGoOnWithoutTheLate(t *testing.T) {
 }
 
 // A worker that is left out itself judges nobody.
-func TestWhoIsLeftOutForgetsWhoIsLate(t *testing.T) {
+func TestWorkerThatIsLeftOutForgetsTheLate(t *testing.T) {
 	k := newClocked(t, 3, RoundsConfig{GraceMin: time.Second})
 	for round := range uint64(4) {
 		k.round(round, 40*time.Second)

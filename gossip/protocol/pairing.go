@@ -67,7 +67,7 @@ type proposed struct {
 // seek is one Average under way.
 //
 // Invariant: mine and theirs only within an exchange. With mine and theirs it is applied;
-// with mine alone this worker is in doubt, for its partner may have applied it.
+// with mine alone this worker is in doubt, because its partner may have applied it.
 type seek struct {
 	part     Part
 	round    uint64

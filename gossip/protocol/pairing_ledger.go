@@ -77,7 +77,7 @@ func (l *PairLedger) complete() bool {
 }
 
 // Stalled says that the partner has sent nothing for grace, and something of its is missing.
-// What is left of the own vector is no matter of the partner's: who takes nothing of it is
+// What is left of the own vector is no matter of the partner's: a partner that takes nothing of it is
 // noticed by the writer, and a slow line of this worker's is nobody else's fault.
 func (l *PairLedger) Stalled(now time.Time, grace time.Duration) bool {
 	return l.missing > 0 && now.Sub(l.progress) >= grace

@@ -16,7 +16,6 @@ const (
 	tellMore  = 4 // each quarter of the grace period
 	tellMax   = 32
 	criers    = 3 // workers whom every lonely one tells, so that they bring two together
-	lookBack  = 4 // rounds back in which a worker that is ahead looks for who comes to it
 )
 
 // absent says that a peer is not in the run now: it is dead, has left, or is a new process
@@ -48,8 +47,8 @@ func (m *Pairing) match(round uint64) mesh.ID {
 	return ids[partner]
 }
 
-// choose finds whom to wait for, and who of the two offers: in one round the lower worker, of
-// two rounds the one that is behind. One that is ahead takes whoever comes from behind, for
+// choose finds the peer to wait for, and which of the two offers: in one round the lower worker, of
+// two rounds the one that is behind. One that is ahead takes any that comes from behind, because
 // its partner in its own round may still train.
 func (m *Pairing) choose(now time.Time, s *seek) {
 	s.matched = m.partner
@@ -89,7 +88,7 @@ func (m *Pairing) choose(now time.Time, s *seek) {
 func (m *Pairing) early(s *seek) bool { return 2*(m.ahead(s.round)+1) < len(m.live)+1 }
 
 // patience is how long a worker waits for its partner: not long for one that has finished
-// the round as most of the others have, for it answers at once or not at all.
+// the round as most of the others have, because it answers at once or not at all.
 func (m *Pairing) patience(s *seek) time.Duration {
 	if m.passed(s.matched, s.round) && 2*m.ahead(s.round) > len(m.live) {
 		return m.Grace / 4
@@ -160,7 +159,7 @@ func (m *Pairing) goLonely(now time.Time, s *seek) {
 			return
 		}
 	}
-	if s.told == 0 { // also where it asks one of the lonely, who may have found somebody
+	if s.told == 0 { // also where it asks a lonely worker, which may have found somebody
 		s.order = m.order(s)
 		m.tell(now, s, tellFirst)
 	}
@@ -188,7 +187,7 @@ func (m *Pairing) tell(now time.Time, s *seek, n int) {
 	}
 }
 
-// order says whom a lonely worker tells, most promising first: its partner, who is lonely,
+// order lists the peers that a lonely worker tells, most promising first: its partner, other lonely workers,
 // the criers, anybody.
 func (m *Pairing) order(s *seek) []mesh.ID {
 	var out []mesh.ID
@@ -246,7 +245,7 @@ func (m *Pairing) criers(round uint64) []mesh.ID {
 	return best
 }
 
-// checkAlone goes on alone when nobody is left who could take the partner's place. Somebody who
+// checkAlone goes on alone when no peer is left that could take the partner's place. A peer that
 // has just declined may lose its own partner, and call.
 func (m *Pairing) checkAlone(now time.Time, s *seek) {
 	if !s.lonely || s.peer != "" || len(s.declined)+len(s.rejected) < len(m.live) || now.Sub(s.askedAt) < m.Grace/4 {
@@ -261,8 +260,8 @@ func (m *Pairing) checkAlone(now time.Time, s *seek) {
 }
 
 // lonelyMax is how long a worker waits for somebody in its partner's place: where the
-// partner fell silent, until whoever else it left waiting has noticed; not long where it
-// has finished the round or is known to be dead, for then the others know that too, and
+// partner fell silent, until others that it left waiting have noticed; not long where it
+// has finished the round or is known to be dead, because then the others know that too, and
 // most have their own partners.
 func (m *Pairing) lonelyMax(s *seek) time.Duration {
 	switch {
@@ -362,8 +361,8 @@ func (m *Pairing) onLonely(now time.Time, s *seek, from mesh.ID, p proposed) {
 	}
 }
 
-// takes says that a worker may take up the call of a lonely one. Who has asked another lonely
-// worker keeps to it, for that one may have accepted.
+// takes says that a worker may take up the call of a lonely one. A worker that has asked
+// another lonely one keeps to it, because that one may have accepted.
 func (m *Pairing) takes(s *seek, from mesh.ID, p proposed) bool {
 	if s.exchange || s.peer == from {
 		return false

@@ -14,7 +14,7 @@ func (m *Rounds) gone(id mesh.ID) bool {
 }
 
 // speaks takes in that a peer is heard. If the view calls it dead the view is old, or the
-// message is: the peer counts as suspect, until the view knows better or it is silent. Who
+// message is: the peer counts as suspect, until the view knows better or it is silent. A peer that
 // has left says so itself, last of all.
 func (m *Rounds) speaks(id mesh.ID) {
 	p, known := m.members[id]
@@ -40,7 +40,7 @@ func (m *Rounds) corrected(p mesh.Member) mesh.Member {
 	return p
 }
 
-// fallSilent believes the view again of those who have said nothing for 2 Grace: what was
+// fallSilent believes the view again of peers that have said nothing for 2 Grace: what was
 // heard of them may have been under way for long.
 func (m *Rounds) fallSilent(now time.Time) {
 	lost := false
@@ -60,8 +60,8 @@ func (m *Rounds) fallSilent(now time.Time) {
 	}
 }
 
-// sayToGone tells those something whom the view calls dead: it is old, for this process has
-// stood still.
+// sayToGone tells the peers something that the view calls dead: it is old, because this process was
+// paused.
 func (m *Rounds) sayToGone(msg Message) {
 	for _, id := range sortedKeys(m.members) {
 		if id != m.Self && m.members[id].State == mesh.Dead {

@@ -9,7 +9,7 @@ import (
 
 // Who is dead by an old view and says that it has committed this round is asked for its
 // bytes: a group of one would fork the run.
-func TestACommitOfWhoIsCalledDeadCounts(t *testing.T) {
+func TestCommitOfAPeerCalledDeadCounts(t *testing.T) {
 	k := newClocked(t, 2, RoundsConfig{Detection: 4 * time.Second})
 	k.m.View(k.now, []mesh.Member{{ID: "w0"}, {ID: "w1", State: mesh.Dead, Status: mesh.Status{Worker: 1, Ready: true}}})
 	k.now = k.now.Add(time.Minute)
@@ -57,7 +57,7 @@ func silentUntil(t *testing.T, state mesh.State, says Message) (alone time.Durat
 
 // Who speaks is not gone, whatever an old view says: it is told where this worker stands, and
 // waited for until it has been silent for 2 Grace. Who has left is gone.
-func TestWhoSpeaksIsNotGone(t *testing.T) {
+func TestPeerThatSpeaksIsNotGone(t *testing.T) {
 	const grace = 30 * time.Second
 	for _, c := range []struct {
 		name  string

@@ -221,7 +221,7 @@ func (m *Rounds) onCommit(now time.Time, from mesh.ID, c committed) {
 	}
 	if id := m.sourceOf(c); id != "" && id != from {
 		if _, said := m.commits[id]; !said {
-			return // it will in a moment; if it does not, the next tick asks who has
+			return // it will in a moment; if it does not, the next tick asks one that has
 		}
 	}
 	m.fetch(now)

@@ -19,7 +19,7 @@ const (
 	attemptsMax = 16      // tries of one round by this worker
 	triesMax    = 1 << 12 // that a peer may say a round had: they are numbered in 16 bits
 	peersMax    = 4096    // peers that are remembered
-	servesMax   = 4       // results that are sent to late members at a time; who waits for its turn asks another after Grace
+	servesMax   = 4       // results that are sent to late members at a time; a peer that waits for its turn asks another after Grace
 )
 
 // RoundsConfig is what does not change in the life of a process.
@@ -27,13 +27,13 @@ type RoundsConfig struct {
 	Self            mesh.ID
 	Worker          int
 	Deadline, Grace time.Duration
-	// GraceMin is what everybody is waited for at least once half are ready, but for who is
+	// GraceMin is what everybody is waited for at least once half are ready, except peers that are
 	// late in most rounds; up to Grace it is learnt. 0: Grace, nothing is learnt.
 	GraceMin time.Duration
 	// SlowCycle is how many rounds a late worker trains for one contribution; 0 and 1: one.
 	SlowCycle int
 	// Detection is the shortest silence after which the mesh calls a peer dead; 0: Grace. A
-	// process that stood still for longer than that finds the others dead.
+	// process that was paused for longer than that finds the others dead.
 	Detection time.Duration
 	// Unequal says that replicas differ by the strategy's design: members agree on run, round and
 	// part, and on the bytes of the mean, but on no base; no state outweighs another.
@@ -41,7 +41,7 @@ type RoundsConfig struct {
 	// Part is the vector that is averaged: each has a machine of its own.
 	Part exchange.Part
 	// Quorum is the number of workers that the run is planned for, more than half of
-	// which must agree to a round; 0: whoever is there goes on.
+	// which must agree to a round; 0: the workers that are there go on.
 	Quorum int
 	// Nonce is random: with it no attempt of this process has the number of one of its
 	// former self.
@@ -68,7 +68,7 @@ type Start struct {
 // or attempt is the one it works on. have is only replaced by a newer attempt's.
 type Rounds struct {
 	RoundsConfig
-	members  map[mesh.ID]mesh.Member // the last view; who is in spoken is suspect there
+	members  map[mesh.ID]mesh.Member // the last view; those in spoken are suspect there
 	spoken   map[mesh.ID]bool        // dead by the mesh's view, and heard since it has said so
 	readys   map[mesh.ID]announced   // newest of each peer
 	commits  map[mesh.ID]committed   // newest of each peer
@@ -251,7 +251,7 @@ func (m *Rounds) Start(now time.Time, round uint64, s Start) {
 	m.tryClose(now)
 }
 
-// Abort gives a round up, for its caller's context ended, as soon as no attempt is under
+// Abort gives a round up, because its caller's context ended, as soon as no attempt is under
 // way: the others of an attempt may hold its result already.
 func (m *Rounds) Abort() {
 	m.aborting = true
@@ -286,7 +286,7 @@ func (m *Rounds) View(now time.Time, members []mesh.Member) {
 	for _, p := range members {
 		m.members[p.ID] = m.corrected(p)
 		was, known := before[p.ID]
-		// Who was Ready and is Joining runs in another process, which knows nothing.
+		// A peer that was Ready and is Joining runs in another process, which knows nothing.
 		restarted := was.Ready && !p.Ready
 		if m.gone(p.ID) || restarted {
 			m.lose(now, p.ID)
@@ -362,7 +362,7 @@ func (m *Rounds) Expect(id mesh.ID, round uint64) {
 }
 
 // Tick moves what only time moves. The shell calls it every TickEvery, between
-// rounds too: a tick that comes late says that this process stood still, and what it
+// rounds too: a tick that comes late says that this process was paused, and what it
 // believes of the others is old.
 func (m *Rounds) Tick(now time.Time) {
 	m.notice(now)
@@ -403,7 +403,7 @@ func (m *Rounds) giveUp(why string) {
 // TickEvery is the time between two ticks.
 func (m *Rounds) TickEvery() time.Duration { return m.Detection / 4 }
 
-// notice looks whether the process stood still until now.
+// notice looks whether the process was paused until now.
 func (m *Rounds) notice(now time.Time) {
 	if m.lastTick.IsZero() {
 		m.lastTick = now
@@ -412,7 +412,7 @@ func (m *Rounds) notice(now time.Time) {
 		m.lastTick, m.hold = now, now.Add(m.Grace)
 		m.halfAt, m.closedAt = time.Time{}, time.Time{}
 		if a := m.attempt; m.active && a != nil && !a.fetch && a.coordinator == m.Self {
-			m.sayGroup(true) // who has given it up since, or decided the round otherwise, says so
+			m.sayGroup(true) // a member that has given it up since, or decided the round otherwise, says so
 		}
 	}
 }

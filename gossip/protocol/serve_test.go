@@ -7,7 +7,7 @@ import (
 )
 
 // Who gives a download up is not sent it any more, if it has not had its turn yet.
-func TestWhoAsksElsewhereIsNotServed(t *testing.T) {
+func TestPeerThatAsksElsewhereIsNotServed(t *testing.T) {
 	k := newClocked(t, 8, RoundsConfig{})
 	k.round(0, 0)
 	ask := Envelope{Round: 0, Attempt: k.m.kept.attempt}

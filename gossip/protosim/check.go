@@ -9,7 +9,7 @@ import (
 	"loco/gossip/protocol"
 )
 
-// turnsWithin is after how many rounds everybody has been in a group, who is waited for in turns.
+// turnsWithin is after how many rounds every worker has been in a group that is waited for in turns.
 const turnsWithin = 16
 
 // flownWithin is after how many rounds everybody has been in a group whose exchanges are in flight.
@@ -25,7 +25,7 @@ type checker struct {
 	end           uint64                // and when all have finished this one the run is over
 	deadline      time.Duration         // of the run, once the faults have ended
 	turns         bool                  // everybody is in a group at least once from goal to end
-	in            map[int]bool          // who was
+	in            map[int]bool          // the workers that were
 
 	committed map[uint64]bool       // flights: contributions in a committed mean
 	furthest  uint64                // the round after the newest that was committed
@@ -173,8 +173,8 @@ func (c *checker) counts(d *decided) bool {
 }
 
 // apart says that two that decided differently could not reach each other for a while:
-// a link between their groups was cut, or one of the two stood still or was gone after it
-// decided. That it had stood still before is no excuse.
+// a link between their groups was cut, or one of the two was paused or gone after it
+// decided. That it was paused before is no excuse.
 func (c *checker) apart(a, b *decided) bool {
 	from := min(a.since, b.since) - c.w.params.detection - 2*c.w.params.grace
 	until := max(a.at, b.at)
@@ -214,7 +214,7 @@ func (d *decided) by(i int) bool {
 }
 
 // waited checks that a worker's call ends by its deadline, which is longer by what the
-// worker stood still.
+// worker was paused.
 func (c *checker) waited(worker int, round uint64, started, paused time.Duration) {
 	limit := c.w.params.deadline + c.w.params.grace + paused
 	if took := c.w.now - started; took > limit {
@@ -231,7 +231,7 @@ func (c *checker) memory(p *roundProc) {
 
 // lost checks what a process says that it gives up when it takes over another's state: the
 // rounds and its own tokens since the newest state that both had. It is not held to what one of
-// the two does not remember, for its process has begun later, nor to damage, which is no round.
+// the two does not remember, because its process has begun later, nor to damage, which is no round.
 func (c *checker) lost(p *roundProc, s *state, rounds uint64, tokens float64) {
 	if c.w.params.differ { // it takes one member's state, and none is lighter
 		c.w.report.Resyncs++
@@ -273,7 +273,7 @@ func (c *checker) settled() {
 	c.goal, c.end = newest+2, newest+4
 	lasts := 4 * (c.w.params.deadline + c.w.params.innerMin)
 	if p := c.w.params; p.graceMin > 0 && p.cycle > 1 && !p.long {
-		// Who is late has its turn in each cycle, and is waited for then as long as it takes.
+		// A late worker has its turn in each cycle, and is waited for then as long as it takes.
 		c.turns, c.end = true, c.goal+turnsWithin
 		lasts += turnsWithin * 2 * (p.inner + p.grace)
 	}
@@ -293,8 +293,8 @@ func (c *checker) settled() {
 	})
 }
 
-// together checks that a round has all the live, or half of them where they do not wait for who
-// is late, or somebody goes on being late.
+// together checks that a round has all the live, or half of them where they do not wait for late
+// ones, or somebody goes on being late.
 func (c *checker) together(p *roundProc, r *protocol.Result) {
 	var live []int
 	for _, v := range c.w.live() {

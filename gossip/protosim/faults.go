@@ -33,7 +33,7 @@ func (w *world) fault() {
 	v := w.nodes[i]
 	lasts := time.Duration(w.rng.Int64N(int64(15*time.Second))) + 200*time.Millisecond
 	if w.params.flips {
-		// Either states or results: a damaged state ends attempts, and the one who holds the
+		// Either states or results: a damaged state ends attempts, and the worker that holds the
 		// result of such an attempt, damaged, is believed.
 		if w.opts.Seed%2 == 0 && v.proc != nil {
 			v.proc.corrupt()

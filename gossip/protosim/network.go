@@ -60,7 +60,7 @@ func (l *link) launch(s int, f frame) {
 	l.fly(s, f)
 }
 
-// hold keeps a frame back behind a cut, or for a process that stands still.
+// hold keeps a frame back behind a cut, or for a paused process.
 func (l *link) hold(s int, f frame) {
 	l.held[s] = append(l.held[s], f)
 	if l.cuts > 0 && len(l.held[s]) == 1 {

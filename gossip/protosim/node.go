@@ -12,7 +12,7 @@ type process interface {
 	take(from, stream int, f frame) // a frame off a stream
 	view()                          // the view has changed
 	tick()
-	stall(d time.Duration) // it has stood still
+	stall(d time.Duration) // it was paused
 	holds() *state         // that it would serve to a joiner
 	at() uint64            // the round it is in
 	corrupt()              // damage its state
@@ -145,7 +145,7 @@ func (v *node) announce(ready bool, done uint64) {
 	}
 }
 
-// lookAround schedules what follows from a change of who reaches whom.
+// lookAround schedules what follows from a change of which nodes reach which.
 func (w *world) lookAround() {
 	for _, o := range w.nodes {
 		for _, p := range w.nodes {

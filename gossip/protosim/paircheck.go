@@ -22,7 +22,7 @@ type PairReport struct {
 // one. Workers may be a round apart then, with an odd number in each of the two rounds, and two of
 // them step alone before they are in one; that may happen twice. Where they are odd in all, each of
 // the two rounds has an odd one more, and among many there are more places for it than one. Where
-// transfers are long the odd one, who has none, comes by one into the others' next inner phase.
+// transfers are long the odd one, which has none, comes by one into the others' next inner phase.
 func (p params) excessMax(live int) int {
 	many := live / 8
 	if live > 8 {
@@ -248,7 +248,7 @@ func (c *pairChecker) settled() {
 	})
 }
 
-// together counts who is alone although the faults have ended.
+// together counts the workers that are alone although the faults have ended.
 func (c *pairChecker) together(p *pairProc, call *pairCall, alone bool) {
 	if sc := c.w.opts.scale; sc != nil && call.own.part == protocol.Delta {
 		sc.alone += boolean(alone)

@@ -193,7 +193,7 @@ func (p *pairProc) finish(f protocol.PairFinish) {
 	p.v.later(0, func() { p.train(0) })
 }
 
-// resync takes over the state of whoever is furthest.
+// resync takes over the state of the worker that is furthest.
 func (p *pairProc) resync() {
 	p.fetch(func(s *state, place time.Duration) {
 		if s == nil || s.round < p.state.round {

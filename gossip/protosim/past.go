@@ -14,7 +14,7 @@ type mark struct {
 type book struct {
 	past   []mark // oldest first, the present state last
 	given  float64
-	theirs []mark // of whoever sent a state last
+	theirs []mark // of the worker that sent a state last
 }
 
 // open begins the book with a state.

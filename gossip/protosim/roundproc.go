@@ -16,7 +16,7 @@ type roundProc struct {
 	m        *protocol.Rounds
 	started  time.Duration
 	fetching time.Duration // since when the newest attempt is under way
-	paused   time.Duration // that this call has stood still
+	paused   time.Duration // that this call was paused for
 	calling  bool
 	own      *contribution
 	data     *plane
@@ -85,7 +85,7 @@ func (p *roundProc) train(left time.Duration) {
 	p.averageAfter(p.phase(left))
 }
 
-// trainLate trains for as much less than a phase as the others have trained for already, who had
+// trainLate trains for as much less than a phase as the others have trained for already, which had
 // the result before this worker fetched it.
 func (p *roundProc) trainLate(late time.Duration) {
 	if p.unequal != nil || late == 0 {

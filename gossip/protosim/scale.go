@@ -112,7 +112,7 @@ func (sc *scale) params() params {
 	}
 }
 
-// schedule draws who dies and when, and ends the run.
+// schedule draws which workers die and when, and ends the run.
 func (sc *scale) schedule(w *world) {
 	if sc.Slow > 0 {
 		w.nodes[sc.Workers-1].speed *= sc.Slow

@@ -32,7 +32,7 @@ type Report struct {
 	Crashes  int    // of processes
 	Adopted  int    // results of earlier attempts that members took over
 	Resyncs  int    // states that were taken over
-	Lost     uint64 // rounds that those gave up who took over another's state
+	Lost     uint64 // rounds that workers gave up that took over another's state
 	Landings int    // of flights
 	LeftOut  int    // landings without the own contribution
 	Resumed  int    // flights that a process went on with from its disk
@@ -216,7 +216,7 @@ func (w *world) draw() {
 	case 1:
 		p.flips, p.sigma, p.loss, p.repeat = true, 0.2, 0, 0
 	}
-	if w.opts.Seed%8 == 6 { // impatient: who is a little late is left out
+	if w.opts.Seed%8 == 6 { // impatient: a worker that is a little late is left out
 		p.graceMin, p.cycle = p.grace/8, 1+int(w.opts.Seed/8%3)
 	}
 	if w.opts.Pairs {
@@ -265,7 +265,7 @@ func (w *world) drawLong(p *params) {
 	if p.tardy = -1; !p.calm && p.workers > 2 && !w.opts.Pairs {
 		p.tardy, p.slack = r.IntN(p.workers), w.opts.Seed%4 != 0
 	}
-	p.innerMin = lasts // who has to fetch what the others have is there when they have trained
+	p.innerMin = lasts // a worker that fetches the others' result is there when they have trained
 	p.until += 3 * lasts
 }
 
