@@ -46,7 +46,7 @@ type call struct {
 	how      protocol.Finish
 }
 
-// result is the encoded mean of a round; serving counts who sends it.
+// result is the encoded mean of a round; serving counts the members that it is being sent to.
 type result struct {
 	round   uint64
 	attempt uint64
@@ -182,7 +182,7 @@ func (a *AllReduce) Awaited(round uint64) bool {
 }
 
 // clock turns time and the view into steps, between rounds too: the machine must know of
-// deaths and restarts, and that this process stood still.
+// deaths and restarts, and that this process was paused.
 func (a *AllReduce) clock() {
 	ticker := time.NewTicker(max(a.rounds.TickEvery(), time.Millisecond))
 	defer ticker.Stop()
@@ -196,8 +196,8 @@ func (a *AllReduce) clock() {
 			members, changed = a.cfg.Mesh.View()
 			a.step(func(now time.Time, m *protocol.Rounds) { m.View(now, members) })
 		case <-ticker.C:
-			// The view says more than its channel tells of, and where the mesh stands still no
-			// time passes here either: the machine takes a late tick for having stood still.
+			// The view says more than its channel tells of. A late tick tells the machine that this
+			// process was paused, so no time may pass here while the mesh is paused too.
 			members, changed = a.cfg.Mesh.View()
 			a.step(func(now time.Time, m *protocol.Rounds) {
 				m.View(now, members)
@@ -315,7 +315,7 @@ func (a *AllReduce) end() {
 	}
 }
 
-// finish ends the call and keeps what was committed for those who come late.
+// finish ends the call and keeps what was committed for members that come late.
 func (a *AllReduce) finish(f protocol.Finish) {
 	a.end()
 	if f.Result != nil {

@@ -20,7 +20,7 @@ type Waits struct {
 	Deadline time.Duration `toml:"deadline" id:"-" range:"100ms..168h" doc:"Longest that one exchange may take. Past it noloco goes on alone; an all-reduce that waits for most of the others says so and waits again, 20 times at most."`
 	// Grace is how long the ready wait for the slow, and how long a peer may send nothing while something
 	// is expected of it. One chunk must cross a link in it.
-	Grace time.Duration `toml:"grace" id:"-" range:"1ms..168h" doc:"Longest that those who are ready wait for a slower worker, once half of the live are ready, before the group goes on without it. At most deadline."`
+	Grace time.Duration `toml:"grace" id:"-" range:"1ms..168h" doc:"Longest that workers that are ready wait for a slower one, once half of the live are ready, before the group goes on without it. At most deadline."`
 	// GraceMin is how long the ready of an all-reduce wait at least for a worker of which they do not know
 	// that it is late in most rounds; 0: Grace.
 	GraceMin time.Duration `toml:"grace_min" id:"-" range:"0s..168h" doc:"How long they wait at least for a worker that is in time in most rounds. In between they wait until it is expected, from its last 8 rounds: median + 4 deviations. For one whose median lateness is above this and above 1/(n-1) of a round, which is what its share is worth, they do not wait; it is named, and waited for as long as this in every 16th round. 0, or no less than grace: always grace, nothing is learnt. Not for noloco."`
@@ -36,7 +36,7 @@ type Serving struct {
 	StateUpload int64 `toml:"state_upload" id:"-" range:"0..1000000000000" doc:"Bytes a second that this worker gives to all joiners together. 0: as many as the network takes."`
 	// ReplayRounds and ReplayBytes bound the results of past rounds that are kept for joiners, and the
 	// bytes of those that a joiner gathers. 0 rounds: none are kept. 0 bytes: 1 GiB.
-	ReplayRounds int   `toml:"replay_rounds" id:"-" range:"0..100000" doc:"Results of past rounds that this worker keeps in memory, so that who was away or is still fetching a state is brought up to date. 0: none, and a joiner must fetch the whole state within a round. Not for noloco."`
+	ReplayRounds int   `toml:"replay_rounds" id:"-" range:"0..100000" doc:"Results of past rounds that this worker keeps in memory, so that a worker that was away, or is still fetching a state, is brought up to date. 0: none, and a joiner must fetch the whole state within a round. Not for noloco."`
 	ReplayBytes  int64 `toml:"replay_bytes" id:"-" range:"1..1000000000000000" doc:"Most bytes of those results, and of the ones that a joiner gathers while it fetches."`
 }
 
@@ -62,7 +62,7 @@ type Config struct {
 	// one state, no state outweighs another, and a joiner takes that of one member.
 	Unequal bool
 	// Quorum is the number of workers that the run is planned for, more than half of
-	// which must be in a group of an all-reduce; 0: whoever is there goes on.
+	// which must be in a group of an all-reduce; 0: the members that are there go on.
 	Quorum int
 	Seed   uint64 // of the matching of pairs; the same on every worker
 	// MaxState bounds the bytes of a state that FetchState accepts; 0: 64 GiB.

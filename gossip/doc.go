@@ -23,7 +23,7 @@
 //
 // A joiner fetches φ and momentum in hashed chunks from all members that hold the same
 // bits, follows the rounds that are committed meanwhile, and replays their results. What
-// crosses and who decides is in loco/gossip/transfer, which is as pure as the protocol;
+// crosses, and what decides, is in loco/gossip/transfer, which is as pure as the protocol;
 // docs/protocol.md, "Joining", has the whole. Of the files here state_serve.go is a
 // source, state_log.go the results it keeps, state_fetch.go the joiner, state_gather.go
 // one object from many sources, and state_partial.go what an interruption leaves.

@@ -359,7 +359,7 @@ func TestContextAndCloseEndAnAverage(t *testing.T) {
 }
 
 // TestRandomSchedules runs rounds under random latencies, delays, kills and pauses.
-// What commits must be the mean of what it says, and the same for all who commit.
+// What commits must be the mean of what it says, and the same for all that commit it.
 func TestRandomSchedules(t *testing.T) {
 	seeds := uint64(200)
 	if testing.Short() {

@@ -19,8 +19,8 @@ const (
 )
 
 // links keeps one stream a peer and protocol open while they are used, writes frames to
-// them and reads those of the peers. Streams carry frames one way: whoever opens
-// one writes.
+// them and reads those of the peers. A stream carries frames one way: the end that opens
+// it writes.
 type links struct {
 	mesh   mesh.Mesh
 	log    *slog.Logger

@@ -70,7 +70,7 @@ func (l *links) send(to mesh.ID, env protocol.Envelope, msg protocol.Message) {
 func (l *links) keep(to mesh.ID, o *outbound) {
 	var control mesh.Stream
 	defer func() {
-		o.lock <- struct{}{} // whoever writes is about to end
+		o.lock <- struct{}{} // the one that writes is about to end
 		for _, s := range []mesh.Stream{control, o.data} {
 			if s != nil {
 				_ = s.Close()

@@ -41,7 +41,7 @@ func TestLinksAreGivenBack(t *testing.T) {
 				t.Errorf("%d goroutines and ways to %d peers when idle after round %d", kept, ways(), round)
 			}
 		}
-		// Those who are gone are not written to, however busy the others are.
+		// A peer that is gone is not written to, however busy the others are.
 		k.net.Kill(4)
 		_ = k.net.Peer(5).Close()
 		<-time.After(2 * time.Second)

@@ -89,7 +89,7 @@ func pairMean(t testing.TB, c codec.Codec, a, b int, round uint64, n int) []floa
 	return sum
 }
 
-// checkPairs holds each result to its own members, and says who was alone.
+// checkPairs holds each result to its own members, and says which workers were alone.
 func checkPairs(t *testing.T, c codec.Codec, res map[int]got, round uint64, n int) (alone []int) {
 	t.Helper()
 	for i, g := range res {
@@ -257,7 +257,7 @@ func TestPairWithASilentOrBadPartner(t *testing.T) {
 }
 
 // A line that is slow one way holds an exchange up for as long as it takes, and is nobody's
-// fault: not the partner's, who has sent everything, nor that of its owner, who still sends.
+// fault: not the partner's, which has sent everything, nor that of its owner, which still sends.
 func TestPairOverUnequalLines(t *testing.T) {
 	for slow := range 2 {
 		for _, way := range []string{"up", "down"} {

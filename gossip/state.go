@@ -17,7 +17,7 @@ const (
 	stateWindow   = 8        // chunks asked of a source at a time
 )
 
-// states serves and fetches states. loco/gossip/transfer has what crosses and who decides.
+// states serves and fetches states. loco/gossip/transfer has what crosses and what decides.
 type states struct {
 	cfg      *Config
 	replicas bool // workers hold the same bits, and rounds can be replayed

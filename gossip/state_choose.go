@@ -11,7 +11,7 @@ import (
 	"loco/mesh"
 )
 
-// choose returns the state to fetch and who serves it: the one that an interrupted fetch
+// choose returns the state to fetch and the members that serve it: the one that an interrupted fetch
 // was of, one that members serve already, or the one that most members stand at.
 func (f *fetching) choose(lineage []transfer.Voice) (*transfer.Manifest, []mesh.ID, error) {
 	if m, sources := f.resume(lineage); m != nil {
@@ -120,7 +120,7 @@ func candidates(lineage []transfer.Voice) (marks []exchange.Mark) {
 }
 
 // offers asks members for a manifest and returns the one that most of them have, with
-// those who have it.
+// the members that have it.
 func (f *fetching) offers(members []transfer.Voice, t transfer.Take) (*transfer.Manifest, []mesh.ID, error) {
 	type offer struct {
 		m   *transfer.Manifest

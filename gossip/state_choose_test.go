@@ -33,8 +33,8 @@ func TestReplayable(t *testing.T) {
 	}
 }
 
-// Of a lineage of which most stand where nothing leads on from, who is further on is asked for
-// its own state.
+// Where no results lead on from the round that most members are in, a member that is further on is
+// asked for its own state.
 func TestCandidates(t *testing.T) {
 	for name, c := range map[string]struct {
 		members []stand

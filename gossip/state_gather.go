@@ -26,7 +26,7 @@ type gathering struct {
 	bytes   int64
 }
 
-// gather fetches an object from sources that serve its manifest. An error says who was
+// gather fetches an object from sources that serve its manifest. An error says which source was
 // dropped and why; what has come is in the partial file.
 func (f *fetching) gather(parent context.Context, m *transfer.Manifest, sources []mesh.ID) (*object, error) {
 	ctx, cancel := context.WithCancel(parent)
@@ -55,7 +55,7 @@ func (f *fetching) gather(parent context.Context, m *transfer.Manifest, sources 
 			g.pull(id)
 			g.mu.Lock()
 			if g.plan.Missing() == 0 || g.plan.Sources() == 0 {
-				cancel() // those who wait for a slow source need not
+				cancel() // the others need not wait for a slow source
 			}
 			g.mu.Unlock()
 		})
@@ -174,7 +174,7 @@ func (g *gathering) drop(id mesh.ID, err error) {
 	}
 }
 
-// wake tells those who have nothing to ask for that something changed. g.mu is held.
+// wake tells fetchers that have nothing to ask for that something changed. g.mu is held.
 func (g *gathering) wake() {
 	close(g.changed)
 	g.changed = make(chan struct{})

@@ -93,7 +93,7 @@ func (s *states) answer(from mesh.ID, r, w *paced) error {
 }
 
 // write writes a frame at the rate that all joiners together are given: answers and manifests
-// are part of it, for a joiner may ask every few milliseconds, and an answer has some 10 KB.
+// are part of it, because a joiner may ask every few milliseconds, and an answer has some 10 KB.
 func (s *states) write(w io.Writer, frame []byte) error {
 	if s.cfg.StateUpload == 0 {
 		_, err := w.Write(frame)
@@ -164,8 +164,8 @@ func (s *states) find(from mesh.ID, id [32]byte) *object {
 	return s.log.find(id)
 }
 
-// take returns what a joiner asks for. A state is copied at most once at a time: who
-// comes while one is served and can be brought up to date by results gets the same.
+// take returns what a joiner asks for. A state is copied at most once at a time: a
+// joiner that comes while one is served, and that results can bring up to date, gets the same.
 func (s *states) take(from mesh.ID, t transfer.Take) (*object, error) {
 	if t.Kind == transfer.Result {
 		if o := s.log.take(t.Round); o != nil {

@@ -21,7 +21,7 @@ type session struct {
 	stop   func() bool
 }
 
-// sessions keeps the streams to sources that are not in use. Whoever gets one has it
+// sessions keeps the streams to sources that are not in use. A fetcher that gets one has it
 // alone until put or drop.
 type sessions struct {
 	*states

@@ -252,7 +252,7 @@ func (g *garbled) Write(b []byte) (int, error) {
 }
 
 // One source sends wrong chunks, one dies, one is cut off without a word: the fourth and the
-// chunks that came make the state whole, and the joiner says who was at fault.
+// chunks that came make the state whole, and the joiner says which source was at fault.
 func TestBadAndLostSourcesAreNamedAndReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var on atomic.Bool
@@ -616,7 +616,7 @@ func TestResultLogIsBoundedAndConsecutive(t *testing.T) {
 	add(7, 20)
 	check("a gap", 8, 7, 1)
 	if got := l.oldest(exchange.Head{Mark: exchange.Mark{Round: 8}, Past: []exchange.Mark{{Round: 7, Digest: [32]byte{1}}}}); got != 8 {
-		t.Errorf("a result of another lineage is served to who is in round %d of this one", got)
+		t.Errorf("a result of another lineage is served to a worker in round %d of this one", got)
 	}
 	add(8, 101)
 	check("too large", 9, 9, 0)
@@ -668,7 +668,7 @@ func TestForeignPartialFileIsReplaced(t *testing.T) {
 }
 
 // TestRandomJoins fetches under random caps and lengths of rounds while sources die, pause or
-// send wrong chunks between rounds. The joiner ends with the bits of those who are left.
+// send wrong chunks between rounds. The joiner ends with the bits of the members that are left.
 func TestRandomJoins(t *testing.T) {
 	seeds := uint64(25)
 	if testing.Short() {

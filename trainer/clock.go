@@ -3,10 +3,10 @@ package trainer
 import "time"
 
 // roundClock is the time since the round at hand began, over all processes that worked on
-// it: it stands still while nobody trains.
+// it: it does not run while nobody trains.
 type roundClock struct {
 	spent time.Duration // by processes, and runs, before
-	since time.Time     // zero: stands still
+	since time.Time     // zero: it does not run
 	step  time.Duration // the last inner step took
 }
 
@@ -37,7 +37,7 @@ func (t *Trainer) timeIsUp() bool {
 	return t.cfg.InnerTime > 0 && t.pending.steps > 0 && t.clock.elapsed(t.hooks.Now())+t.clock.step/2 >= t.cfg.InnerTime
 }
 
-// roundTime is what a snapshot says of the clock: who goes on from it must not take
+// roundTime is what a snapshot says of the clock: a worker that goes on from it must not take
 // another step where this worker would not have.
 func (t *Trainer) roundTime() time.Duration {
 	elapsed := t.clock.elapsed(t.hooks.Now())

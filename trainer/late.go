@@ -25,7 +25,7 @@ func (t *Trainer) contributed() given {
 }
 
 // carriesMax is how many rounds late a step may be when it is given to the others, in turns
-// of SlowCycle rounds: who misses two turns gives up.
+// of SlowCycle rounds: a worker that misses two turns gives up.
 const carriesMax = 2
 
 // carries says that the steps at hand, which were left out of rounds more rounds, are kept
@@ -35,7 +35,7 @@ func (t *Trainer) carries(rounds uint64) bool {
 }
 
 // leftOut says that the mean was formed without this worker's steps. Those of a strategy that
-// averages states alone are in its own state, whoever is in the mean.
+// averages states alone are in its own state in any case.
 func (t *Trainer) leftOut(out exchange.Outcome) bool {
 	if main := t.strategy.Main(); main != nil && main.Part != exchange.Delta {
 		return false
@@ -50,7 +50,7 @@ func (t *Trainer) carriesFrom(out exchange.Outcome) bool {
 }
 
 // lateness is for how long the others have been in the next round already, whose result this
-// worker had to fetch. Who carries its steps is not waited for.
+// worker had to fetch. A worker that carries its steps is not waited for.
 func (t *Trainer) lateness(out exchange.Outcome) time.Duration {
 	if !t.strategy.Equal || t.strategy.EveryStep || !t.leftOut(out) || t.pending.rounds > 0 {
 		return 0

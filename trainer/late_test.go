@@ -220,7 +220,7 @@ func TestBehindCarriesWhereTheLineageIsItsOwn(t *testing.T) {
 }
 
 // What the mean has of this worker's number may be of its former process: the steps of this one are
-// lost then, and not carried, for those of a checkpoint may be the same.
+// lost then, and not carried, because those of a checkpoint may be the same.
 func TestStepsBesideAFormerProcessAreLost(t *testing.T) {
 	clock := newFakeClock()
 	q, _ := timed(clock, time.Second)

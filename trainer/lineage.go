@@ -82,7 +82,7 @@ func (t *Trainer) TakeOver(f *exchange.Fetched, why string) (*ResyncEvent, error
 	}
 	here := own && len(f.Results) == 0 // where the others are
 	if t.outweighs(f) || here && t.pending.steps > 0 {
-		return nil, nil // those who hold it will fetch from this worker; and steps in their round count
+		return nil, nil // the workers that hold it will fetch from this one; and steps in their round count
 	}
 	e := &ResyncEvent{Event: "resync", Worker: t.cfg.Worker, Why: why, FromRound: t.round}
 	err := t.take(f, e)

@@ -94,7 +94,7 @@ func TestStopWhileFetching(t *testing.T) {
 	})
 }
 
-// A stop in the last step of a round begins no exchange: those who were stopped too may be
+// A stop in the last step of a round begins no exchange: workers that were stopped too may be
 // gone, and it would be the mean of one.
 func TestStopInTheLastStepBeginsNoExchange(t *testing.T) {
 	stop := make(chan struct{})

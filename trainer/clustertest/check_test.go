@@ -28,7 +28,7 @@ type checker struct {
 	slow    map[[32]byte]string // digest of φ after a result
 	last    map[*process]*progress
 	outages []outage
-	still   []time.Duration // that each worker stood still
+	still   []time.Duration // that each worker was paused
 	goal    uint64          // every round from here on has everybody
 	settled bool
 	tally   tally
@@ -340,7 +340,7 @@ func (c *checker) completes(p *process, e *trainer.RoundEvent) {
 	c.learnt[p.index] = phi
 }
 
-// waiting is when a wait began, and how long the worker had stood still by then.
+// waiting is when a wait began, and how long the worker had been paused by then.
 type waiting struct {
 	since time.Time
 	still time.Duration

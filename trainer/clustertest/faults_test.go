@@ -137,7 +137,7 @@ func (w *world) cut(lasts time.Duration, hit func(a, b int) bool) {
 }
 
 func (w *world) standStill(i int, lasts time.Duration) {
-	w.tracef("fault", "w%d stands still for %v", i, lasts)
+	w.tracef("fault", "w%d is paused for %v", i, lasts)
 	w.check.stands(i, lasts)
 	w.net.stop(i, true)
 	<-time.After(lasts)

@@ -128,7 +128,7 @@ func (c *checker) credits(p *process, l *progress, e *trainer.RoundEvent) {
 		}
 	case e.CarriedTokens > 0:
 		carried = tokens
-	case c.w.row().Main().Part == exchange.Slow: // the steps are in its own state, whoever is in the mean
+	case c.w.row().Main().Part == exchange.Slow: // the steps are in its own state in any case
 	default:
 		lost = tokens
 	}

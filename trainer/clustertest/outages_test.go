@@ -31,8 +31,8 @@ func (c *checker) stands(i int, lasts time.Duration) {
 func (c *checker) down(i int, lasts time.Duration) { c.cuts(i, nobody, lasts) }
 
 // apart says that two that took different results for a round could not reach each other for a
-// while: a link between their groups was cut, or one of the two stood still or was gone after it
-// decided. That it had stood still before is no excuse. The rule is that of gossip/protosim.
+// while: a link between their groups was cut, or one of the two was paused or gone after it
+// decided. That it had been paused before is no excuse. The rule is that of gossip/protosim.
 func (c *checker) apart(a, b decided) bool {
 	since := a.since
 	if b.since.Before(since) {

@@ -342,7 +342,7 @@ func (w *world) died(p *process, err error) {
 	w.tracef(p.name(), "ends: %v", err)
 	switch {
 	case killed:
-		w.net.kill(p) // again, for it may have been about to come up
+		w.net.kill(p) // again, because it may have been about to come up
 	case errors.Is(err, errQuit):
 		w.net.leave(p)
 	default:

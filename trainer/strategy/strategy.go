@@ -88,7 +88,7 @@ func Residual(name string) Spec { return Spec{Name: name, Saved: true} }
 // Scratch declares a vector that is of no use after a round.
 func Scratch(name string) Spec { return Spec{Name: name} }
 
-// Whom says who is in a mean.
+// Whom says which workers are in a mean.
 type Whom uint8
 
 // The groups of a crossing.

@@ -112,7 +112,7 @@ func (p *process) knownAddrs() (addrs []string) {
 	paths, _ := filepath.Glob(filepath.Join(p.spec.dir, "worker-*", addressFile))
 	for _, path := range paths {
 		if dir := filepath.Dir(path); dir == p.seat.dir || !Occupied(dir) {
-			continue // what a killed worker left would be waited for in vain
+			continue // the address that a killed worker left would cost a wait and reach nobody
 		}
 		if text, err := os.ReadFile(path); err == nil && len(text) < 64<<10 {
 			addrs = append(addrs, strings.Fields(string(text))...)
