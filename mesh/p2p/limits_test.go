@@ -76,6 +76,33 @@ func TestConnectionsOfOneAddress(t *testing.T) {
 	}
 }
 
+// What no peer or protocol answers for yet has limits of its own.
+func TestTransientLimits(t *testing.T) {
+	r := mustResources(t)
+	id := 0
+	if got := untilRefused(100, func() error {
+		id++
+		s, err := r.OpenStream(someone+peer.ID(rune('a'+id)), network.DirInbound)
+		if err != nil {
+			return err
+		}
+		return s.ReserveMemory(32<<20, network.ReservationPriorityAlways)
+	}); got != 8 {
+		t.Errorf("%d streams of 32 MiB without a protocol, want 8", got)
+	}
+	for _, dir := range []network.Direction{network.DirInbound, network.DirOutbound} {
+		r := mustResources(t)
+		n := 0
+		if got := untilRefused(5000, func() error {
+			n++
+			_, err := r.OpenStream(someone+peer.ID(rune('a'+n/100)), dir)
+			return err
+		}); got != 4096 {
+			t.Errorf("%s: %d streams without a protocol, want 4096", dir, got)
+		}
+	}
+}
+
 func TestStreamsOfOnePeer(t *testing.T) {
 	r := mustResources(t)
 	for _, dir := range []network.Direction{network.DirInbound, network.DirOutbound} {

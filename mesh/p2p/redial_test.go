@@ -321,14 +321,64 @@ func TestGoodbyes(t *testing.T) {
 	if s, err = b.Open(t.Context(), a.Self(), goodbyeProtocol); err != nil {
 		t.Fatal(err)
 	}
+	s.Write([]byte("b"))
+	s.Reset()
+	log.await(t, "goodbye cut short", string(b.Self()))
+	if s, err = b.Open(t.Context(), a.Self(), goodbyeProtocol); err != nil {
+		t.Fatal(err)
+	}
 	b.mu.Lock()
 	beat := b.members.Self()
 	b.mu.Unlock()
 	s.Write(AppendHeartbeat(nil, beat)) // without the flag: no goodbye
 	s.CloseWrite()
 	s.SetDeadline(time.Now().Add(10 * time.Second))
-	io.ReadAll(s)
+	if rest, err := io.ReadAll(s); len(rest) > 0 || err != nil {
+		t.Errorf("the answer to a goodbye is %q, %v, want its end", rest, err)
+	}
 	if members, _ := a.View(); members[1].State == mesh.Left {
 		t.Error("a heartbeat is taken for a goodbye")
+	}
+}
+
+// Hellos leave no stream behind, on either side.
+func TestHellosEnd(t *testing.T) {
+	a, b := pair(t, func(*Config) {})
+	hellos := func(m *Mesh) (n int) {
+		for _, c := range m.host.Network().Conns() {
+			for _, s := range c.GetStreams() {
+				if s.Protocol() == helloProtocol {
+					n++
+				}
+			}
+		}
+		return n
+	}
+	deadline := time.After(15 * time.Second)
+	for hellos(a)+hellos(b) > 0 {
+		again := time.NewTimer(10 * time.Millisecond)
+		select {
+		case <-again.C:
+		case <-deadline:
+			t.Fatalf("%d and %d streams of hellos are left", hellos(a), hellos(b))
+		}
+	}
+}
+
+// A heartbeat that is not sent is logged, unless the mesh has ended.
+func TestHeartbeatNotSent(t *testing.T) {
+	for _, ended := range []bool{false, true} {
+		var out bytes.Buffer
+		log := slog.New(slog.NewTextHandler(&out, nil))
+		m := mustNew(t, testConfig(t))
+		m.Close() // nothing else logs
+		m.log = log
+		if !ended {
+			m.ctx = t.Context()
+		}
+		m.publish()
+		if got := strings.Contains(out.String(), "heartbeat not sent"); got == ended {
+			t.Errorf("after the end %v: logged %q", ended, &out)
+		}
 	}
 }

@@ -367,3 +367,20 @@ func TestAStreamBreaksWithDetection(t *testing.T) {
 		}
 	})
 }
+
+// The end of a stream arrives once, however often it is announced.
+func TestCloseWriteTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := New(2)
+		defer n.Close()
+		a, b := pairOf(t, n)
+		n.SetLink(0, 1, Link{Latency: 10 * time.Millisecond})
+		start := time.Now()
+		_ = a.CloseWrite()
+		<-time.After(5 * time.Millisecond)
+		_ = a.CloseWrite()
+		if _, err := b.Read(make([]byte, 1)); !errors.Is(err, io.EOF) || time.Since(start) != 10*time.Millisecond {
+			t.Errorf("%v after %v, want the end after 10 ms", err, time.Since(start))
+		}
+	})
+}
