@@ -163,7 +163,7 @@ func TestTimingsOfASlowProbe(t *testing.T) {
 
 // What a run is, its length apart, is what its probe measures.
 func TestProbeConfig(t *testing.T) {
-	cfg := configWith(t, "run.workers=3", "inner.threads=2", "inner.warmup=100", "mesh.mdns=true", "metrics.listen=127.0.0.1:9090",
+	cfg := configWith(t, "run.workers=3", "inner.threads=2", "inner.warmup=100", "mesh.mdns=true", "mesh.join=/ip4/192.0.2.1/tcp/1/p2p/A", "run.restarts=2", "run.eval_every=0", "metrics.listen=127.0.0.1:9090",
 		"checkpoint.dir=/elsewhere", "sync.strategy=noloco", "sync.inner_time=1m", "sync.inner_steps=3")
 	p := probeConfig(cfg)
 	if err := p.Validate(); err != nil {
@@ -173,7 +173,10 @@ func TestProbeConfig(t *testing.T) {
 		p.Sync.Strategy != "noloco" || p.Sync.InnerSteps != 3 || p.Run.EvalTokens != cfg.Run.EvalTokens {
 		t.Errorf("a probe of another run: %+v", p)
 	}
-	if p.Run.Time != 0 || p.Sync.InnerTime != 0 || p.Mesh.MDNS || p.Checkpoint.Dir != "" || p.Checkpoint.Tmpfs != "" || p.Metrics.Listen != "" {
+	if p.Run.Rounds < 1000 || p.Run.EvalEvery != probeEval || p.Run.ReportEvery != 1 || p.Run.Restarts != 0 || p.Inner.Warmup != 0 || p.Checkpoint.Every != 0 {
+		t.Errorf("a probe that shows no pace: %+v", p)
+	}
+	if p.Run.Time != 0 || p.Mesh.Join != nil || p.Sync.InnerTime != 0 || p.Mesh.MDNS || p.Checkpoint.Dir != "" || p.Checkpoint.Tmpfs != "" || p.Metrics.Listen != "" {
 		t.Errorf("a probe meddles with what is not its own: %+v", p)
 	}
 }

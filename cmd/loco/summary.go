@@ -55,7 +55,7 @@ type workerView struct {
 	saved   *process.CheckpointEvent
 	result  *process.ResultEvent
 	eval    *trainer.EvalEvent
-	lossSum float64 // of the steps since the last round, for a smooth display
+	lossSum float64 // of the steps since the last round: it makes the display smooth
 	lossN   int
 
 	tokens, session          uint64
@@ -64,7 +64,7 @@ type workerView struct {
 	lost                     uint64       // tokens
 	late                     map[int]bool // workers that it sees late
 	down                     bool         // its process has ended
-	ended                    bool         // so it said itself
+	ended                    bool         // it has sent its result
 }
 
 // board gathers the events of all workers of a local run.

@@ -58,6 +58,9 @@ var scripts = map[string]func(w *scripted) int{
 		if filepath.Base(w.dir) != probeDir {
 			return w.trained(true)
 		}
+		if _, err := os.Stat(filepath.Join(w.dir, "data")); err != nil {
+			return 1 // the run's data is not prepared twice
+		}
 		for round := uint64(1); round <= 8; round++ {
 			w.say(trainer.StepEvent{Event: "step", Worker: w.number, Seconds: 0.1})
 			w.say(trainer.RoundEvent{Event: "round", Worker: w.number, Round: round, Steps: 4})
@@ -321,6 +324,13 @@ func tick() func() time.Time {
 func TestSupervisorMeasuresAndPlans(t *testing.T) {
 	s := supervise(t, "probe", "run.time=2m")
 	s.now = tick()
+	stale := filepath.Join(s.dir, probeDir) // of a measurement that was killed
+	if err := os.MkdirAll(stale, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := process.ClaimDir(stale, configWith(t, "run.seed=99"), true); err != nil {
+		t.Fatal(err)
+	}
 	got, err := s.run(t.Context())
 	if err != nil {
 		t.Fatal(err, s.said())
@@ -335,7 +345,6 @@ func TestSupervisorMeasuresAndPlans(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(s.dir, probeDir)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the folder of the measurement is there: %v", err)
 	}
-	// Its workers are those of the run, with its threads.
 	rounds := written.Run.Rounds
 	s.cfg.Run.Time, s.cfg.Run.Rounds = config.Duration(time.Minute), 180
 	if _, err := s.run(t.Context()); err != nil || s.cfg.Run.Rounds != rounds || strings.Count(s.said(), "plan: ") != 1 {
