@@ -3,6 +3,7 @@ package trainer
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -364,5 +365,45 @@ func TestDeclaredVectors(t *testing.T) {
 	joiner := make(newQuadratic(5, drift(1)))
 	if err := joiner.Join(&exchange.Fetched{State: shared, Past: tr.Head().Past}); err != nil || joiner.stateDigest != tr.stateDigest {
 		t.Errorf("a joiner: %v, digests equal %v", err, joiner.stateDigest == tr.stateDigest)
+	}
+}
+
+// An error of any exchange ends the round, not the main one's alone.
+func TestErrorOfAnExchangeInFlight(t *testing.T) {
+	for _, broken := range []exchange.Part{exchange.Delta, exchange.Slow} {
+		cfg := Config{Strategy: "noloco", Rounds: 2, InnerSteps: 3, Options: strategy.Options{OuterMomentum: 0.5, Beta: 0.7, Gamma: 0.6}}
+		gone := errors.New("the averager is closed")
+		av := averagerOf(func(_ context.Context, _ uint64, part exchange.Part, _ exchange.Vector) (exchange.Outcome, error) {
+			if part == broken {
+				return exchange.Outcome{}, gone
+			}
+			return exchange.Outcome{Members: []int{0}, Attempts: 1}, nil
+		})
+		var told []exchange.Part
+		tr := start(t, cfg, newQuadratic(5, drift(0)), Hooks{Average: av, Exchanged: func(_ uint64, part exchange.Part, _ exchange.Outcome, err error) {
+			if errors.Is(err, gone) {
+				told = append(told, part)
+			}
+		}})
+		if err := tr.Run(t.Context(), nil); !errors.Is(err, gone) || tr.round != 0 || len(tr.flights) > 0 {
+			t.Errorf("part %d: %v in round %d, %d exchanges fly", broken, err, tr.round, len(tr.flights))
+		}
+		if !slices.Equal(told, []exchange.Part{broken}) {
+			t.Errorf("part %d: told of errors of %v", broken, told)
+		}
+	}
+}
+
+// Weights that are not finite do not leave this worker either.
+func TestWeightsThatAreNotFiniteStayHere(t *testing.T) {
+	cfg := diloco(3, 2)
+	cfg.Strategy = "globalm1"
+	tr := start(t, cfg, newQuadratic(5, drift(0)), Hooks{Average: averagerOf(func(context.Context, uint64, exchange.Part, exchange.Vector) (exchange.Outcome, error) {
+		t.Error("an exchange was begun")
+		return exchange.Outcome{}, nil
+	})})
+	values(tr.vectors.slow())[3] = float32(math.Inf(1))
+	if err := tr.Run(t.Context(), nil); !errors.Is(err, ErrDiverged) || !strings.Contains(err.Error(), "the contribution is not finite from about parameter") {
+		t.Error(err)
 	}
 }
