@@ -165,3 +165,53 @@ func TestSalvageSaysOnlyFailures(t *testing.T) {
 		}
 	}
 }
+
+// The host's copy of what a lost device computed is not renewed: it stays what it was.
+func TestCopyOfALostDeviceStays(t *testing.T) {
+	l := newOnDevice(t, newQuadratic(5, drift(0)))
+	cfg := Config{Strategy: "gasloc", Rounds: 9, InnerSteps: 3, Options: strategy.Options{OuterLR: 1, OuterMomentum: 0.5, Gamma: 0.7}}
+	tr := start(t, cfg, l, Hooks{Average: newExact(1).worker(0)})
+	trainTo(t, tr, 2)
+	tr.mirror.wait()
+	var before, after Snapshot
+	tr.captureOuter(&before)
+	equal(t, "the copy", before.Vector(strategy.Slow), values(near(tr.vectors.slow())))
+	x := values(near(tr.vectors.slow()))
+	for i := range x {
+		x[i] = -77
+	}
+	l.lost = errors.New("gone")
+	tr.mirror.refresh(tr.vectors)
+	tr.captureOuter(&after)
+	equal(t, "the copy of a lost device", after.Vector(strategy.Slow), before.Vector(strategy.Slow))
+	l.lost = nil
+	tr.mirror.refresh(tr.vectors)
+	tr.captureOuter(&after)
+	equal(t, "the copy of a device that is there", after.Vector(strategy.Slow), x)
+}
+
+// failing is a device that can fail.
+type failing struct {
+	kernels.Device
+	err error
+}
+
+func (f failing) Err() error { return f.err }
+
+// A learner names what broke any of its devices; those that cannot fail are no errors.
+func TestLlamaNamesBrokenDevices(t *testing.T) {
+	l := learner(t, 2)
+	if err := l.Err(); err != nil {
+		t.Fatal(err)
+	}
+	first, second := errors.New("the first"), errors.New("the second")
+	l.replicas[1].Device = failing{l.replicas[1].Device, nil}
+	if err := l.Err(); err != nil {
+		t.Error(err)
+	}
+	l.replicas[0].Device = failing{l.replicas[0].Device, first}
+	l.replicas[1].Device = failing{l.replicas[1].Device, second}
+	if err := l.Err(); !errors.Is(err, first) || !errors.Is(err, second) {
+		t.Errorf("%v", err)
+	}
+}
