@@ -1,4 +1,4 @@
-.PHONY: test race planted fuzz fuzz-one mutants bench asm lint emulate e2e chaos cuda cuda-header cuda-test cuda-ptx gpu-check
+.PHONY: test race planted hunts fuzz fuzz-one mutants bench asm lint emulate e2e chaos cuda cuda-header cuda-test cuda-ptx gpu-check
 
 test:
 	go test ./...
@@ -9,6 +9,13 @@ race:
 # Builds each planted mistake, and runs the schedule that finds it.
 planted:
 	go test -count 1 -timeout 30m -run MutantsAreFound ./gossip/protosim ./mesh/swim -mutants
+
+# Random schedules of the protocols, twice as many as go test runs; TIMES=20 hunts longer.
+TIMES ?= 2
+hunts:
+	go test -count 1 -timeout 10h -run 'Random.*Schedules' ./gossip/protosim -schedules $$((2000 * $(TIMES))) \
+		-pair-schedules $$((1000 * $(TIMES))) -flight-schedules $$((500 * $(TIMES)))
+	go test -count 1 -timeout 10h -run Many ./mesh/swim -members $$((250 * $(TIMES)))
 
 # Every fuzz target for a short while; TIME=5m searches longer.
 TIME ?= 10s
