@@ -220,3 +220,18 @@ func TestGoRoot(t *testing.T) {
 		t.Errorf("no Go: %s, error %v", got, err)
 	}
 }
+
+func TestSourceInAFolderThatIsGone(t *testing.T) {
+	gone := filepath.Join(t.TempDir(), "gone")
+	if err := os.Mkdir(gone, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(gone)
+	if err := os.Remove(gone); err != nil {
+		t.Skip("a folder in use cannot be removed here:", err)
+	}
+	o := Options{Source: "a/b", Dir: os.TempDir(), Heldout: 0.1, Tokenizer: "bytes"}
+	if _, err := Prepare(t.Context(), o); err == nil || !strings.HasPrefix(err.Error(), `data: source "a/b": `) {
+		t.Errorf("error %v", err)
+	}
+}
