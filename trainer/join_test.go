@@ -133,3 +133,50 @@ func TestJoinersMoments(t *testing.T) {
 		t.Error("took over moments of another length")
 	}
 }
+
+// A state beyond the run's end is refused, and so are vectors of another model.
+func TestJoinRefuses(t *testing.T) {
+	source := start(t, diloco(4, 9), newQuadratic(5, drift(1)), Hooks{Average: newExact(1).worker(0)})
+	trainTo(t, source, 3)
+	for want, spoil := range map[string]func(f *exchange.Fetched){
+		"state of round 10, the run has 9":               func(f *exchange.Fetched) { f.Round = 10 },
+		`3 values of vector "momentum" for 5 parameters`: func(f *exchange.Fetched) { f.Vectors[1].Data = f.Vectors[1].Data[:3] },
+		`0 values of vector "slow" for 5 parameters`:     func(f *exchange.Fetched) { f.Vectors[0].Name = "other" },
+		"its source says":                                func(f *exchange.Fetched) { f.Digest[0]++ },
+		"shared state of round 3 has moments of 5 and 0 values for": func(f *exchange.Fetched) {
+			f.Moments = &exchange.State{Mark: f.Mark, Vectors: named(MomentM, make([]float32, 5))}
+		},
+	} {
+		f := fetchedFrom(t, source)
+		spoil(f)
+		tr := start(t, diloco(4, 9), newQuadratic(5, drift(0)), Hooks{Average: newExact(1).worker(0)})
+		if err := tr.Join(f); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want one with %q", err, want)
+		}
+	}
+	ddp := Config{Strategy: "ddp", Rounds: 9, InnerSteps: 1}
+	source = start(t, ddp, newQuadratic(5, drift(1)), Hooks{Average: newExact(1).worker(0)})
+	trainTo(t, source, 3)
+	f := fetchedFrom(t, source)
+	f.Vectors = f.Vectors[:1]
+	if err := start(t, ddp, newQuadratic(5, drift(0)), Hooks{Average: newExact(1).worker(0)}).Join(f); err == nil || !strings.Contains(err.Error(), "without the moments") {
+		t.Errorf("ddp without the moments: %v", err)
+	}
+	for want, r := range map[string]exchange.Result{
+		"its mean has 3 bytes, want 20":                  {Bytes: make([]byte, 3)},
+		"block 0 of its mean is nothing that is encoded": {Bytes: []byte{19: 0x7f, 18: 0xff}},
+	} {
+		f := fetchedFrom(t, source)
+		f.Results = []exchange.Result{r}
+		if err := start(t, ddp, newQuadratic(5, drift(0)), Hooks{Average: newExact(1).worker(0)}).Join(f); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want one with %q", err, want)
+		}
+	}
+	pairs := Config{Strategy: "noloco", Rounds: 9, InnerSteps: 4, Options: strategy.Options{OuterMomentum: 0.5, Beta: 0.7, Gamma: 0.7}}
+	source = start(t, pairs, newQuadratic(5, drift(1)), Hooks{Average: newExact(1).worker(0)})
+	f = fetchedFrom(t, source)
+	f.Results = []exchange.Result{{Bytes: make([]byte, 20)}}
+	if err := start(t, pairs, newQuadratic(5, drift(0)), Hooks{Average: newExact(1).worker(0)}).Join(f); err == nil || !strings.Contains(err.Error(), `strategy "noloco" has no rounds to replay`) {
+		t.Errorf("pairs with results: %v", err)
+	}
+}
