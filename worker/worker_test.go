@@ -280,7 +280,7 @@ func TestExchangeConfig(t *testing.T) {
 		w := newTestWorker(t, cfg, newStage(), Hooks{Sent: func(n int) { sent += n }})
 		g := w.exchangeConfig()
 		g.StateSent(5)
-		if least := 4 * c.vectors * 300; g.Worker != 7 || g.Unequal != c.unequal || (g.Moments != nil) != c.moments || g.MaxState < least || g.MaxState >= least+1<<17 || sent != 5 || g.StateRoot == nil || w.sharer.wait != cfg.Gossip.Deadline {
+		if bound := 64 + 4*c.vectors*300 + 1<<16; g.Worker != 7 || g.Unequal != c.unequal || (g.Moments != nil) != c.moments || g.MaxState != bound || sent != 5 || g.StateRoot == nil || w.sharer.wait != cfg.Gossip.Deadline {
 			t.Errorf("%s: %+v", name, g)
 		}
 		cfg.Gossip.MaxState = 9999

@@ -3,8 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,24 +12,11 @@ import (
 	"loco/worker/process"
 )
 
-// quietly runs loco in this process with its outputs in a pipe, and returns them.
+// quietly runs loco in this process, and returns what it prints.
 func quietly(t *testing.T, args ...string) (code int, out string) {
 	t.Helper()
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, stderr := os.Stdout, os.Stderr
-	os.Stdout, os.Stderr = w, w
-	defer func() { os.Stdout, os.Stderr = stdout, stderr }()
-	read := make(chan string)
-	go func() {
-		text, _ := io.ReadAll(r)
-		read <- string(text)
-	}()
-	code = run(args)
-	w.Close()
-	return code, <-read
+	out = captured(t, func() { code = run(args) })
+	return code, out
 }
 
 // What the user has to correct ends with 2, work that failed with 1, a stop with 0.
