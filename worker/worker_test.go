@@ -273,7 +273,7 @@ func TestExchangeConfig(t *testing.T) {
 		vectors int64 // that a joiner may fetch
 		moments bool  // are served beside the state
 		unequal bool
-	}{"diloco": {4, true, false}, "ddp": {4, false, false}, "noloco": {5, true, true}, "globalm1": {4, true, true}} {
+	}{"diloco": {4, true, false}, "ddp": {4, false, false}, "noloco": {5, true, true}, "globalm1": {5, true, true}} {
 		cfg := testConfig(7)
 		cfg.Trainer.Strategy = name
 		sent := 0
