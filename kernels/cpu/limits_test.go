@@ -71,6 +71,38 @@ func checkStreams(t *testing.T, d *Device, mix Mix, past bool) {
 	}
 }
 
+// Past chooses the loop that writes past the caches, until the next Cut.
+func TestStreamsPast(t *testing.T) {
+	fill := func(value float32) func([]float32) {
+		return func(x []float32) {
+			for i := range x {
+				x[i] = value
+			}
+		}
+	}
+	p := plainPath
+	p.streams = &streams{read: plainStreamRead, update: plainStreamUpdate, write: fill(2), writePast: fill(3)}
+	d, err := newDevice(1, &p, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := d.NewStreams()
+	for _, past := range []bool{false, true, false} {
+		if err := s.Cut(Mix{Write: 1}, 4*streamChunk); err != nil {
+			t.Fatal(err)
+		}
+		want := float32(2)
+		if past {
+			s.Past(true)
+			want = 3
+		}
+		s.Run()
+		if got := s.job.arrays[0][streamChunk-1]; got != want {
+			t.Errorf("past %v: the last value is %v, want %v", past, got, want)
+		}
+	}
+}
+
 func TestStreamsOfNoSize(t *testing.T) {
 	d, err := New(1, kernels.FP32)
 	if err != nil {

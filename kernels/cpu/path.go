@@ -18,8 +18,9 @@ type path struct {
 	cols, rows, square int
 
 	// panel computes a product of m, n ≤ cols and k values, none of them 0; the strides
-	// of rows and columns are in bytes. What next points at is prefetched. triangle and triangleT compute count ≤ rows
-	// rows of the square on the diagonal. They are nil in plain Go: see [product].
+	// of rows and columns are in bytes. What next points at is prefetched. triangle and
+	// triangleT compute count ≤ rows rows of the square on the diagonal. They are nil in
+	// plain Go: see [product].
 	panel     func(c *float32, cRow int, a *float32, aRow, aCol int, b *float32, bRow, m, n, k, mode int, next *float32)
 	triangle  func(c *float32, cRow int, w *float32, wRow int, x *float32, xRow, count, n int)
 	triangleT func(c *float32, cRow int, w *float32, wRow int, x *float32, xRow, count, n int)
