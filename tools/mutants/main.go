@@ -17,7 +17,7 @@
 //	result     a returned value becomes its type's zero
 //
 // A mutant that does not compile is drawn again. A test binary that outlives its time limit or its
-// memory kills the mutant. Survivors that nobody can tell from the original are listed in
+// memory, which a shell's ulimit -v bounds as on Linux, kills the mutant. Survivors that nobody can tell from the original are listed in
 // equivalent.txt, and are not drawn.
 //
 // Gremlins (github.com/go-gremlins/gremlins) was the alternative. It has neither sampling by a seed nor
