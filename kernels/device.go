@@ -1,8 +1,15 @@
-// Package kernels runs the operations of a Llama training step on a device.
+// Package kernels is the contract of the devices that train: the operations of a Llama
+// training step, and what a round between replicas does in a device's memory.
 //
 // [Device] is the seam between one CPU and one GPU: it owns memory, moves it to
 // and from host slices, and runs whole operations on it. A model holds Buffers
-// only, made once at start; nothing here allocates during a step.
+// only, made once at start; no operation allocates during a step. [Exchanger] is
+// what a round needs, [Peers] what the devices of one machine do together, and a
+// [Format] is a layout of encoded values with the loops that define it.
+//
+// Package cpu computes on the machine's cores, package cuda on an NVIDIA GPU, and
+// package reference in float64, which defines what each operation means. Package
+// kerneltest compares a device with the reference.
 //
 // # Determinism
 //

@@ -9,7 +9,7 @@ import (
 )
 
 // Formats for the wire, on runs of whole blocks of 256 values. What they compute is
-// defined by plain Go in kernels/codec_*.go.
+// defined by plain Go in kernels/format_*.go.
 //
 // A quantised value is round-to-even(round(x/s)), but to divide every value would cost
 // more time than all the rest. There is one division a block: hi = round(1/s), and lo,
