@@ -8,8 +8,13 @@ import (
 	"time"
 
 	"loco/gossip/protosim"
-	"loco/worker/config"
 	"loco/worker/process"
+)
+
+// The strategies whose protocols are simulated.
+const (
+	overEverybody = "diloco"
+	overPairs     = "noloco"
 )
 
 // chaosCmd runs schedules until its time is over or an invariant fails.
@@ -35,7 +40,7 @@ Example:  loco bench chaos --seconds 60
 func (c *chaosCmd) Run() error {
 	if c.Replay != 0 {
 		if c.Strategy == chaosBoth {
-			return process.Usage(fmt.Errorf("--replay %d is of one strategy: add --strategy %s or --strategy %s", c.Replay, config.DiLoCo, config.NoLoCo))
+			return process.Usage(fmt.Errorf("--replay %d is of one strategy: add --strategy %s or --strategy %s", c.Replay, overEverybody, overPairs))
 		}
 		return replay(os.Stdout, c.Strategy, c.Replay)
 	}
@@ -68,14 +73,14 @@ func (t *tally) add(r protosim.Report) {
 func chaos(out io.Writer, strategy string, seed uint64, lasts time.Duration) error {
 	kinds := []string{strategy}
 	if strategy == chaosBoth {
-		kinds = []string{config.DiLoCo, config.NoLoCo}
+		kinds = []string{overEverybody, overPairs}
 	}
 	fmt.Fprintf(out, "schedules from seed %d on, for %v\n", seed, lasts)
 	began := time.Now()
 	tallies := make([]tally, len(kinds))
 	for n := 0; n == 0 || time.Since(began) < lasts; n++ {
 		for k, kind := range kinds {
-			r := protosim.Run(protosim.Options{Seed: seed, Pairs: kind == config.NoLoCo})
+			r := protosim.Run(protosim.Options{Seed: seed, Pairs: kind == overPairs})
 			if r.Err != nil {
 				fmt.Fprintf(out, "%s, seed %d, %d workers: %v\nreplay it with a trace:  loco bench chaos --strategy %s --replay %d\n", kind, seed, r.Workers, r.Err, kind, seed)
 				return fmt.Errorf("bench chaos: schedule %d of this run breaks an invariant: %s, seed %d", n+1, kind, seed)
@@ -88,7 +93,7 @@ func chaos(out io.Writer, strategy string, seed uint64, lasts time.Duration) err
 		t := &tallies[k]
 		fmt.Fprintf(out, "%s: %d schedules, %d rounds, %d messages, %.1f h of virtual time: every invariant holds ",
 			kind, t.schedules, t.Rounds, t.Messages, t.Virtual.Hours())
-		if kind == config.NoLoCo {
+		if kind == overPairs {
 			fmt.Fprintf(out, "(%d times a pair averaged, %d times a worker was alone, %d times of those in doubt, %d of which were one-sided)\n",
 				t.Pairs.Averaged, t.Pairs.Alone, t.Pairs.Torn, t.Pairs.OneSided)
 			continue
@@ -100,7 +105,7 @@ func chaos(out io.Writer, strategy string, seed uint64, lasts time.Duration) err
 
 // replay runs one schedule with a trace.
 func replay(out io.Writer, strategy string, seed uint64) error {
-	r := protosim.Run(protosim.Options{Seed: seed, Trace: out, Pairs: strategy == config.NoLoCo})
+	r := protosim.Run(protosim.Options{Seed: seed, Trace: out, Pairs: strategy == overPairs})
 	if r.Err != nil {
 		return fmt.Errorf("bench chaos: %s, seed %d: %w", strategy, seed, r.Err)
 	}

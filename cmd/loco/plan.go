@@ -37,7 +37,7 @@ func planRun(cfg *config.Config, p pace) plan {
 	if cfg.Sync.InnerTime > 0 {
 		inner = cfg.Sync.InnerTime.Std().Seconds()
 	}
-	if cfg.Sync.Strategy == config.DDP {
+	if cfg.EveryStep() {
 		exchanges = float64(cfg.Sync.InnerSteps)
 	}
 	round := inner + exchanges*p.exchange

@@ -382,9 +382,9 @@ func (l *localRun) farewell(s *summary) error {
 	switch {
 	case replicasDiffer(s.Strategy):
 		fmt.Fprintf(l.out, "replicas       differ by a standard deviation of %.2g per parameter\n", s.ReplicaStd)
-	case s.Strategy != config.Alone && s.DigestEqual:
+	case exchanging(s.Strategy) && s.DigestEqual:
 		fmt.Fprintf(l.out, "replicas       identical to the bit, %s…\n", s.Digest[:16])
-	case s.Strategy != config.Alone:
+	case exchanging(s.Strategy):
 		fmt.Fprintf(l.out, "replicas       NOT identical: see the digests in %s\n", filepath.Join(l.dir, "worker-*", process.RecordFile))
 	}
 	fmt.Fprintf(l.out, "checkpoint     %s\n", s.Checkpoint)

@@ -270,10 +270,16 @@ func evaluated(name string) string {
 	return "the shared weights"
 }
 
+// exchanging says whether workers of a strategy exchange anything.
+func exchanging(name string) bool {
+	row, _ := strategy.New(name, strategy.Options{})
+	return len(row.Crossings) > 0
+}
+
 // replicasDiffer says whether workers of a strategy hold weights of their own between rounds.
 func replicasDiffer(name string) bool {
 	row, _ := strategy.New(name, strategy.Options{})
-	return !row.Equal && len(row.Crossings) > 0
+	return !row.Equal && exchanging(name)
 }
 
 func readSummary(dir string) (*summary, error) {

@@ -28,8 +28,9 @@ const lag = "lag"
 // moments of the disagreement under random pairs. What is kept is y − φ instead of y, so that zeros
 // are a worker that has not moved.
 func newGASLoC(o Options) (Strategy, error) {
+	var err error
 	if edge := 1 - o.Gamma/2; o.OuterMomentum*o.OuterMomentum >= edge {
-		return Strategy{}, &OptionError{[]string{"outer_momentum", "gamma"}, fmt.Sprintf(
+		err = &OptionError{[]string{"outer_momentum", "gamma"}, fmt.Sprintf(
 			"GASLoC is stable only for outer_momentum^2 < 1 - gamma/2: with sync.gamma = %s that is below %.4g, and sync.outer_momentum^2 is %.4g",
 			text(o.Gamma), edge, o.OuterMomentum*o.OuterMomentum)}
 	}
@@ -56,5 +57,5 @@ func newGASLoC(o Options) (Strategy, error) {
 			in.Apart(y, mean)
 		},
 		Traits: Traits{Own: true},
-	}, nil
+	}, err
 }

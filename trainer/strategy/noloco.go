@@ -12,10 +12,11 @@ import (
 // newNoLoCo is section 3 of NoLoCo, arXiv 2506.10911: a random pair averages what both have learnt
 // and, under the inner steps, φ. With β = γ the mean of θ is all that the step needs.
 func newNoLoCo(o Options) (Strategy, error) {
+	var err error
 	if limit := optim.NoLoCoGammaMax(o.OuterMomentum); o.Gamma >= limit {
 		// The range is derived from the recursion of the replicas' variance; the upper end of NoLoCo's
 		// eq. 74 equals it at α = 0.5 and is too loose above.
-		return Strategy{}, &OptionError{[]string{"gamma", "outer_momentum"}, fmt.Sprintf(
+		err = &OptionError{[]string{"gamma", "outer_momentum"}, fmt.Sprintf(
 			"NoLoCo is stable only for 0 < gamma < 2(1 - alpha^2): with sync.outer_momentum (alpha) = %s that is 0 < sync.gamma < %s, and sync.gamma is %s",
 			text(o.OuterMomentum), strconv.FormatFloat(limit, 'g', 4, 64), text(o.Gamma))}
 	}
@@ -28,7 +29,7 @@ func newNoLoCo(o Options) (Strategy, error) {
 			in.Apart(v.Fast, v.Grad)
 			step.StepFast(v, v.Of(Slow), v.Of(Momentum), v.Grad)
 		}
-		return s, nil
+		return s, err
 	}
 	s.Crossings = []Crossing{Weights(Pair), Delta(Pair)}
 	s.Outer = func(v *Vectors, in *Landing) {
@@ -38,7 +39,7 @@ func newNoLoCo(o Options) (Strategy, error) {
 		in.Apart(slow, mean)
 		step.Step(v, slow, v.Of(Momentum), v.Grad, mean)
 	}
-	return s, nil
+	return s, err
 }
 
 // progress is Δ ← θ − φ.

@@ -244,7 +244,8 @@ func Names() (names []string) {
 	return names
 }
 
-// New returns a strategy. An error about its options is an *OptionError.
+// New returns a strategy. With an error about its options, which is an *OptionError, it returns the row
+// all the same, for its traits.
 func New(name string, o Options) (Strategy, error) {
 	i := slices.IndexFunc(rows, func(r row) bool { return r.name == name })
 	if i < 0 {

@@ -140,17 +140,24 @@ type Metrics struct {
 	Listen string `toml:"listen" id:"-" doc:"host:port of /metrics, /healthz and pprof (loopback only). Port 0 takes a free one. Empty: none."`
 }
 
-// Strategies that the configuration itself knows by name.
-const (
-	DiLoCo = "diloco"
-	NoLoCo = "noloco"
-	DDP    = "ddp"
-	Alone  = "alone"
-)
+// DiLoCo is the default of sync.strategy.
+const DiLoCo = "diloco"
 
 // Row is the run's strategy. Where its options contradict each other, the error is a
 // *strategy.OptionError.
 func (c *Config) Row() (strategy.Strategy, error) { return strategy.New(c.Sync.Strategy, c.Outer()) }
+
+// Exchanging says whether the run's workers exchange anything.
+func (c *Config) Exchanging() bool {
+	row, _ := c.Row() // with options that contradict each other too
+	return len(row.Crossings) > 0
+}
+
+// EveryStep says whether a round is one step.
+func (c *Config) EveryStep() bool {
+	row, _ := c.Row()
+	return row.EveryStep
+}
 
 // Outer are the options of the strategy. θ is no small difference, so only an exact codec lets it cross
 // in place of Δ.
@@ -186,7 +193,7 @@ func (c *Config) TotalSteps() uint64 { return uint64(c.Run.Rounds) * uint64(c.Sy
 
 // Exchanges is the run's length in exchanges: its rounds, or for ddp its steps.
 func (c *Config) Exchanges() uint64 {
-	if c.Sync.Strategy == DDP {
+	if c.EveryStep() {
 		return c.TotalSteps()
 	}
 	return uint64(c.Run.Rounds)

@@ -153,7 +153,7 @@ func (l *loader) layer(assign func()) {
 			l.assign(k, next, "default of sync.strategy = "+after)
 		}
 	}
-	if after == Alone && l.origins["run.workers"].layer != l.layers {
+	if !l.cfg.Exchanging() && l.origins["run.workers"].layer != l.layers {
 		l.cfg.Run.Workers = 1
 	}
 }

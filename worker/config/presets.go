@@ -122,7 +122,7 @@ func noloco125M() preset {
 			{"inner.clip", 1.0, noloco},
 			{"inner.batch", 64, nolocoPy},
 			{"inner.micro_batch", 8, ours},
-			{"sync.strategy", NoLoCo, noloco},
+			{"sync.strategy", "noloco", noloco},
 			{"sync.inner_steps", 50, noloco},
 			{"sync.codec", "fp32", "the paper does not compress"},
 			{"sync.outer_momentum", 0.5, noloco + ": alpha"},

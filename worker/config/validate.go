@@ -95,6 +95,11 @@ func rules() []rule {
 	return slices.Concat(runRules(), syncRules(), placeRules())
 }
 
+func (c *Config) carries() bool {
+	row, _ := c.Row()
+	return row.Carries
+}
+
 func (c *Config) equalReplicas() bool {
 	row, _ := c.Row()
 	return row.Equal
@@ -155,16 +160,16 @@ func runRules() []rule {
 func syncRules() []rule {
 	return []rule{
 		{[]string{"run.workers", "sync.strategy"}, func(c *Config) string {
-			return unless(c.Sync.Strategy != Alone || c.Run.Workers == 1, "sync.strategy = alone trains one worker: run.workers must be 1, it is %d", c.Run.Workers)
+			return unless(c.Exchanging() || c.Run.Workers == 1, "sync.strategy = %s trains one worker: run.workers must be 1, it is %d", c.Sync.Strategy, c.Run.Workers)
 		}},
 		{[]string{"sync.grace", "sync.deadline"}, func(c *Config) string {
 			return unless(c.Sync.Grace <= c.Sync.Deadline, "sync.grace = %s must be at most sync.deadline = %s", Duration(c.Sync.Grace), Duration(c.Sync.Deadline))
 		}},
 		{[]string{"sync.inner_time", "sync.strategy"}, func(c *Config) string {
-			return unless(c.Sync.InnerTime == 0 || c.Sync.Strategy != DDP, "sync.inner_time = %s has no meaning for ddp, which exchanges at every step: leave it at 0s", c.Sync.InnerTime)
+			return unless(c.Sync.InnerTime == 0 || !c.EveryStep(), "sync.inner_time = %s has no meaning for %s, which exchanges at every step: leave it at 0s", c.Sync.InnerTime, c.Sync.Strategy)
 		}},
 		{[]string{"sync.slow_cycle", "sync.strategy"}, func(c *Config) string {
-			return unless(c.Sync.SlowCycle == 1 || c.Sync.Strategy == DiLoCo || c.Sync.Strategy == Alone, "sync.slow_cycle = %d is for diloco, whose steps can be put on top of another state, not for %s: leave it at 1", c.Sync.SlowCycle, c.Sync.Strategy)
+			return unless(c.Sync.SlowCycle == 1 || c.carries() || !c.Exchanging(), "sync.slow_cycle = %d is for diloco, whose steps can be put on top of another state, not for %s: leave it at 1", c.Sync.SlowCycle, c.Sync.Strategy)
 		}},
 		{[]string{"sync.quorum", "sync.strategy"}, func(c *Config) string {
 			return unless(c.Sync.Quorum != Majority || c.equalReplicas(), "sync.quorum = majority is for strategies whose replicas are equal, not for %s", c.Sync.Strategy)

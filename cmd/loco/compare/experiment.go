@@ -171,7 +171,7 @@ func (r *reader) fair(e *Experiment) {
 	}
 	ref := &e.Variants[0]
 	for i := range e.Variants { // one that has company sets the budget
-		if v := &e.Variants[i]; v.Config.Sync.Strategy != config.Alone {
+		if v := &e.Variants[i]; v.Config.Exchanging() {
 			ref = v
 			break
 		}
@@ -200,7 +200,7 @@ func (r *reader) fair(e *Experiment) {
 		if got == want {
 			continue
 		}
-		if e.Budget == Total && a.Sync.Strategy == config.Alone && got == b.TokensPerWorker() {
+		if e.Budget == Total && !a.Exchanging() && got == b.TokensPerWorker() {
 			v.Share = true
 			continue
 		}
