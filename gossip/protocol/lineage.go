@@ -111,8 +111,8 @@ func (m *Rounds) over(round uint64) bool { return m.kept.attempt != 0 && round <
 // onBehind believes a heavier state, and of one that weighs the same a coordinator or
 // half of the live.
 func (m *Rounds) onBehind(from mesh.ID, b behind) {
-	if !m.active || b.tokens < m.own.tokens || b.digest == m.own.digest {
-		return
+	if !m.active || b.tokens < m.own.tokens || b.digest == m.own.digest || m.Unequal && b.next <= m.own.round {
+		return // of replicas that differ it was about an earlier round
 	}
 	if b.tokens > m.own.tokens {
 		m.finishBehind(from, b.why)

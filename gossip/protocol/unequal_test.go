@@ -113,3 +113,20 @@ func TestUnequalReplicasAreBehindByRound(t *testing.T) {
 		}
 	}
 }
+
+// A Behind about an earlier round may come late: its sender is in the round that this worker is in by
+// now.
+func TestUnequalReplicasAreNotBehindInTheirRound(t *testing.T) {
+	now := time.Unix(1e6, 0)
+	for next, want := range map[uint64]bool{7: false, 8: true} {
+		m := threeMachines(now, RoundsConfig{Unequal: true})["w0"]
+		m.Start(now, 7, Start{Weight: 1, Length: 256})
+		m.Take()
+		for worker, id := range []mesh.ID{"w1", "w2"} {
+			m.Receive(now, id, Envelope{Round: 5, Worker: worker + 1}, behind{next: next, tokens: float64(next)})
+		}
+		if m.active == want {
+			t.Errorf("the others are in round %d: behind %v in round 7", next, !m.active)
+		}
+	}
+}
