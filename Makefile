@@ -46,7 +46,7 @@ bench:
 # The committed assembly is what its generator writes.
 asm:
 	go generate ./kernels/cpu
-	git diff --exit-code kernels
+	git diff --exit-code -- kernels
 	go test -C kernels/cpu/_asm ./...
 
 # The kernels on processors that this machine is not, emulated by qemu-user: NEON, AVX2
