@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"loco/gossip/exchange"
+	"loco/gossip/protocol"
 	"loco/mesh/sim"
 )
 
@@ -121,4 +122,20 @@ func TestJoinerOfReplicasThatDiffer(t *testing.T) {
 			t.Error("the state is no member's")
 		}
 	})
+}
+
+// A frame of another part is its sender's mistake.
+func TestFramesOfAnotherPartAreRefused(t *testing.T) {
+	net := sim.New(1)
+	defer net.Close()
+	a, err := NewAllReduce(Config{Mesh: net.Peer(0), Codec: mustCodec(t, "fp32"), Waits: Waits{Deadline: testDeadline, Grace: testGrace}, Part: exchange.Slow})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	for _, kind := range []protocol.Type{protocol.TypeContribution, protocol.TypeResult, protocol.TypeReady} {
+		if _, err := a.onFrame("a peer", protocol.Header{Type: kind, Part: exchange.Delta}, nil); err == nil || !strings.Contains(err.Error(), "is of part 0, this all-reduce averages part 1") {
+			t.Errorf("frame type %d: %v", kind, err)
+		}
+	}
 }

@@ -215,3 +215,57 @@ func TestLlamaNamesBrokenDevices(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A round's seconds add up: what is left of it after inner steps and exchange is the outer step's.
+func TestSecondsOfARoundAddUp(t *testing.T) {
+	clock := newFakeClock()
+	q, _ := timed(clock, time.Second)
+	row := overlapped(0)
+	outer := row.Outer
+	row.Outer = func(v *strategy.Vectors, in *strategy.Landing) {
+		clock.at = clock.at.Add(5 * time.Second)
+		outer(v, in)
+	}
+	av := averagerOf(func(_ context.Context, _ uint64, _ exchange.Part, v exchange.Vector) (exchange.Outcome, error) {
+		clock.at = clock.at.Add(10 * time.Second)
+		return exchange.Outcome{Members: []int{0}, Attempts: 1, Mean: []exchange.Term{{Bytes: v.Bytes, Share: 1}}, Seconds: exchange.Seconds{Wait: 1, Encode: 2, Transfer: 3, Decode: 4}}, nil
+	})
+	var events []*RoundEvent
+	tr, err := newTrainer(diloco(3, 1), row, q, Hooks{Average: av, Now: clock.now, Report: func(e any) {
+		if r, ok := e.(*RoundEvent); ok {
+			events = append(events, r)
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, tr)
+	if got, want := events[0].Seconds, (Seconds{Inner: 3, Wait: 1, Encode: 2, Transfer: 3, Decode: 4, Outer: 5}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}
+
+// A round without a step of this worker's has no loss, and not one that is no number.
+func TestRoundWithoutSteps(t *testing.T) {
+	var events []*RoundEvent
+	tr := start(t, diloco(4, 3), newQuadratic(5, drift(0)), Hooks{Average: weighed(10), Report: func(e any) {
+		if r, ok := e.(*RoundEvent); ok {
+			events = append(events, r)
+		}
+	}})
+	tr.step = 4
+	if err := tr.oneRound(lockedContext(t, tr)); err != nil {
+		t.Fatal(err)
+	}
+	if e := events[0]; e.Steps != 0 || e.TrainLoss != 0 || e.Round != 1 || e.Step != 4 {
+		t.Errorf("%+v", e)
+	}
+}
+
+// The trainer works on a Llama's parameters where they are.
+func TestLlamaIsNear(t *testing.T) {
+	tr := start(t, diloco(4, 3), learner(t, 1), Hooks{Average: newExact(1).worker(0)})
+	if tr.vectors.near == nil {
+		t.Error("the trainer copies the parameters of a CPU's Llama")
+	}
+}

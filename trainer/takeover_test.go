@@ -103,6 +103,9 @@ func TestTakeOver(t *testing.T) {
 				e.LostSteps != c.lostRounds*steps || e.LostTokens != c.lostRounds*steps*perStep || tr.Head().Digest != others.Head().Digest {
 				t.Errorf("%+v, want %d rounds and their steps lost", e, c.lostRounds)
 			}
+			if want := (given{forkAt * steps, forkAt * steps * perStep}); c.strategy == "diloco" && tr.contributed() != want {
+				t.Errorf("contributed to the state at hand are %+v, want %+v", tr.contributed(), want)
+			}
 		})
 	}
 }
