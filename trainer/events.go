@@ -26,7 +26,7 @@ type RoundEvent struct {
 	LR         float64  `json:"lr"`                    // inner learning rate of the last step
 	GradNorm   float64  `json:"grad_norm"`             // of the last step, before clipping
 	DeltaNorm  float64  `json:"delta_norm"`            // of this worker's own Δ
-	ReplicaStd *float64 `json:"replica_std,omitempty"` // noloco: estimate from the pair
+	ReplicaStd *float64 `json:"replica_std,omitempty"` // where replicas differ: estimate from the group
 }
 
 // Seconds splits a round by phase, in seconds. Transfer and the phases beside it

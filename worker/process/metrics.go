@@ -75,7 +75,7 @@ func newMeters(spec *Spec, worker int, device string, peakFLOPs float64, view fu
 	m.round = f.gauge("loco_round", "Rounds completed.")
 	m.step = f.gauge("loco_step", "Inner steps of the schedule completed.")
 	m.group = f.gauge("loco_group_size", "Workers in the last round's mean, this one included.")
-	m.replicaStd = f.gauge("loco_replica_std", "Standard deviation of a parameter across replicas, estimated from the last pair (noloco).")
+	m.replicaStd = f.gauge("loco_replica_std", "Standard deviation of a parameter across replicas, estimated from the last group, where replicas differ by design.")
 	m.innerStep = f.histogram("loco_inner_step_seconds", "Time of an inner step.", prometheus.ExponentialBuckets(0.001, 2, 18))
 	m.phases = f.histograms("loco_round_phase_seconds", "Time of a round's phases.", prometheus.ExponentialBuckets(0.0005, 2.5, 16), "phase")
 	m.bytes = f.counters("loco_exchange_bytes_total", "Bytes of exchanges, by direction, codec and class of peer.", "direction", "codec", "class")
