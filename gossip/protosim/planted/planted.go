@@ -118,8 +118,11 @@ func parseEdit(text string) (edit, error) {
 // read reads the patches of a folder, in the order of their file names.
 func read(dir string) ([]mutant, error) {
 	names, err := filepath.Glob(filepath.Join(dir, "*.patch"))
-	if err != nil || len(names) == 0 {
-		return nil, fmt.Errorf("no patches in %s: %w", dir, err)
+	if err != nil {
+		return nil, err
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("no patches in %s", dir)
 	}
 	slices.Sort(names)
 	var all []mutant
