@@ -27,6 +27,9 @@ func TestLateWorkersAreNamedOnce(t *testing.T) {
 		t.Errorf("named %d times in the log:\n%s", got, text.String())
 	}
 	l.see(8, []exchange.Late{{Worker: 2}})
+	if !strings.Contains(text.String(), "is in time again\" who=3 round=8") {
+		t.Errorf("the log is\n%s", text.String())
+	}
 	if len(events) != 3 || *events[2] != (LateEvent{"late", 1, 8, 3, false, 0}) {
 		t.Errorf("events %+v", events)
 	}
