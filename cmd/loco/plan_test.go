@@ -173,7 +173,7 @@ func TestProbeConfig(t *testing.T) {
 		p.Sync.Strategy != "noloco" || p.Sync.InnerSteps != 3 || p.Run.EvalTokens != cfg.Run.EvalTokens {
 		t.Errorf("a probe of another run: %+v", p)
 	}
-	if p.Run.Rounds < 1000 || p.Run.EvalEvery != probeEval || p.Run.ReportEvery != 1 || p.Run.Restarts != 0 || p.Inner.Warmup != 0 || p.Checkpoint.Every != 0 {
+	if p.Run.Rounds < 1000 || p.Run.EvalEvery != probeEval || p.Run.ReportEvery != 1 || p.Run.Restarts != 0 || p.Inner.Warmup != 0 || p.Inner.Decay != 0 || p.Checkpoint.Every != 0 {
 		t.Errorf("a probe that shows no pace: %+v", p)
 	}
 	if p.Run.Time != 0 || p.Mesh.Join != nil || p.Sync.InnerTime != 0 || p.Mesh.MDNS || p.Checkpoint.Dir != "" || p.Checkpoint.Tmpfs != "" || p.Metrics.Listen != "" {
@@ -249,6 +249,10 @@ func TestDefaultDir(t *testing.T) {
 			t.Errorf("%s and %s share %s", sets, other, dir)
 		}
 		dirs[dir] = sets
+	}
+	explicit := configWith(t, "run.rounds=180")
+	if got, want := defaultDir(explicit), filepath.Join("runs", "tiny-"+explicit.RunID()[:8]); got != want {
+		t.Errorf("a run with rounds is in %s, not in %s", got, want)
 	}
 	if defaultDir(configWith(t)) != defaultDir(configWith(t, "run.time=2m")) {
 		t.Error("the default time and the same time differ")

@@ -383,7 +383,7 @@ func (l *localRun) farewell(s *summary) error {
 	case replicasDiffer(s.Strategy):
 		fmt.Fprintf(l.out, "replicas       differ by a standard deviation of %.2g per parameter\n", s.ReplicaStd)
 	case exchanging(s.Strategy) && s.DigestEqual:
-		fmt.Fprintf(l.out, "replicas       identical to the bit, %s…\n", s.Digest[:16])
+		fmt.Fprintf(l.out, "replicas       identical to the bit, %.16s…\n", s.Digest)
 	case exchanging(s.Strategy):
 		fmt.Fprintf(l.out, "replicas       NOT identical: see the digests in %s\n", filepath.Join(l.dir, "worker-*", process.RecordFile))
 	}

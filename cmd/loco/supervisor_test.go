@@ -39,6 +39,10 @@ var scripts = map[string]func(w *scripted) int{
 		w.digest = fmt.Sprint("digest of ", w.number)
 		return w.trained(true)
 	},
+	"unevaluated": func(w *scripted) int {
+		w.silent = true
+		return w.trained(true)
+	},
 	"lost": func(w *scripted) int { // the worker that has the evaluation
 		if w.number == 0 {
 			return 1
@@ -78,6 +82,7 @@ var scripts = map[string]func(w *scripted) int{
 type scripted struct {
 	number, starts int
 	dir, digest    string
+	silent         bool // about evaluations
 }
 
 func (w *scripted) say(event any) {
@@ -96,7 +101,7 @@ func (w *scripted) trained(complete bool) int {
 	if complete {
 		w.say(trainer.RoundEvent{Event: "round", Worker: w.number, Round: 2, Tokens: 200, BytesSent: 10, BytesReceived: 5})
 		result.Round, result.Tokens, result.SessionTokens = 2, 200, 200
-		if w.number == 0 {
+		if w.number == 0 && !w.silent {
 			w.say(trainer.EvalEvent{Event: "eval", Worker: w.number, Round: 2, HeldoutLoss: 1.5})
 		}
 	}
@@ -379,5 +384,81 @@ func TestSupervisorStopsAMeasurement(t *testing.T) {
 	}
 	if left, err := os.ReadDir(s.dir); err != nil || len(left) > 0 {
 		t.Errorf("%v is left (%v)", left, err)
+	}
+}
+
+// What went wrong after the training is an error of the run.
+func TestSupervisorReportsWhatFailsAtTheEnd(t *testing.T) {
+	s := supervise(t, "train")
+	s.quiet = false
+	if _, err := s.run(t.Context()); err == nil || !strings.Contains(err.Error(), "generate a sample: ") {
+		t.Errorf("a checkpoint that cannot be read gives a sample: %v", err)
+	}
+	s = supervise(t, "unevaluated")
+	if got, err := s.run(t.Context()); err == nil || !strings.Contains(err.Error(), "checkpoint of 0") {
+		t.Errorf("a checkpoint that cannot be read is evaluated: %+v, %v", got, err)
+	}
+}
+
+func TestFarewell(t *testing.T) {
+	result := summary{Rounds: 2, Tokens: 6_000_000, Seconds: 64, TokensPerSecond: 93750, ComputeUtilisation: 0.75, BytesSent: 61_000_000, Strategy: "diloco",
+		Digest: strings.Repeat("0123456789abcdef", 4), DigestEqual: true, ReplicaStd: 0.025, Checkpoint: "nowhere", Evaluated: "the shared weights"}
+	result.setLoss(1.5)
+	for _, tc := range []struct {
+		strategy string
+		equal    bool
+		want     string // of replicas
+	}{
+		{"diloco", true, "replicas       identical to the bit, 0123456789abcdef…\n"},
+		{"diloco", false, "replicas       NOT identical: see the digests in "},
+		{"noloco", false, "replicas       differ by a standard deviation of 0.025 per parameter\n"},
+		{"alone", true, ""},
+	} {
+		s := supervise(t, "train")
+		s.quiet = false
+		result.Strategy, result.DigestEqual = tc.strategy, tc.equal
+		if err := s.farewell(&result); err == nil || !strings.Contains(err.Error(), "generate a sample: ") {
+			t.Errorf("%v", err)
+		}
+		for _, want := range []string{
+			"\nheld-out loss  1.500 nats per token (perplexity 4.48), of the shared weights\n",
+			"trained        6M tokens in 1m4s, 93.8k tok/s, 75 % of the time in inner steps\n",
+			"exchanged      61 MB sent in 2 rounds\n", "checkpoint     nowhere\n", tc.want,
+		} {
+			if !strings.Contains(s.said(), want) {
+				t.Errorf("%s: no %q in\n%s", tc.strategy, want, s.said())
+			}
+		}
+		if tc.want == "" && strings.Contains(s.said(), "replicas") {
+			t.Errorf("%s has replicas:\n%s", tc.strategy, s.said())
+		}
+	}
+}
+
+func TestConfigurationOfACommand(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "run.toml")
+	if err := os.WriteFile(file, []byte("[run]\nname = \"mine\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		flags configFlags
+		name  string
+	}{
+		{configFlags{}, "tiny"}, {configFlags{File: file}, "mine"}, {configFlags{Preset: "home-60m"}, "home-60m"},
+		{configFlags{File: file, Set: []string{"run.name=set"}}, "set"}, {configFlags{Preset: "home-60m", Set: []string{"run.name=set"}}, "set"},
+	} {
+		cfg, err := tc.flags.load()
+		if err != nil || cfg.Run.Name != tc.name {
+			t.Errorf("%+v: %q, %v", tc.flags, cfg.Run.Name, err)
+		}
+	}
+	var usage *process.UsageError
+	for want, flags := range map[string]configFlags{"name one of them": {File: file, Preset: "home-60m"}, "no such file": {File: file + "x"}} {
+		if _, err := flags.load(); !errors.As(err, &usage) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v", flags, err)
+		}
+	}
+	if cfg, err := (configFlags{}).load("run.name=more"); err != nil || cfg.Run.Name != "more" {
+		t.Errorf("%v", err)
 	}
 }
