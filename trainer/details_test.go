@@ -3,6 +3,8 @@ package trainer
 import (
 	"context"
 	"errors"
+	"math"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -267,5 +269,67 @@ func TestLlamaIsNear(t *testing.T) {
 	tr := start(t, diloco(4, 3), learner(t, 1), Hooks{Average: newExact(1).worker(0)})
 	if tr.vectors.near == nil {
 		t.Error("the trainer copies the parameters of a CPU's Llama")
+	}
+}
+
+// The states that are remembered are bounded, and the newest stay.
+func TestMarksAreBounded(t *testing.T) {
+	tr := start(t, diloco(1, 300), newQuadratic(2, drift(0)), Hooks{Average: weighed(10)})
+	run(t, tr)
+	past := tr.Head().Past
+	if len(past) != 256 || past[0].Round != 45 || past[255].Round != 300 || past[255].Digest != tr.stateDigest {
+		t.Errorf("%d states from round %d to %d", len(past), past[0].Round, past[len(past)-1].Round)
+	}
+}
+
+// What a trainer went through before it takes over a checkpoint is forgotten.
+func TestRestoreForgetsTheStatesOfBefore(t *testing.T) {
+	source := start(t, diloco(2, 9), newQuadratic(5, drift(1)), Hooks{Average: weighed(10)})
+	trainTo(t, source, 3)
+	var s Snapshot
+	if err := source.Capture(t.Context(), &s); err != nil {
+		t.Fatal(err)
+	}
+	tr := start(t, diloco(2, 9), newQuadratic(5, drift(0)), Hooks{Average: weighed(10)})
+	trainTo(t, tr, 5)
+	if err := tr.Restore(&s); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := tr.Head().Past, source.Head().Past; !slices.Equal(got, want) {
+		t.Errorf("%d states, want the checkpoint's %d", len(got), len(want))
+	}
+}
+
+// A contribution that is not finite is refused with the parameter that is not.
+func TestFiniteNamesTheParameter(t *testing.T) {
+	tr := start(t, diloco(2, 9), newQuadratic(5, drift(1)), Hooks{Average: weighed(10)})
+	x := tr.vectors.Grad
+	copy(values(x), []float32{3, 0, 4, 0, 0})
+	if norm, err := tr.finite(x); norm != 5 || err != nil {
+		t.Errorf("norm %v, %v", norm, err)
+	}
+	for _, bad := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+		copy(values(x), []float32{3, 0, 4, float32(bad), 0})
+		if _, err := tr.finite(x); !errors.Is(err, ErrDiverged) || !strings.Contains(err.Error(), "parameter 3 of the contribution is not finite") {
+			t.Errorf("%v: %v", bad, err)
+		}
+	}
+}
+
+// A device that breaks before an exchange begins amid a round ends the round there.
+func TestBrokenDeviceBeginsNothing(t *testing.T) {
+	q := newQuadratic(5, drift(0))
+	var tr *Trainer
+	spy := &flying{Averager: newExact(1).worker(0), begun: func(uint64, exchange.Part, time.Duration) { t.Error("an exchange has begun") }}
+	tr, err := newTrainer(diloco(8, 3), overlapped(3), q, Hooks{Average: spy, Report: func(e any) {
+		if s, ok := e.(*StepEvent); ok && s.Step == 5 {
+			q.lost = errors.New("gone") // after the step, before the exchange that begins here
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.Run(t.Context(), nil); !errors.Is(err, ErrDevice) || tr.step != 5 {
+		t.Errorf("ended at step %d: %v", tr.step, err)
 	}
 }

@@ -59,8 +59,11 @@ func (t *Trainer) Join(f *exchange.Fetched) error {
 			return fmt.Errorf("trainer: the rounds to replay begin at round %d with digest %x, this worker is at round %d with %x", f.Round, f.Digest[:8], t.round, t.stateDigest[:8])
 		}
 	} else {
+		if f.Round > t.cfg.Rounds {
+			return fmt.Errorf("trainer: state of round %d, the run has %d", f.Round, t.cfg.Rounds)
+		}
 		step = f.Round * t.cfg.InnerSteps // the group's place comes later
-		if err := t.joinState(f, step); err != nil {
+		if err := t.joinState(f); err != nil {
 			return err
 		}
 	}
@@ -116,13 +119,7 @@ func (t *Trainer) replayAll(rounds []exchange.Result, known map[uint64][32]byte)
 var errReplay = errors.New("the rounds that were fetched do not fit this worker's state")
 
 // joinState takes over the vectors of a state.
-func (t *Trainer) joinState(f *exchange.Fetched, step uint64) error {
-	if f.Round > t.cfg.Rounds {
-		return fmt.Errorf("trainer: state of round %d, the run has %d", f.Round, t.cfg.Rounds)
-	}
-	if err := t.checkPlace(f.Round, step); err != nil {
-		return err
-	}
+func (t *Trainer) joinState(f *exchange.Fetched) error {
 	if err := t.adopt(f.Round, f.Tokens, f.Vectors, func(spec strategy.Spec) bool { return spec.Shared }); err != nil {
 		return err
 	}
