@@ -345,3 +345,36 @@ func TestPeersInOldRoundsAreAnswered(t *testing.T) {
 		}
 	}
 }
+
+// A result is kept under the number of the attempt that formed it, if it is that of the attempt at
+// hand and has the hash that was announced.
+func TestResultsAreKeptUnderTheirAttempt(t *testing.T) {
+	k := newClocked(t, 3, RoundsConfig{})
+	number := k.begins(1)
+	if formed, ok := k.m.Keeps(number, [32]byte{7}); !ok || formed != number {
+		t.Errorf("the result of attempt %d is kept as that of %d: %v", number, formed, ok)
+	}
+	if _, ok := k.m.Keeps(number+1, [32]byte{7}); ok {
+		t.Error("the result of another attempt is kept")
+	}
+	k.m.attempt.group.adopt = held{attempt: 5, hash: [32]byte{8}}
+	for hash, want := range map[byte]bool{7: false, 8: true} {
+		if formed, ok := k.m.Keeps(number, [32]byte{hash}); ok != want || ok && formed != 5 {
+			t.Errorf("an adopted result of hash %d is kept as that of attempt %d: %v", hash, formed, ok)
+		}
+	}
+	k.m.Close(nil)
+	if _, ok := k.m.Keeps(number, [32]byte{8}); ok {
+		t.Error("a result is kept though no attempt is under way")
+	}
+}
+
+// What a peer committed in an earlier round is forgotten.
+func TestOldCommitsAreForgotten(t *testing.T) {
+	k := newClocked(t, 3, RoundsConfig{})
+	k.m.commits["w1"] = committed{round: 4}
+	k.m.Start(k.now, 7, Start{Tokens: 1, Weight: 1, Length: 256})
+	if len(k.m.commits) != 0 {
+		t.Errorf("%d commits of earlier rounds are remembered", len(k.m.commits))
+	}
+}
