@@ -37,9 +37,9 @@ func TestAnnouncements(t *testing.T) {
 			}
 			said("the first step", &trainer.StepEvent{}, 1)
 			said("the next step", &trainer.StepEvent{}, 0)
-			time.Sleep(cfg.Heartbeat - 1)
+			<-time.After(cfg.Heartbeat - time.Nanosecond)
 			said("a step before the heartbeat", &trainer.StepEvent{}, 0)
-			time.Sleep(1)
+			<-time.After(time.Nanosecond)
 			said("a step after it", &trainer.StepEvent{}, 1)
 			said("a round", &trainer.RoundEvent{}, map[string]int{"diloco": 0, "noloco": 1}[strategy])
 			said("a resync", &trainer.ResyncEvent{}, 1)

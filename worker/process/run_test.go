@@ -79,7 +79,6 @@ func (m simMesh) Leave(context.Context) error { return m.Close() }
 type life struct {
 	*process
 	stop   context.CancelFunc
-	watch  func(event any) // of each event; may be nil
 	mu     sync.Mutex
 	events []any
 	err    error
