@@ -2,6 +2,7 @@ package trainer
 
 import (
 	"math"
+	"strings"
 	"testing"
 
 	"loco/kernels"
@@ -146,5 +147,25 @@ func TestBatchesMustBeSharedEqually(t *testing.T) {
 	l := learner(t, 2)
 	if _, err := NewLlama(l.replicas, l.peers, l.adamw, l.sampler, 6, l.heldout); err == nil {
 		t.Error("6 sequences in micro-batches of 2 on 2 devices are accepted")
+	}
+}
+
+// What a learner cannot train with is refused.
+func TestNewLlamaRefuses(t *testing.T) {
+	l := learner(t, 1)
+	good := l.adamw
+	for want, c := range map[string]struct {
+		batch int
+		spoil func(*optim.AdamW)
+	}{
+		"batch = 0 is not a multiple":                                         {0, func(*optim.AdamW) {}},
+		"batch = 7 is not a multiple of micro-batch = 2 on each of 1 devices": {7, func(*optim.AdamW) {}},
+		"schedule": {8, func(a *optim.AdamW) { a.Schedule.Kind = "magic" }},
+	} {
+		adamw := good
+		c.spoil(&adamw)
+		if _, err := NewLlama(l.replicas, nil, adamw, l.sampler, c.batch, l.heldout); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want one with %q", err, want)
+		}
 	}
 }

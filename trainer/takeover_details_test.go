@@ -1,0 +1,209 @@
+package trainer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"loco/gossip/exchange"
+	"loco/trainer/strategy"
+)
+
+// carrier is a worker of a slow cycle in round 1 of the source's lineage, with the 4 steps of round 0
+// left out and 4 more trained on top.
+func carrier(t *testing.T, cycle int) (tr *Trainer, q *quadratic, source *Trainer) {
+	t.Helper()
+	cfg := diloco(4, 20)
+	cfg.SlowCycle = cycle
+	leftOut := averagerWith(func([]float32) exchange.Outcome { return exchange.Outcome{Members: []int{1}, Attempts: 1, Tokens: 10} })
+	q = newQuadratic(5, drift(0))
+	tr = start(t, cfg, q, Hooks{Average: leftOut})
+	trainTo(t, tr, 1)
+	source = start(t, cfg, newQuadratic(5, drift(1)), Hooks{Average: leftOut})
+	if err := source.Join(fetchedFrom(t, tr)); err != nil {
+		t.Fatal(err)
+	}
+	trainTo(t, source, 3)
+	return tr, q, source
+}
+
+// A worker that catches up puts what it has learnt on top of the others' φ, θ ← φ' + (θ − φ), and knows
+// how many rounds late its steps are.
+func TestCatchUpKeepsWhatWasLearnt(t *testing.T) {
+	tr, q, source := carrier(t, 3)
+	phi, theta := slices.Clone(values(tr.vectors.slow())), slices.Clone(q.theta)
+	if slices.Equal(phi, theta) {
+		t.Fatal("nothing was learnt")
+	}
+	e, err := tr.TakeOver(fetchedFrom(t, source), "a test")
+	if err != nil || e == nil || e.CarriedTokens != 40 {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	now := values(tr.vectors.slow())
+	for i := range theta {
+		if want := now[i] + (theta[i] - phi[i]); q.theta[i] != want {
+			t.Errorf("θ %d is %v, want %v", i, q.theta[i], want)
+		}
+	}
+	if tr.pending.rounds != 3 || tr.pending.steps != 4 { // of round 0, and of the two that were fetched
+		t.Errorf("%+v", tr.pending)
+	}
+}
+
+// Rounds that do not fit are no way to carry steps either: the worker's own state stays, and so do its
+// steps until it gives them up.
+func TestCatchUpRefusesRoundsThatDoNotFit(t *testing.T) {
+	tr, _, source := carrier(t, 3)
+	was := tr.stateDigest
+	f := fetchedFrom(t, source)
+	f.State = exchange.State{Mark: tr.Head().Mark}
+	f.Results = []exchange.Result{{Round: 1, Tokens: 10, Bytes: make([]byte, 20)}, {Round: 2, Tokens: 10, Bytes: make([]byte, 20)}}
+	f.Past = append(tr.Head().Past, exchange.Mark{Round: 2, Digest: [32]byte{1}})
+	if e, err := tr.TakeOver(f, "a test"); err != nil || tr.misfits != 1 || tr.stateDigest != was || e == nil || e.CarriedTokens != 0 {
+		t.Errorf("%+v, %v after %d misfits, the same state %v", e, err, tr.misfits, tr.stateDigest == was)
+	}
+}
+
+// Fetches that do not fit are counted in a row: one that fits begins the count anew.
+func TestMisfitsAreCountedInARow(t *testing.T) {
+	tr := start(t, diloco(2, 9), newQuadratic(5, drift(0)), Hooks{Average: weighed(10)})
+	source := start(t, diloco(2, 9), newQuadratic(5, drift(0)), Hooks{Average: weighed(10)})
+	wrong := func() *exchange.Fetched {
+		h := tr.Head()
+		return &exchange.Fetched{State: exchange.State{Mark: h.Mark}, Results: []exchange.Result{{Tokens: 10, Bytes: make([]byte, 20)}}, Past: []exchange.Mark{{Round: h.Round + 1, Digest: [32]byte{1}}}}
+	}
+	for range 3 {
+		for range misfitsMax - 1 {
+			if _, err := tr.TakeOver(wrong(), "a test"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		trainTo(t, source, source.round+1)
+		if e, err := tr.TakeOver(fetchedFrom(t, source), "a test"); err != nil || e == nil {
+			t.Fatalf("%+v, %v", e, err)
+		}
+	}
+	for range misfitsMax - 1 {
+		_, _ = tr.TakeOver(wrong(), "a test")
+	}
+	if _, err := tr.TakeOver(wrong(), "a test"); err == nil || !strings.Contains(err.Error(), "8 times; start this worker again without its checkpoints") {
+		t.Error(err)
+	}
+}
+
+// Two workers that parted at the very beginning have nothing in common but that: all that the one
+// contributed is lost.
+func TestForkAtTheBeginning(t *testing.T) {
+	tr := start(t, diloco(2, 9), newQuadratic(5, drift(0)), Hooks{Average: weighed(10)})
+	others := start(t, diloco(2, 9), newQuadratic(5, drift(1)), Hooks{Average: weighed(100)})
+	trainTo(t, tr, 3)
+	trainTo(t, others, 2)
+	e, err := tr.TakeOver(fetchedFrom(t, others), "a test")
+	if err != nil || e.LostRounds != 3 || e.LostSteps != 6 || e.LostTokens != 60 {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	if got := tr.contributed(); got != (given{}) {
+		t.Errorf("contributed to the state at hand are %+v", got)
+	}
+}
+
+// A worker that takes its own state with no rounds since gives up the steps at hand.
+func TestJoinOfTheOwnStateGivesUpItsSteps(t *testing.T) {
+	q := newQuadratic(5, drift(0))
+	tr := start(t, diloco(4, 9), q, Hooks{Average: weighed(10)})
+	trainTo(t, tr, 1)
+	for range 3 {
+		loss, n, err := q.Gradient(tr.batch)
+		if err == nil {
+			err = tr.update(loss, n, tr.hooks.Now())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := tr.Join(&exchange.Fetched{State: exchange.State{Mark: tr.Head().Mark}, GroupStep: 6}); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "θ", q.theta, values(tr.vectors.slow()))
+	if tr.step != 6 || tr.pending.steps != 0 || tr.lost.steps != 3 {
+		t.Errorf("step %d, %+v, lost %+v", tr.step, tr.pending, tr.lost)
+	}
+}
+
+// A state that is busy longer than the caller waits is not shared, nor is that of a lost device.
+func TestShareFails(t *testing.T) {
+	q := newQuadratic(5, drift(0))
+	tr := start(t, diloco(4, 9), q, Hooks{Average: weighed(10)})
+	ctx := lockedContext(t, tr)
+	ctx, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, err := tr.Share(ctx); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "capture the state for a joiner") {
+		t.Error(err)
+	}
+	if _, err := tr.ShareMoments(ctx); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "capture the moments for a joiner") {
+		t.Error(err)
+	}
+	lost := start(t, diloco(4, 9), q, Hooks{Average: weighed(10)})
+	q.lost = errors.New("gone")
+	if _, err := lost.Share(t.Context()); !errors.Is(err, ErrDevice) {
+		t.Error(err)
+	}
+	if _, err := lost.ShareMoments(t.Context()); !errors.Is(err, ErrDevice) {
+		t.Error(err)
+	}
+}
+
+// A source that says another digest than its state has is named with both.
+func TestDigestsOfASourceAreNamed(t *testing.T) {
+	source := start(t, diloco(4, 9), newQuadratic(5, drift(1)), Hooks{Average: weighed(10)})
+	f := fetchedFrom(t, source)
+	f.Digest[0]++
+	want := fmt.Sprintf("shared state of round 0 has digest %x, its source says %x", source.stateDigest[:8], f.Digest[:8])
+	if err := start(t, diloco(4, 9), newQuadratic(5, drift(0)), Hooks{Average: weighed(10)}).Join(f); err == nil || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("%v, want one with %q", err, want)
+	}
+}
+
+// The training loss of a round is that of the steps which were contributed to it, also where some of
+// them were trained while the exchange before flew.
+func TestLossOfTheStepsContributed(t *testing.T) {
+	var steps []float64
+	var rounds []*RoundEvent
+	tr, err := newTrainer(diloco(8, 4), overlapped(3), newQuadratic(5, drift(0)), Hooks{Average: newExact(1).worker(0), Report: func(e any) {
+		switch e := e.(type) {
+		case *StepEvent:
+			steps = append(steps, e.Loss)
+		case *RoundEvent:
+			rounds = append(rounds, e)
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, tr)
+	at := 0
+	for i, e := range rounds {
+		sum := 0.0
+		for _, loss := range steps[at : at+int(e.Steps)] {
+			sum += loss
+		}
+		at += int(e.Steps)
+		if want := sum / float64(e.Steps); !(abs(e.TrainLoss-want) <= 1e-12) {
+			t.Errorf("round %d: loss %v, want %v", i+1, e.TrainLoss, want)
+		}
+	}
+}
+
+func abs(x float64) float64 { return max(x, -x) }
+
+// Alone nothing crosses, so there is no Δ to speak of.
+func TestAloneHasNoDelta(t *testing.T) {
+	run(t, start(t, Config{Strategy: "alone", Rounds: 2, InnerSteps: 3, Options: strategy.Options{}}, newQuadratic(5, drift(0)), Hooks{Report: func(e any) {
+		if r, ok := e.(*RoundEvent); ok && (r.DeltaNorm != 0 || r.Group != 1 || r.Attempts != 1 || r.LostTokens != 0) {
+			t.Errorf("%+v", r)
+		}
+	}}))
+}
