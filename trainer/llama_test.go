@@ -86,7 +86,7 @@ func TestSeveralDevicesTrainAsOne(t *testing.T) {
 	for _, devices := range []int{2, 4} {
 		l := learner(t, devices)
 		for i, loss := range train(t, l, 20) {
-			if diff := math.Abs(loss - want[i]); diff > 1e-4*want[i] {
+			if diff := math.Abs(loss - want[i]); !(diff <= 1e-4*want[i]) {
 				t.Errorf("%d devices, step %d: loss %v, one has %v", devices, i, loss, want[i])
 			}
 		}
@@ -119,7 +119,7 @@ func TestSeveralDevicesTakeOverState(t *testing.T) {
 	for step := uint64(5); step < 8; step++ {
 		a, _, errA := one.Gradient(step)
 		b, _, errB := two.Gradient(step)
-		if errA != nil || errB != nil || math.Abs(a-b) > 1e-4*a {
+		if errA != nil || errB != nil || !(math.Abs(a-b) <= 1e-4*a) {
 			t.Fatalf("step %d: losses %v and %v, %v, %v", step, a, b, errA, errB)
 		}
 		one.ReadGradient(p)

@@ -243,7 +243,7 @@ func TestOneWorkerWithoutMomentumIsPlainTraining(t *testing.T) {
 	b := newQuadratic(5, drift(0))
 	run(t, start(t, cfg, b, Hooks{}))
 	for i := range b.theta {
-		if math.Abs(float64(a[0].theta[i]-b.theta[i])) > 1e-6 {
+		if !(math.Abs(float64(a[0].theta[i]-b.theta[i])) <= 1e-6) {
 			t.Fatalf("parameter %d: DiLoCo %v, plain %v", i, a[0].theta[i], b.theta[i])
 		}
 	}
@@ -332,7 +332,7 @@ func TestDDPEqualsOneWorkerWithTheWholeBatch(t *testing.T) {
 	cfg.Strategy = "alone"
 	run(t, start(t, cfg, whole, Hooks{}))
 	for i := range whole.theta {
-		if math.Abs(float64(many[0].theta[i]-whole.theta[i])) > 1e-5 {
+		if !(math.Abs(float64(many[0].theta[i]-whole.theta[i])) <= 1e-5) {
 			t.Fatalf("parameter %d: ddp %v, whole batch %v", i, many[0].theta[i], whole.theta[i])
 		}
 	}
@@ -525,7 +525,7 @@ func TestReplicaStd(t *testing.T) {
 		}
 	}}))
 	// Pair (1, 3): mean 2, sample variance 2.
-	if got := *replicaStd(1, 1, 2); math.Abs(got-math.Sqrt2) > 1e-12 {
+	if got := *replicaStd(1, 1, 2); !(math.Abs(got-math.Sqrt2) <= 1e-12) {
 		t.Errorf("std of the pair (1, 3) is %v, want √2", got)
 	}
 }

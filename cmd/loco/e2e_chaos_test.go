@@ -345,7 +345,7 @@ func (r *trial) checkLoss(sets []string) {
 	with, without := heldout(r.t, path), heldout(r.t, calm)
 	r.t.Logf("held-out loss after %d rounds: %.4f of %.2f M tokens with faults; %.4f of %.2f M without, %.0f workers with %.0f steps a round (%+.2f %%; %.0f s on loopback)",
 		st.Round, with, tokens/1e6, without, perStep*float64(st.Round)*workers*steps/1e6, workers, steps, 100*(with/without-1), time.Since(began).Seconds())
-	if math.Abs(with/without-1) > lossMargin {
+	if !(math.Abs(with/without-1) <= lossMargin) {
 		r.t.Errorf("held-out loss %.4f with faults, %.4f without: more than %.0f %% apart", with, without, 100*lossMargin)
 	}
 }

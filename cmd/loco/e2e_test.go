@@ -279,7 +279,7 @@ func TestE2EDiLoCoReplicasAgreeAndBytesAreTheCodecs(t *testing.T) {
 			if r.Digest != want[i].Digest || r.Group != 4 || r.Step != uint64(20*(i+1)) {
 				t.Errorf("worker %d round %d: group %d, digest %s, worker 0 has %s", k, r.Round, r.Group, r.Digest, want[i].Digest)
 			}
-			if math.Abs(float64(r.BytesSent)/bytes-1) > 0.02 {
+			if !(math.Abs(float64(r.BytesSent)/bytes-1) <= 0.02) {
 				t.Errorf("worker %d round %d sent %d bytes, the codec says %.0f", k, r.Round, r.BytesSent, bytes)
 			}
 		}

@@ -75,7 +75,7 @@ func checkResult(t *testing.T, c Case, r Result, hasPeak bool) {
 	if limited != (r.Limit > 0 && r.LimitBest >= r.Limit && r.Share > 0) {
 		t.Errorf("%s: limit %v, best %v, share %v; is there a limit: %v", c.Name(), r.Limit, r.LimitBest, r.Share, limited)
 	}
-	if want := float64(c.Tokens) / r.Seconds; math.Abs(r.TokensPerSec-want) > 1e-6*want || (c.Tokens > 0) != (c.Kernel == "training step") {
+	if want := float64(c.Tokens) / r.Seconds; !(math.Abs(r.TokensPerSec-want) <= 1e-6*want) || (c.Tokens > 0) != (c.Kernel == "training step") {
 		t.Errorf("%s: %v tokens a second, want %v", c.Name(), r.TokensPerSec, want)
 	}
 }

@@ -217,7 +217,7 @@ func TestReadRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Points) != 4 || r.Points[0].Tokens != 3000 || math.Abs(r.Points[3].Loss-2.26) > 1e-9 {
+	if len(r.Points) != 4 || r.Points[0].Tokens != 3000 || !(math.Abs(r.Points[3].Loss-2.26) <= 1e-9) {
 		t.Errorf("%+v", r.Points) // 2 + 1/4 + mean(0, 0.01, 0.02)
 	}
 	if s := r.Summary; s.Perplexity != math.Exp(2.25) || s.Tokens != 12000 || s.Workers != 3 || !s.Complete || s.BytesSent != 24_000_000 {
@@ -241,7 +241,7 @@ func TestReadRun(t *testing.T) {
 			}
 			continue
 		}
-		if err != nil || len(r.Points) != 4 || math.Abs(r.Points[0].Loss-(3+0.02+6)/3-0) > 0.01 || r.Points[0].Tokens != 3000 {
+		if err != nil || len(r.Points) != 4 || !(math.Abs(r.Points[0].Loss-(3+0.02+6)/3-0) <= 0.01) || r.Points[0].Tokens != 3000 {
 			t.Errorf("%s: %v %+v", tc.name, err, r.Points)
 		}
 	}
