@@ -51,10 +51,9 @@ func grow(vectors []exchange.Named, name string, n int) ([]exchange.Named, []flo
 	if i := len(vectors); i < cap(vectors) {
 		data = vectors[:i+1][i].Data
 	}
-	if cap(data) < n {
+	if len(data) != n {
 		data = make([]float32, n)
 	}
-	data = data[:n]
 	return append(vectors, exchange.Named{Name: name, Data: data}), data
 }
 

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"loco/gossip/exchange"
+	"loco/kernels"
+	"loco/kernels/cpu"
 	"loco/trainer/strategy"
 )
 
@@ -206,4 +208,80 @@ func TestAloneHasNoDelta(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	}}))
+}
+
+// A state that does not fit the model is an error, and no misfit of rounds.
+func TestTakeOverOfAnotherModel(t *testing.T) {
+	source := start(t, diloco(2, 9), newQuadratic(6, drift(0)), Hooks{Average: weighed(10)})
+	trainTo(t, source, 2)
+	tr := start(t, diloco(2, 9), newQuadratic(5, drift(0)), Hooks{Average: weighed(10)})
+	if _, err := tr.TakeOver(fetchedFrom(t, source), "a test"); err == nil || !strings.Contains(err.Error(), `6 values of vector "slow" for 5 parameters`) || tr.round != 0 {
+		t.Errorf("%v, in round %d", err, tr.round)
+	}
+}
+
+// A run that diverges withdraws from what flies, too.
+func TestDivergenceWithdrawsWhatFlies(t *testing.T) {
+	cfg := Config{Strategy: "globalm1", Rounds: 4, InnerSteps: 5, Options: strategy.Options{OuterLR: 0.7, OuterMomentum: 0.5}}
+	q := newQuadratic(5, drift(0))
+	q.onStep = func(step uint64) {
+		if step == 2 {
+			q.theta[0] = 1e30
+		}
+	}
+	withdrawn := make(chan struct{})
+	tr := start(t, cfg, q, Hooks{Average: averagerOf(func(ctx context.Context, _ uint64, _ exchange.Part, _ exchange.Vector) (exchange.Outcome, error) {
+		<-ctx.Done()
+		close(withdrawn)
+		return exchange.Outcome{}, context.Cause(ctx)
+	})})
+	if err := tr.Run(t.Context(), nil); !errors.Is(err, ErrDiverged) || len(tr.flights) > 0 {
+		t.Errorf("%v, %d exchanges fly", err, len(tr.flights))
+	}
+	select {
+	case <-withdrawn:
+	default:
+		t.Error("the exchange goes on")
+	}
+}
+
+// poor is a device without memory.
+type poor struct{ Device }
+
+func (poor) Alloc(n int) (kernels.Buffer, error) { return nil, errors.New("no memory") }
+
+// Vectors for which there is no memory are an error that says how many parameters they have.
+func TestNoMemoryForVectors(t *testing.T) {
+	host, err := cpu.New(1, kernels.FP32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer host.Close()
+	cfg := diloco(2, 3)
+	cfg.Host = poor{host}
+	if _, err := New(cfg, newQuadratic(5, drift(0)), Hooks{Average: weighed(10)}); err == nil || !strings.Contains(err.Error(), "vectors of 5 parameters: no memory") {
+		t.Error(err)
+	}
+}
+
+// The digest that events show is φ's.
+func TestDigestOfEvents(t *testing.T) {
+	tr := start(t, diloco(2, 3), newQuadratic(5, drift(0)), Hooks{Average: weighed(10)})
+	trainTo(t, tr, 2)
+	sum := tr.vectors.digest(tr.vectors.slow())
+	if got := tr.SlowDigest(); got != fmt.Sprintf("%x", sum) || len(got) != 64 {
+		t.Errorf("%q, want %x", got, sum)
+	}
+}
+
+// A checkpoint that cannot be saved at a stop is the error of the run, and so is one at its end.
+func TestSavesThatFail(t *testing.T) {
+	full := errors.New("the disk is full")
+	for _, until := range []uint64{1, 3} {
+		tr := start(t, diloco(2, 3), newQuadratic(5, drift(0)), Hooks{Average: weighed(10), Save: func(context.Context, func(*Snapshot) error) error { return full }})
+		tr.cfg.StopAfter = until
+		if err := tr.Run(t.Context(), nil); !errors.Is(err, full) || errors.Is(err, ErrStopped) || !strings.Contains(err.Error(), fmt.Sprintf("save round %d", until)) {
+			t.Errorf("stopped after round %d: %v", until, err)
+		}
+	}
 }
