@@ -23,7 +23,7 @@ type flight struct {
 }
 
 // begin begins the crossings whose time has come: those that fly under at least the inner steps
-// that are left. One of a round that is done again after a resync that found nothing newer flies on.
+// that are left, and do not fly yet.
 func (t *Trainer) begin(ctx context.Context, left uint64) error {
 	for i := range t.strategy.Crossings {
 		if c := &t.strategy.Crossings[i]; c.Under >= left && t.inFlight(c.Part) == nil {
@@ -49,7 +49,7 @@ func (t *Trainer) inFlight(part exchange.Part) *flight {
 func (t *Trainer) beginCrossing(ctx context.Context, c *strategy.Crossing) error {
 	if c.Under == 0 {
 		if err := ctx.Err(); err != nil {
-			return err // a stop in the last step: where the others have left already, it would average alone
+			return err // a stop in the last step: if the others have left already, it would average alone
 		}
 		if err := t.mirror.check(t.round, t.sums); err != nil {
 			return err
