@@ -59,7 +59,7 @@ func (t *Trainer) beginCrossing(ctx context.Context, c *strategy.Crossing) error
 		t.vectors.pull() // else learnt has
 	}
 	began := t.hooks.Now()
-	vec, err := t.encode(c.Part, t.formats[c.Part], c.Vector(&t.vectors.Vectors))
+	vec, err := t.encodeCrossing(c)
 	if err != nil {
 		return err
 	}
@@ -143,13 +143,26 @@ func without(flights []*flight, gone *flight) (left []*flight) {
 	return left
 }
 
-// encode returns what of x crosses the network. The bytes are the trainer's, until the
+// encodeCrossing returns what of a crossing crosses the network. The bytes are the trainer's, until the
 // round after the next: the mirror may still read them in the next.
-func (t *Trainer) encode(part exchange.Part, f kernels.Format, x kernels.Buffer) (exchange.Vector, error) {
-	own := &t.encoded[part][t.round%2]
+func (t *Trainer) encodeCrossing(c *strategy.Crossing) (exchange.Vector, error) {
+	own := &t.encoded[c.Part][t.round%2]
 	if t.mirror == nil {
-		own = &t.encoded[part][0]
+		own = &t.encoded[c.Part][0]
 	}
+	if c.Encode == nil {
+		return t.encode(own, t.formats[c.Part], c.Vector(&t.vectors.Vectors))
+	}
+	vec, err := c.Encode(&t.vectors.Vectors, *own)
+	if err != nil {
+		return vec, fmt.Errorf("trainer: round %d, step %d: the contribution cannot be encoded: %w: %w", t.round, t.step, ErrDiverged, err)
+	}
+	*own = vec.Bytes
+	return vec, t.broken()
+}
+
+// encode writes x to own in a device's format.
+func (t *Trainer) encode(own *[]byte, f kernels.Format, x kernels.Buffer) (exchange.Vector, error) {
 	if n := f.EncodedLen(x.Len()); cap(*own) < n {
 		*own = make([]byte, n)
 	} else {

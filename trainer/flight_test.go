@@ -2,6 +2,7 @@ package trainer
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"math"
 	"slices"
@@ -404,6 +405,52 @@ func TestWeightsThatAreNotFiniteStayHere(t *testing.T) {
 	})})
 	values(tr.vectors.slow())[3] = float32(math.Inf(1))
 	if err := tr.Run(t.Context(), nil); !errors.Is(err, ErrDiverged) || !strings.Contains(err.Error(), "the contribution is not finite from about parameter") {
+		t.Error(err)
+	}
+}
+
+// A strategy may encode what crosses itself, in a form that no device knows, and read the mean itself.
+func TestStrategyEncodesItself(t *testing.T) {
+	plain := newQuadratic(5, drift(0))
+	run(t, start(t, diloco(4, 5), plain, Hooks{Average: newExact(1).worker(0)}))
+	row := overlapped(0)
+	outer := row.Outer
+	row.Crossings[0].Encode = func(v *strategy.Vectors, dst []byte) (exchange.Vector, error) {
+		x := values(row.Crossings[0].Vector(v))
+		dst = append(dst[:0], 0xab) // a header of its own
+		for _, value := range x {
+			if value-value != 0 {
+				return exchange.Vector{}, errors.New("not finite")
+			}
+			dst = binary.BigEndian.AppendUint32(dst, math.Float32bits(value))
+		}
+		return exchange.Vector{Values: len(x), Bytes: dst}, nil
+	}
+	row.Outer = func(v *strategy.Vectors, in *strategy.Landing) {
+		bytes := in.Means[exchange.Delta][0].Bytes[1:]
+		for i := range values(v.Grad) {
+			values(v.Grad)[i] = math.Float32frombits(binary.BigEndian.Uint32(bytes[4*i:]))
+		}
+		means := *in
+		means.Means = [exchange.Parts][]exchange.Term{}
+		outer(v, &means)
+	}
+	echo := averagerOf(func(_ context.Context, _ uint64, _ exchange.Part, v exchange.Vector) (exchange.Outcome, error) {
+		return exchange.Outcome{Members: []int{0}, Attempts: 1, Mean: []exchange.Term{{Bytes: v.Bytes, Share: 1}}}, nil
+	})
+	q := newQuadratic(5, drift(0))
+	tr, err := newTrainer(diloco(4, 5), row, q, Hooks{Average: echo})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, tr)
+	equal(t, "θ", q.theta, plain.theta)
+	q = newQuadratic(5, drift(0))
+	if tr, err = newTrainer(diloco(4, 5), row, q, Hooks{Average: echo}); err != nil {
+		t.Fatal(err)
+	}
+	values(tr.vectors.slow())[2] = float32(math.NaN())
+	if err := tr.Run(t.Context(), nil); !errors.Is(err, ErrDiverged) || !strings.Contains(err.Error(), "cannot be encoded") {
 		t.Error(err)
 	}
 }

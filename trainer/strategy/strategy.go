@@ -111,6 +111,10 @@ type Crossing struct {
 	// Vector returns what crosses. It may compute it into v.Grad, which is free between two inner
 	// steps, or return a slice of a vector: what Landing's mean is applied to has the same length.
 	Vector func(v *Vectors) kernels.Buffer
+	// Encode returns what crosses as bytes, in the memory of dst where that is large enough, instead of
+	// Vector: for a codec that is no format of a device. Outer then reads Landing.Means itself. What is
+	// not finite is an error.
+	Encode func(v *Vectors, dst []byte) (exchange.Vector, error)
 }
 
 // Delta is the crossing that most strategies have: v.Grad, when the inner steps are done.
