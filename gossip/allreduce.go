@@ -229,6 +229,7 @@ func (a *AllReduce) conclude(ctx context.Context, c *call, round uint64, start t
 	a.call = nil
 	out.Attempts, out.Rejected, out.Late = a.rounds.Tries(), a.rounds.Rejected(), a.rounds.Late()
 	waitEnd := a.rounds.WaitEnd()
+	out.Seconds = split(waitEnd.Sub(start), time.Since(waitEnd), encode, decode)
 	how := c.how
 	switch {
 	case how.Err != nil:
@@ -241,7 +242,6 @@ func (a *AllReduce) conclude(ctx context.Context, c *call, round uint64, start t
 		out.Mean = []exchange.Term{{Bytes: a.kept.bytes, Share: 1}}
 		out.Members, out.Tokens, out.Former = how.Result.Workers, how.Result.Tokens, how.Result.Former
 	}
-	out.Seconds = split(waitEnd.Sub(start), time.Since(waitEnd), encode, decode)
 	return out, nil
 }
 
