@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -283,5 +284,55 @@ func TestSavesThatFail(t *testing.T) {
 		if err := tr.Run(t.Context(), nil); !errors.Is(err, full) || errors.Is(err, ErrStopped) || !strings.Contains(err.Error(), fmt.Sprintf("save round %d", until)) {
 			t.Errorf("stopped after round %d: %v", until, err)
 		}
+	}
+}
+
+// How far replicas are apart is estimated from a group's mean: of φ where it crosses, else of what does.
+// Alone in a group there is no estimate.
+func TestSpreadOfAGroup(t *testing.T) {
+	for _, members := range [][]int{{0, 3}, {0}} {
+		var phi []float32
+		av := averagerOf(func(_ context.Context, _ uint64, part exchange.Part, v exchange.Vector) (exchange.Outcome, error) {
+			if part == exchange.Slow {
+				phi = make([]float32, v.Values)
+				kernels.FormatFP32.Decode(phi, v.Bytes)
+			}
+			return exchange.Outcome{Members: members, Attempts: 1, Mean: []exchange.Term{{Bytes: slices.Clone(v.Bytes), Share: 0.75}}}, nil
+		})
+		var got *float64
+		cfg := Config{Strategy: "noloco", Rounds: 1, InnerSteps: 3, Options: strategy.Options{OuterMomentum: 0.5, Beta: 0.7, Gamma: 0.6}}
+		run(t, start(t, cfg, newQuadratic(5, drift(0)), Hooks{Average: av, Report: func(e any) {
+			if r, ok := e.(*RoundEvent); ok {
+				got = r.ReplicaStd
+			}
+		}}))
+		if len(members) == 1 {
+			if got != nil {
+				t.Errorf("alone: %v", *got)
+			}
+			continue
+		}
+		squares := 0.0
+		for _, x := range phi { // it is a quarter of itself away from the mean
+			squares += float64(x) * float64(x) / 16
+		}
+		if want := math.Sqrt(2 * squares / 5); got == nil || !(abs(*got-want) <= 1e-6) {
+			t.Errorf("%v, want %v", got, want)
+		}
+	}
+}
+
+// A checkpoint is not restored to a device that is lost.
+func TestRestoreToALostDevice(t *testing.T) {
+	source := start(t, diloco(2, 9), newQuadratic(5, drift(1)), Hooks{Average: weighed(10)})
+	var s Snapshot
+	if err := source.Capture(t.Context(), &s); err != nil {
+		t.Fatal(err)
+	}
+	q := newQuadratic(5, drift(0))
+	tr := start(t, diloco(2, 9), q, Hooks{Average: weighed(10)})
+	q.lost = errors.New("gone")
+	if err := tr.Restore(&s); !errors.Is(err, ErrDevice) {
+		t.Error(err)
 	}
 }
