@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"loco/gossip/exchange"
@@ -173,29 +174,31 @@ func TestDigestsOfASourceAreNamed(t *testing.T) {
 // The training loss of a round is that of the steps which were contributed to it, also where some of
 // them were trained while the exchange before flew.
 func TestLossOfTheStepsContributed(t *testing.T) {
-	var steps []float64
-	var rounds []*RoundEvent
-	tr, err := newTrainer(diloco(8, 4), overlapped(3), newQuadratic(5, drift(0)), Hooks{Average: newExact(1).worker(0), Report: func(e any) {
-		switch e := e.(type) {
-		case *StepEvent:
-			steps = append(steps, e.Loss)
-		case *RoundEvent:
-			rounds = append(rounds, e)
+	for _, tau := range []uint64{0, 1, 3} {
+		var steps []float64
+		var rounds []*RoundEvent
+		tr, err := newTrainer(diloco(8, 4), overlapped(tau), newQuadratic(5, drift(0)), Hooks{Average: newExact(1).worker(0), Report: func(e any) {
+			switch e := e.(type) {
+			case *StepEvent:
+				steps = append(steps, e.Loss)
+			case *RoundEvent:
+				rounds = append(rounds, e)
+			}
+		}})
+		if err != nil {
+			t.Fatal(err)
 		}
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	run(t, tr)
-	at := 0
-	for i, e := range rounds {
-		sum := 0.0
-		for _, loss := range steps[at : at+int(e.Steps)] {
-			sum += loss
-		}
-		at += int(e.Steps)
-		if want := sum / float64(e.Steps); !(abs(e.TrainLoss-want) <= 1e-12) {
-			t.Errorf("round %d: loss %v, want %v", i+1, e.TrainLoss, want)
+		run(t, tr)
+		at := 0
+		for i, e := range rounds {
+			sum := 0.0
+			for _, loss := range steps[at : at+int(e.Steps)] {
+				sum += loss
+			}
+			at += int(e.Steps)
+			if want := sum / float64(e.Steps); !(abs(e.TrainLoss-want) <= 1e-12) {
+				t.Errorf("tau %d, round %d: loss %v, want %v", tau, i+1, e.TrainLoss, want)
+			}
 		}
 	}
 }
@@ -334,5 +337,64 @@ func TestRestoreToALostDevice(t *testing.T) {
 	q.lost = errors.New("gone")
 	if err := tr.Restore(&s); !errors.Is(err, ErrDevice) {
 		t.Error(err)
+	}
+}
+
+// The outer step is told the number of its round, on the host's copy too.
+func TestOuterStepKnowsItsRound(t *testing.T) {
+	var mu sync.Mutex
+	var rounds []uint64
+	row := overlapped(0)
+	outer := row.Outer
+	row.Outer = func(v *strategy.Vectors, in *strategy.Landing) {
+		mu.Lock()
+		rounds = append(rounds, v.Round)
+		mu.Unlock()
+		outer(v, in)
+	}
+	tr, err := newTrainer(diloco(2, 3), row, newOnDevice(t, newQuadratic(5, drift(0))), Hooks{Average: newExact(1).worker(0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, tr)
+	tr.mirror.wait()
+	if !slices.Equal(rounds, []uint64{0, 0, 1, 1, 2, 2}) {
+		t.Errorf("rounds %v", rounds)
+	}
+}
+
+// Rounds of ddp that do not fit leave the moments as they were, and the gradient at hand is lost too.
+func TestMisfitsOfDDP(t *testing.T) {
+	cfg := Config{Strategy: "ddp", Rounds: 9, InnerSteps: 1}
+	q := newQuadratic(5, drift(0))
+	tr := start(t, cfg, q, Hooks{Average: weighed(10)})
+	trainTo(t, tr, 2)
+	theta, m, updates := slices.Clone(q.theta), slices.Clone(q.m), tr.updates
+	h := tr.Head()
+	wrong := &exchange.Fetched{State: exchange.State{Mark: h.Mark}, Results: []exchange.Result{{Tokens: 10, Bytes: make([]byte, 20)}}, Past: []exchange.Mark{{Round: 3, Digest: [32]byte{1}}}}
+	if _, err := tr.TakeOver(wrong, "a test"); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "θ", q.theta, theta)
+	equal(t, "m", q.m, m)
+	if tr.updates != updates || tr.round != 2 || tr.stateDigest != h.Digest {
+		t.Errorf("%d updates, round %d", tr.updates, tr.round)
+	}
+	others := start(t, cfg, newQuadratic(5, drift(1)), Hooks{Average: weighed(100)})
+	trainTo(t, others, 4)
+	var event *ResyncEvent
+	tr.cfg.StopAfter = 9
+	tr.hooks.Average = behindOnce{weighed(10), new(bool)}
+	tr.hooks.Fetch = func(context.Context) (*exchange.Fetched, error) { return fetchedFrom(t, others), nil }
+	tr.hooks.Report = func(e any) {
+		if r, ok := e.(*ResyncEvent); ok {
+			event = r
+		}
+	}
+	if err := tr.oneRound(lockedContext(t, tr)); err != nil {
+		t.Fatal(err)
+	}
+	if event == nil || event.LostSteps != 3 || event.LostRounds != 2 { // two rounds, and the gradient at hand
+		t.Errorf("%+v", event)
 	}
 }
