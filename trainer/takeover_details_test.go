@@ -112,6 +112,11 @@ func TestForkAtTheBeginning(t *testing.T) {
 	if got := tr.contributed(); got != (given{}) {
 		t.Errorf("contributed to the state at hand are %+v", got)
 	}
+	for _, m := range tr.past {
+		if m.Tokens != 0 || m.Steps != 0 {
+			t.Errorf("it had contributed %d tokens to the state of round %d of the others", m.Tokens, m.Round)
+		}
+	}
 }
 
 // A worker that takes its own state with no rounds since gives up the steps at hand.
@@ -397,4 +402,21 @@ func TestMisfitsOfDDP(t *testing.T) {
 	if event == nil || event.LostSteps != 3 || event.LostRounds != 2 { // two rounds, and the gradient at hand
 		t.Errorf("%+v", event)
 	}
+}
+
+// Where a strategy keeps nothing, θ is the state, and a state without it is refused.
+func TestStateWithoutWeightsIsRefused(t *testing.T) {
+	cfg := Config{Strategy: "ddp", Rounds: 9, InnerSteps: 1}
+	q := newQuadratic(5, drift(0))
+	tr := start(t, cfg, q, Hooks{Average: weighed(10)})
+	theta := slices.Clone(q.theta)
+	for _, vectors := range [][]exchange.Named{
+		named(MomentM, make([]float32, 5), MomentV, make([]float32, 5)),
+		named(strategy.Slow, make([]float32, 4), MomentM, make([]float32, 5), MomentV, make([]float32, 5)),
+	} {
+		if err := tr.Restore(&Snapshot{Vectors: vectors}); err == nil || !strings.Contains(err.Error(), `values of vector "slow" for 5 parameters`) {
+			t.Errorf("error %v", err)
+		}
+	}
+	equal(t, "θ", q.theta, theta)
 }
