@@ -234,3 +234,67 @@ func TestLargestContributionIsNamed(t *testing.T) {
 		t.Errorf("bytes that do not decode: member %d", got)
 	}
 }
+
+// What a joiner is given for what it asks, and what it is refused.
+func TestWhatAJoinerIsGiven(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := near(t, 3, nil)
+		defer k.close()
+		k.step([]int{0, 1, 2})
+		s, a, b := k.peers[0].states, mesh.ID("a joiner"), mesh.ID("another")
+		refused := func(from mesh.ID, ask transfer.Take, want string) {
+			t.Helper()
+			if o, err := s.take(from, ask); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("round %d, %v; want an error with %q", o.Round, err, want)
+			}
+		}
+		head := mustHead(k.toys[0])
+		exact := transfer.Take{Kind: transfer.State, Exact: true, Round: head.Round, Digest: head.Digest}
+		refused(a, transfer.Take{Kind: transfer.Result, Exact: true, Round: 7}, "the result of round 7 is not kept here any more")
+		if o, err := s.take(a, transfer.Take{Kind: transfer.Result, Exact: true, Round: 0}); err != nil || o.Round != 0 || o.Tokens != 6 {
+			t.Errorf("the result of round 0: round %d, %v", o.Round, err)
+		}
+		other := exact
+		other.Round++
+		refused(a, other, "round 1 starts from another state than round 2")
+		other = exact
+		other.Digest[0]++
+		refused(a, other, "round 1 starts from state")
+		first, err := s.take(a, exact)
+		if err != nil || first.Round != 1 || first.Digest != head.Digest || k.toys[0].copies != 1 {
+			t.Fatalf("round %d, %v after %d copies", first.Round, err, k.toys[0].copies)
+		}
+		if again, err := s.take(b, exact); err != nil || again != first || k.toys[0].copies != 1 {
+			t.Errorf("another joiner is not given the same copy: %v, %d copies", err, k.toys[0].copies)
+		}
+		// The copy is of an older round now, from which results lead on: it will do.
+		k.step([]int{0, 1, 2})
+		if again, err := s.take(b, transfer.Take{Kind: transfer.State}); err != nil || again != first {
+			t.Errorf("a copy that results bring up to date: %v", err)
+		}
+		// A copy of the present round is not made while somebody works on that one, but after it.
+		head = mustHead(k.toys[0])
+		now := transfer.Take{Kind: transfer.State, Exact: true, Round: head.Round, Digest: head.Digest}
+		refused(b, now, "the state of another round is being served; ask again later")
+		<-time.After(2 * testGrace)
+		if next, err := s.take(b, now); err != nil || next == first || next.Round != 2 {
+			t.Errorf("round %d, %v", next.Round, err)
+		}
+		// Moments need not be new, and nobody is refused for them.
+		m, err := s.take(a, transfer.Take{Kind: transfer.Moments})
+		if err != nil || m.Updates != 7 {
+			t.Fatalf("%d updates, %v", m.Updates, err)
+		}
+		k.step([]int{0, 1, 2})
+		if again, err := s.take(b, transfer.Take{Kind: transfer.Moments}); err != nil || again != m {
+			t.Errorf("moments are copied again: %v", err)
+		}
+		s.cfg.Moments = nil
+		s.mu.Lock()
+		clear(s.held)
+		s.mu.Unlock()
+		refused(a, transfer.Take{Kind: transfer.Moments}, "this worker serves none")
+		k.toys[0].ready = false
+		refused(a, transfer.Take{Kind: transfer.State}, "does not hold the run's state yet")
+	})
+}
