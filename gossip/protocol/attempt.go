@@ -47,7 +47,7 @@ func (m *Rounds) enter(now time.Time, number uint64, coordinator mesh.ID, g grou
 		return
 	}
 	m.drop(g.drop...)
-	if g.adopt.attempt == 0 {
+	if g.adopt.attempt == 0 && m.former[coordinator] != (invitation{m.own.round, number}) {
 		m.joined = append(m.joined[max(0, len(m.joined)+1-attemptsMax):], number)
 	}
 	a := &attempt{number: number, coordinator: coordinator, group: g, begun: now, dones: map[mesh.ID][32]byte{}}

@@ -107,7 +107,11 @@ func (m *Rounds) onGroup(now time.Time, from mesh.ID, env Envelope, g group) {
 		m.answerOver(from, env.Round)
 		return
 	}
-	if !m.active || env.Round != m.own.round || m.attempt != nil && (m.attempt.fetch || env.Attempt <= m.attempt.number) {
+	if !m.active || env.Round != m.own.round {
+		m.noteFormer(from, env, g)
+		return
+	}
+	if m.attempt != nil && (m.attempt.fetch || env.Attempt <= m.attempt.number) {
 		return
 	}
 	if !slices.ContainsFunc(g.members, func(p GroupMember) bool { return p.ID == m.Self }) {
@@ -144,6 +148,16 @@ func (m *Rounds) onGroup(now time.Time, from mesh.ID, env Envelope, g group) {
 		m.attempt = nil
 	}
 	m.enter(now, env.Attempt, from, g)
+}
+
+// noteFormer remembers a group that counts on this worker before it is ready for the round: its
+// former process was. What that attempt forms may have the former one's vector.
+func (m *Rounds) noteFormer(from mesh.ID, env Envelope, g group) {
+	if _, known := m.former[from]; !known && len(m.former) >= peersMax ||
+		!slices.ContainsFunc(g.members, func(p GroupMember) bool { return p.ID == m.Self }) {
+		return
+	}
+	m.former[from] = invitation{env.Round, env.Attempt}
 }
 
 // checkGroup returns what is wrong with a group, or nothing.

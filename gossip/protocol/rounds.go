@@ -72,6 +72,7 @@ type Rounds struct {
 	spoken   map[mesh.ID]bool        // dead by the mesh's view, and heard since it has said so
 	readys   map[mesh.ID]announced   // newest of each peer
 	commits  map[mesh.ID]committed   // newest of each peer
+	former   map[mesh.ID]invitation  // the newest of each peer that came before this worker was ready
 	expected map[mesh.ID]uint64      // joiners, and the last round that waits for them
 	heard    map[mesh.ID]time.Time   // when a message of each peer last came
 	misses   map[mesh.ID]int         // rounds in a row that went on without a live, silent peer
@@ -97,6 +98,11 @@ type Rounds struct {
 	transfers
 
 	out []Action
+}
+
+// invitation names a group that has this worker.
+type invitation struct {
+	round, attempt uint64
 }
 
 // promises are what this worker holds of its round, and has told the others. They stay where the
@@ -211,6 +217,7 @@ func NewRounds(c RoundsConfig) *Rounds {
 	m.members = map[mesh.ID]mesh.Member{}
 	m.readys = map[mesh.ID]announced{}
 	m.commits = map[mesh.ID]committed{}
+	m.former = map[mesh.ID]invitation{}
 	m.expected = map[mesh.ID]uint64{}
 	m.misses = map[mesh.ID]int{}
 	m.paces = map[mesh.ID]*pace{}

@@ -217,7 +217,7 @@ func (p *roundProc) restore() {
 	f.learnt, f.since, f.flown, f.residual = slices.Clone(s.learnt), s.since, s.flown, s.residual
 	if s.own != nil {
 		p.own = s.own
-		p.own.by, p.own.seen = p, false
+		p.own.by, p.own.seen, p.own.lost = p, false, false
 		p.v.w.report.Resumed++
 	}
 }

@@ -42,6 +42,19 @@ func TestRandomFlightSchedules(t *testing.T) {
 	}
 }
 
+// TestFoundFlightSchedules runs the worlds that hunts through more than 500 schedules have failed in.
+func TestFoundFlightSchedules(t *testing.T) {
+	for seed, what := range map[uint64]string{
+		8452: "what a flight loses that a new process has begun again is counted once by each process",
+		9423: "a new process is called into the attempt that its former self was in, before it is ready",
+		9860: "the same, and it enters the attempt before a copy of the result comes",
+	} {
+		if r := Run(Options{Seed: seed, Flights: true}); r.Err != nil {
+			t.Errorf("seed %d: %s: %v", seed, what, r.Err)
+		}
+	}
+}
+
 // The same seed replays the same flights, event by event.
 func TestFlightSeedReplays(t *testing.T) {
 	for seed := uint64(1); seed <= 10; seed++ {
