@@ -154,6 +154,15 @@ func TestJoinRefuses(t *testing.T) {
 			t.Errorf("error %v, want one with %q", err, want)
 		}
 	}
+	source.cfg.StopAfter = 9
+	if err := source.Run(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	last := fetchedFrom(t, source)
+	last.GroupRound, last.GroupStep = 9, 36
+	if err := start(t, diloco(4, 9), newQuadratic(5, drift(0)), Hooks{Average: newExact(1).worker(0)}).Join(last); err != nil {
+		t.Errorf("the state that the run ends with: %v", err)
+	}
 	ddp := Config{Strategy: "ddp", Rounds: 9, InnerSteps: 1}
 	source = start(t, ddp, newQuadratic(5, drift(1)), Hooks{Average: newExact(1).worker(0)})
 	trainTo(t, source, 3)
