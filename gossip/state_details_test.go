@@ -51,6 +51,30 @@ func TestHowLongASurveyWaits(t *testing.T) {
 	}
 }
 
+// An answer that comes in that quarter does not begin it again.
+func TestASurveyWaitsOnceMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		k := near(t, 6, nil)
+		defer k.close()
+		k.net.Peer(1).Handle(stateID, func(mesh.ID, mesh.Stream) { <-ctx.Done() })
+		k.net.Peer(2).Handle(stateID, func(_ mesh.ID, s mesh.Stream) {
+			<-time.After(testGrace / 8)
+			s.Reset()
+		})
+		ss := k.peers[0].states.newSessions(ctx)
+		defer ss.close()
+		f := &fetching{sessions: ss, distrusts: map[mesh.ID]bool{}}
+		began := time.Now()
+		voices, err := f.survey(f.members(), transfer.Ask{})
+		if took := time.Since(began); len(voices) != 3 || took < testGrace/4 || took > testGrace/4+testGrace/20 {
+			t.Errorf("%d answers in %v; %v", len(voices), took, err)
+		}
+		cancel()
+	})
+}
+
 // What a fetch lacked is counted from where it was, and it knows how many rounds are kept.
 func TestCatchUpCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -615,6 +615,10 @@ func TestResultLogIsBoundedAndConsecutive(t *testing.T) {
 	check("a round again", 6, 4, 2)
 	add(7, 20)
 	check("a gap", 8, 7, 1)
+	add(9, 20)
+	check("a gap behind the only one", 10, 9, 1)
+	add(7, 20)
+	check("an older round", 8, 7, 1)
 	if got := l.oldest(exchange.Head{Mark: exchange.Mark{Round: 8}, Past: []exchange.Mark{{Round: 7, Digest: [32]byte{1}}}}); got != 8 {
 		t.Errorf("a result of another lineage is served to a worker in round %d of this one", got)
 	}
