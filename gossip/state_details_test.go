@@ -75,6 +75,24 @@ func TestASurveyWaitsOnceMore(t *testing.T) {
 	})
 }
 
+// A worker that goes on from its own state is given moments beside the results, if it wants any.
+func TestMomentsForOnesOwnState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := near(t, 3, nil)
+		defer k.close()
+		k.step(upTo(3))
+		k.joining(0)
+		k.step([]int{1, 2})
+		own := mustHead(k.toys[0])
+		for _, moments := range []bool{true, false} {
+			f, err := k.peers[0].FetchState(context.Background(), exchange.Want{Own: own.Mark, Length: toyLength, Moments: moments})
+			if err != nil || len(f.Vectors) != 0 || len(f.Results) != 1 || (f.Moments != nil) != moments {
+				t.Errorf("moments %v: %d vectors, %d results, moments %v; %v", moments, len(f.Vectors), len(f.Results), f.Moments != nil, err)
+			}
+		}
+	})
+}
+
 // What a fetch lacked is counted from where it was, and it knows how many rounds are kept.
 func TestCatchUpCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
