@@ -49,9 +49,10 @@ var allowed = map[string][]string{
 	"gossip":          {"loco/mesh", "loco/gossip/exchange", "loco/kernels", "loco/gossip/codec", "loco/gossip/protocol", "loco/gossip/transfer"}, // kernels: the digest
 	"gossip/transfer": {"loco/mesh", "loco/mesh/wire", "loco/gossip/exchange"},                                                                    // a mesh's IDs
 	"gossip/protocol": {"loco/kernels/splitmix", "loco/mesh", "loco/mesh/wire", "loco/gossip/exchange", "loco/gossip/codec"},                      // a mesh's members, a codec's block
-	"gossip/protosim": {"loco/mesh", "loco/gossip/codec", "loco/gossip/protocol"},                                                                 // the protocol alone, in virtual time: no shell, no goroutine
+	"gossip/protosim": {"loco/mesh", "loco/mesh/events", "loco/gossip/codec", "loco/gossip/protocol"},                                             // the protocol alone, in virtual time: no shell, no goroutine
 	"mesh":            {},
 	"mesh/wire":       {},
+	"mesh/events":     {},
 	"mesh/meshtest":   {"loco/mesh"},
 	"mesh/sim":        {"loco/mesh"},
 	"mesh/swim":       {"loco/kernels/splitmix", "loco/mesh", "loco/mesh/wire"},

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"loco/mesh"
+	"loco/mesh/events"
 )
 
 // Options describes one run.
@@ -52,8 +53,7 @@ type world struct {
 	params  params
 	rng     *rand.Rand
 	now     time.Duration
-	events  queue
-	seq     uint64
+	events  events.Queue
 	count   int
 	nodes   []*node
 	links   [][]*link // [from][to]
@@ -116,14 +116,14 @@ func Run(o Options) Report {
 
 // run lets the events happen.
 func (w *world) run() {
-	for w.check.err == nil && !w.over && len(w.events) > 0 {
+	for w.check.err == nil && !w.over && w.events.Len() > 0 {
 		if w.count++; w.count > maxEvents && w.opts.scale == nil {
 			w.check.fail("%d events and no end", maxEvents)
 			return
 		}
-		e := w.events.pop()
-		w.now = e.at
-		e.do()
+		e := w.events.Pop()
+		w.now = e.At
+		e.Do()
 		w.over = w.over || w.unequal != nil && w.ends()
 	}
 }
@@ -294,58 +294,9 @@ func (w *world) schedule() {
 	w.at(p.until+20*time.Second, w.heal)
 }
 
-// event is something that happens.
-type event struct {
-	at  time.Duration
-	seq uint64
-	do  func()
-}
-
-// queue is a heap of events, the next one first. It is container/heap without an allocation for
-// each event.
-type queue []event
-
-func (e event) before(o event) bool { return e.at < o.at || e.at == o.at && e.seq < o.seq }
-
-func (q *queue) push(e event) {
-	*q = append(*q, e)
-	h := *q
-	for i := len(h) - 1; i > 0; {
-		up := (i - 1) / 2
-		if !h[i].before(h[up]) {
-			return
-		}
-		h[i], h[up] = h[up], h[i]
-		i = up
-	}
-}
-
-func (q *queue) pop() event {
-	h := *q
-	e, last := h[0], len(h)-1
-	h[0], h[last] = h[last], event{}
-	h = h[:last]
-	for i := 0; ; {
-		least := i
-		for c := 2*i + 1; c <= 2*i+2 && c < last; c++ {
-			if h[c].before(h[least]) {
-				least = c
-			}
-		}
-		if least == i {
-			break
-		}
-		h[i], h[least] = h[least], h[i]
-		i = least
-	}
-	*q = h
-	return e
-}
-
 // at makes something happen at a time, in after a while.
 func (w *world) at(t time.Duration, do func()) {
-	w.seq++
-	w.events.push(event{max(t, w.now), w.seq, do})
+	w.events.Push(max(t, w.now), do)
 }
 
 func (w *world) in(d time.Duration, do func()) { w.at(w.now+d, do) }

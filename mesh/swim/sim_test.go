@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"loco/mesh"
+	"loco/mesh/events"
 )
 
 // What a member's messages weigh on the wire beside what is simulated.
@@ -48,8 +49,7 @@ type world struct {
 	plan
 	rng    *rand.Rand
 	now    time.Duration
-	events events
-	seq    uint64
+	events events.Queue
 	nodes  []*node
 	split  int // nodes below it are cut off from the rest; 0 is no split
 	cut    map[[2]int]bool
@@ -85,55 +85,8 @@ type node struct {
 	endedAt time.Duration
 }
 
-type event struct {
-	at  time.Duration
-	seq uint64
-	do  func()
-}
-
-type events []event
-
-func (e event) before(o event) bool { return e.at < o.at || e.at == o.at && e.seq < o.seq }
-
-// push and pop are those of container/heap without an allocation for each event.
-func (e *events) push(x event) {
-	*e = append(*e, x)
-	h := *e
-	for i := len(h) - 1; i > 0; {
-		up := (i - 1) / 2
-		if !h[i].before(h[up]) {
-			return
-		}
-		h[i], h[up] = h[up], h[i]
-		i = up
-	}
-}
-
-func (e *events) pop() event {
-	h := *e
-	x, last := h[0], len(h)-1
-	h[0], h[last] = h[last], event{}
-	h = h[:last]
-	for i := 0; ; {
-		least := i
-		for c := 2*i + 1; c <= 2*i+2 && c < last; c++ {
-			if h[c].before(h[least]) {
-				least = c
-			}
-		}
-		if least == i {
-			break
-		}
-		h[i], h[least] = h[least], h[i]
-		i = least
-	}
-	*e = h
-	return x
-}
-
 func (w *world) at(t time.Duration, do func()) {
-	w.seq++
-	w.events.push(event{max(t, w.now), w.seq, do})
+	w.events.Push(max(t, w.now), do)
 }
 
 func (w *world) in(d time.Duration, do func()) { w.at(w.now+d, do) }
@@ -198,13 +151,13 @@ func run(p plan) (report, error) {
 	w.schedule()
 	w.calmAt = p.end - p.settle
 	w.at(w.calmAt, w.sample)
-	for w.err == nil && len(w.events) > 0 {
-		e := w.events.pop()
-		if e.at > p.end {
+	for w.err == nil && w.events.Len() > 0 {
+		e := w.events.Pop()
+		if e.At > p.end {
 			break
 		}
-		w.now = e.at
-		e.do()
+		w.now = e.At
+		e.Do()
 	}
 	w.now = p.end
 	if w.err == nil {
